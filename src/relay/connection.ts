@@ -1,0 +1,226 @@
+import { SocksProxyAgent } from 'socks-proxy-agent';
+import { WebSocket } from 'ws';
+import { forbiddenHost, guardedLookup } from './address.ts';
+import { networkOf, type RelayUrl } from './url.ts';
+
+/** Largest frame taken from a relay, in bytes. Events of 4 MB exist (LESSONS 11); a frame above this ends the connection. */
+export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+
+export interface TorProxy {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface ConnectOptions {
+  /** Deadline for name, TCP, TLS and upgrade together, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Connects to loopback and private addresses too: for test networks only. */
+  readonly allowPrivate: boolean;
+  /** Where `.onion` names are resolved and reached; null when there is no Tor. */
+  readonly torProxy: TorProxy | null;
+  readonly maxMessageBytes?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** A relay could not be reached, or was lost. `reason` is one stable word for counting, `message` is for people. */
+export class RelayError extends Error {
+  override readonly name = 'RelayError';
+  readonly reason: string;
+
+  constructor(reason: string, message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+export interface Closed {
+  readonly code: number;
+  readonly reason: string;
+}
+
+/** One open WebSocket to a relay. It can be paused, so that a full pipeline stops the sender (backpressure). */
+export class RelayConnection {
+  readonly url: RelayUrl;
+  /** Settles once, when the socket is gone, whoever closed it. Never rejects. */
+  readonly closed: Promise<Closed>;
+  /** Bytes of all text frames so far. */
+  bytesReceived = 0;
+  /** Frames that no relay message fits: binary ones. */
+  binaryFrames = 0;
+  readonly #socket: WebSocket;
+  readonly #handlers = new Set<(data: string) => void>();
+
+  constructor(url: RelayUrl, socket: WebSocket) {
+    this.url = url;
+    this.#socket = socket;
+    this.closed = new Promise((resolve) => {
+      let lastError: Error | undefined;
+      socket.on('error', (error) => {
+        lastError = error;
+      });
+      socket.once('close', (code, reason) => {
+        resolve({ code, reason: lastError ? lastError.message : reason.toString().slice(0, 200) });
+      });
+    });
+    socket.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary));
+  }
+
+  #receive(data: Buffer, isBinary: boolean): void {
+    this.bytesReceived += data.length;
+    if (isBinary) {
+      this.binaryFrames += 1;
+      return;
+    }
+    const text = data.toString('utf8');
+    for (const handler of this.#handlers) handler(text);
+  }
+
+  get isOpen(): boolean {
+    return this.#socket.readyState === WebSocket.OPEN;
+  }
+
+  /** Sends one client message. On a connection that is gone it does nothing: `closed` tells. */
+  send(message: readonly unknown[]): void {
+    if (this.isOpen) this.#socket.send(JSON.stringify(message), () => {});
+  }
+
+  /** Calls the handler with each text frame. @returns a function that stops it. */
+  onMessage(handler: (data: string) => void): () => void {
+    this.#handlers.add(handler);
+    return () => this.#handlers.delete(handler);
+  }
+
+  /** Stops reading from the socket; TCP then stops the relay. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  /** Closes politely, and cuts the socket when the relay has not answered the close within a second. */
+  close(): void {
+    if (this.#socket.readyState === WebSocket.CLOSED) return;
+    this.#socket.resume(); // a paused socket would never see the relay's close frame
+    this.#socket.close(1000);
+    const cut = setTimeout(() => this.#socket.terminate(), 1000);
+    void this.closed.then(() => clearTimeout(cut));
+  }
+}
+
+/**
+ * Opens a WebSocket to a relay: `.onion` through the SOCKS5 proxy with the name resolved there, everything
+ * else directly and only to addresses that the guard allows. Compression is off (a 92 KB bomb inflates to
+ * 94 MB with the defaults of ws), redirects are not followed.
+ *
+ * @throws RelayError with reason `forbidden`, `no_proxy`, `timeout`, `aborted`, `dns`, `refused`, `unreachable`,
+ * `reset`, `tls`, `proxy`, `http_<status>` or `protocol`.
+ */
+export async function connectRelay(url: RelayUrl, options: ConnectOptions): Promise<RelayConnection> {
+  const socket = new WebSocket(url, {
+    ...transport(url, options),
+    perMessageDeflate: false,
+    followRedirects: false,
+    maxPayload: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
+    headers: { 'user-agent': 'bigbrotr' },
+  });
+  await opened(socket, url, options);
+  return new RelayConnection(url, socket);
+}
+
+function transport(url: RelayUrl, options: ConnectOptions) {
+  const network = networkOf(url);
+  if (network === 'tor') return { agent: torAgent(url, options.torProxy) };
+  if (network !== 'clearnet') {
+    throw new RelayError('no_proxy', `${url} is on ${network}, and there is no proxy for that network`);
+  }
+  // The lookup guards names; ws never calls it for address literals, so those are judged here.
+  const forbidden = options.allowPrivate ? null : forbiddenHost(url);
+  if (forbidden) throw new RelayError('forbidden', `${url} is never connected to: ${forbidden}`);
+  return { lookup: guardedLookup(options.allowPrivate) };
+}
+
+/** SOCKS user names isolate circuits in Tor (IsolateSOCKSAuth), so each relay gets its own. */
+function torAgent(url: RelayUrl, proxy: TorProxy | null): SocksProxyAgent {
+  if (!proxy) {
+    throw new RelayError('no_proxy', `${url} needs Tor: set TORPROXY_HOST and TORPROXY_PORT`);
+  }
+  const user = new URL(url).hostname.slice(0, 16);
+  return new SocksProxyAgent(`socks5h://${user}:relay@${proxy.host}:${proxy.port}`);
+}
+
+function opened(socket: WebSocket, url: RelayUrl, options: ConnectOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (error: RelayError) => {
+      settle();
+      socket.on('error', () => {}); // terminate() on a connecting socket reports itself as an error
+      socket.terminate();
+      reject(error);
+    };
+    const onAbort = () => fail(new RelayError('aborted', `connecting to ${url} was stopped`));
+    const onError = (error: Error) => fail(asRelayError(error, url));
+    const onOpen = () => {
+      settle();
+      resolve();
+    };
+    const timer = setTimeout(
+      () => fail(new RelayError('timeout', `${url} did not open within ${options.timeoutMs} ms`)),
+      options.timeoutMs,
+    );
+    const settle = () => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+      socket.off('error', onError);
+      socket.off('open', onOpen);
+    };
+    socket.once('open', onOpen);
+    socket.once('error', onError);
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    if (options.signal?.aborted) onAbort();
+  });
+}
+
+const REASON_OF_CODE: Record<string, string> = {
+  EFORBIDDEN: 'forbidden',
+  ENOTFOUND: 'dns',
+  EAI_AGAIN: 'dns',
+  ENODATA: 'dns',
+  ECONNREFUSED: 'refused',
+  ETIMEDOUT: 'timeout',
+  EHOSTUNREACH: 'unreachable',
+  ENETUNREACH: 'unreachable',
+  EADDRNOTAVAIL: 'unreachable',
+  ECONNRESET: 'reset',
+  EPIPE: 'reset',
+};
+
+/** Names the reason of a failed connect; used for WebSocket and for NIP-11 over HTTP alike. */
+export function asRelayError(error: unknown, url: RelayUrl): RelayError {
+  if (error instanceof RelayError) return error;
+  const { message, code } = describe(error);
+  return new RelayError(reasonOf(message, code), `${url}: ${message || code || 'unknown error'}`);
+}
+
+/** Node joins the attempts over several addresses into one AggregateError with an empty message. */
+function describe(error: unknown): { message: string; code: string } {
+  if (!(error instanceof Error)) return { message: String(error), code: '' };
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  if (error instanceof AggregateError && error.message === '') {
+    return { message: error.errors.map((inner) => describe(inner).message).join('; '), code };
+  }
+  if (!code && error.cause instanceof Error) return describe(error.cause);
+  return { message: error.message, code };
+}
+
+function reasonOf(message: string, code: string): string {
+  const known = REASON_OF_CODE[code];
+  if (known) return known;
+  const status = /^Unexpected server response: (\d{3})/.exec(message);
+  if (status) return `http_${status[1]}`;
+  if (/^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH)|^EPROTO$/.test(code)) return 'tls';
+  if (/certificate|\bssl\b|\btls\b/i.test(message)) return 'tls';
+  if (/socks|proxy/i.test(message)) return 'proxy';
+  if (/hang up|before secure TLS/i.test(message)) return 'reset';
+  return 'protocol';
+}

@@ -1,0 +1,167 @@
+import { randomBytes } from 'node:crypto';
+import type { ReqFilter } from '../nostr/filter.ts';
+import { parseRelayMessage, type RelayMessage, refusalOf } from '../nostr/message.ts';
+import type { RelayConnection } from './connection.ts';
+
+/** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
+export type PageEnd =
+  | { type: 'finish' | 'more' | 'eose' }
+  | { type: 'closed'; text: string }
+  | { type: 'timeout'; text: string }
+  | { type: 'disconnected'; text: string }
+  | { type: 'overflow'; text: string }
+  | { type: 'aborted' };
+
+export interface SubscriptionLimits {
+  /** Longest silence while we wait for the relay, in milliseconds. */
+  readonly idleTimeoutMs: number;
+  /** Longest time in all that one page may keep us waiting, in milliseconds; our own work does not count. */
+  readonly totalTimeoutMs: number;
+  readonly maxEvents: number;
+  readonly maxBytes: number;
+}
+
+
+/** Above this the socket is paused until the reader has caught up. */
+const PAUSE_ABOVE_BYTES = 4 * 1024 * 1024;
+const PAUSE_ABOVE_EVENTS = 1000;
+/** Messages that are no answer to this subscription: a flood of them ends the page. */
+const MAX_UNRELATED_MESSAGES = 5000;
+/** After a NOTICE that refuses, a relay that was going to answer has done so by then. */
+const REFUSAL_GRACE_MS = 2000;
+
+/**
+ * Sends one REQ and gives what arrives as a bounded stream: each step is the events since the last one, and
+ * the return value is how it ended. While the reader is busy the socket is paused. The subscription is
+ * closed when the reader stops, however it stops. Never throws.
+ */
+export async function* readPage(
+  connection: RelayConnection,
+  filter: ReqFilter,
+  limits: SubscriptionLimits,
+  signal?: AbortSignal,
+): AsyncGenerator<unknown[], PageEnd, void> {
+  const subscription = new Subscription(connection, limits, signal);
+  connection.send(['REQ', subscription.id, filter]);
+  try {
+    for (;;) {
+      const events = subscription.take();
+      if (events.length > 0) yield events;
+      else if (subscription.end) return subscription.end;
+      else await subscription.arrival();
+    }
+  } finally {
+    subscription.dispose();
+  }
+}
+
+class Subscription {
+  readonly id = randomBytes(6).toString('hex');
+  end: PageEnd | null = null;
+  readonly #connection: RelayConnection;
+  readonly #limits: SubscriptionLimits;
+  readonly #signal: AbortSignal | undefined;
+  readonly #stopListening: () => void;
+  readonly #onAbort = () => this.#finish({ type: 'aborted' });
+  #events: unknown[] = [];
+  #bufferedBytes = 0;
+  #paused = false;
+  #eventCount = 0;
+  #byteCount = 0;
+  #unrelated = 0;
+  #waitedMs = 0;
+  #refusal: string | null = null;
+  #wake: (() => void) | null = null;
+
+  constructor(connection: RelayConnection, limits: SubscriptionLimits, signal?: AbortSignal) {
+    this.#connection = connection;
+    this.#limits = limits;
+    this.#signal = signal;
+    this.#stopListening = connection.onMessage((data) => this.#receive(data));
+    void connection.closed.then(({ code, reason }) =>
+      this.#finish({ type: 'disconnected', text: reason || `code ${code}` }),
+    );
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (signal?.aborted) this.#onAbort();
+  }
+
+  /** Takes the events that are waiting, and lets the socket go on. */
+  take(): unknown[] {
+    const events = this.#events;
+    this.#events = [];
+    this.#bufferedBytes = 0;
+    return events;
+  }
+
+  /** Resolves when something has arrived or the subscription has ended, a deadline included. */
+  async arrival(): Promise<void> {
+    if (this.#paused) {
+      this.#paused = false;
+      this.#connection.resume();
+    }
+    const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
+    const idle = this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
+    const started = performance.now();
+    const timer = setTimeout(() => this.#expire(), Math.max(0, Math.min(idle, totalTimeoutMs - this.#waitedMs)));
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    clearTimeout(timer);
+    this.#waitedMs += performance.now() - started;
+  }
+
+  dispose(): void {
+    this.#stopListening();
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    if (this.end?.type !== 'closed') this.#connection.send(['CLOSE', this.id]);
+    if (this.#paused) this.#connection.resume();
+  }
+
+  #expire(): void {
+    if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
+    else this.#finish({ type: 'timeout', text: `no answer in time after ${this.#eventCount} events` });
+  }
+
+  #finish(end: PageEnd): void {
+    this.end ??= end;
+    this.#wake?.();
+  }
+
+  #receive(data: string): void {
+    if (this.end) return;
+    this.#byteCount += data.length;
+    const message = parseRelayMessage(data);
+    if (!this.#isOurs(message)) this.#receiveUnrelated(message);
+    else if (message.type === 'EVENT') this.#receiveEvent(message.event, data.length);
+    else if (message.type === 'EOSE') this.#finish({ type: message.hint ?? 'eose' });
+    else if (message.type === 'CLOSED') this.#finish({ type: 'closed', text: message.text });
+  }
+
+  #isOurs(message: RelayMessage): message is Extract<RelayMessage, { subscription: string }> {
+    return 'subscription' in message && message.subscription === this.id;
+  }
+
+  #receiveEvent(event: unknown, bytes: number): void {
+    this.#events.push(event);
+    this.#eventCount += 1;
+    this.#bufferedBytes += bytes;
+    const { maxEvents, maxBytes } = this.#limits;
+    if (this.#eventCount > maxEvents || this.#byteCount > maxBytes) {
+      this.#finish({ type: 'overflow', text: `more than ${maxEvents} events or ${maxBytes} bytes` });
+    } else if (this.#bufferedBytes > PAUSE_ABOVE_BYTES || this.#events.length > PAUSE_ABOVE_EVENTS) {
+      this.#paused = true;
+      this.#connection.pause();
+    }
+    this.#wake?.();
+  }
+
+  #receiveUnrelated(message: RelayMessage): void {
+    this.#unrelated += 1;
+    if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
+      this.#finish({ type: 'overflow', text: `more than ${MAX_UNRELATED_MESSAGES} unrelated messages` });
+    } else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other') {
+      this.#refusal = message.text;
+      this.#wake?.(); // the shorter deadline begins now
+    }
+  }
+}
