@@ -72,14 +72,29 @@ function asText(value: unknown): string {
 }
 
 /** Why a relay refuses: the machine-readable prefixes of NIP-01 and NIP-42, and what relays say in free text. */
-export type Refusal = 'rate_limited' | 'auth_required' | 'restricted' | 'blocked' | 'limit' | 'other';
+export type Refusal =
+  | 'rate_limited'
+  | 'auth_required'
+  | 'restricted'
+  | 'blocked'
+  | 'limit'
+  | 'other';
 
 const REFUSALS: [Refusal, RegExp][] = [
   ['rate_limited', /^rate-limited:|rate.?limit|too (many|fast)|slow down|concurrent|quota/i],
-  ['auth_required', /^auth-required:|\bauth(enticate|entication|orization)?\b.*\brequired\b|^we can't serve/i],
-  ['restricted', /^restricted:|payment|paid|not (allowed|whitelisted)|members? only|subscription required/i],
+  [
+    'auth_required',
+    /^auth-required:|\bauth(enticate|entication|orization)?\b.*\brequired\b|^we can't serve/i,
+  ],
+  [
+    'restricted',
+    /^restricted:|payment|paid|not (allowed|whitelisted)|members? only|subscription required/i,
+  ],
   ['blocked', /^blocked:|\bbanned?\b|forbidden/i],
-  ['limit', /\blimit\b.*(above|exceed|greater|large|too|max|must|at most|over)|max(imum)?[ _]limit|exceeds? .*limit/i],
+  [
+    'limit',
+    /\blimit\b.*(above|exceed|greater|large|too|max|must|at most|over)|max(imum)?[ _]limit|exceeds? .*limit/i,
+  ],
 ];
 
 /** Names the refusal in the text of a CLOSED, NOTICE or NEG-ERR. NOTICE carries no subscription id, so its text is all there is. */

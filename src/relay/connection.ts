@@ -117,7 +117,10 @@ export class RelayConnection {
  * @throws RelayError with reason `forbidden`, `no_proxy`, `timeout`, `aborted`, `dns`, `refused`, `unreachable`,
  * `reset`, `tls`, `proxy`, `http_<status>` or `protocol`.
  */
-export async function connectRelay(url: RelayUrl, options: ConnectOptions): Promise<RelayConnection> {
+export async function connectRelay(
+  url: RelayUrl,
+  options: ConnectOptions,
+): Promise<RelayConnection> {
   const socket = new WebSocket(url, {
     ...transport(url, options),
     perMessageDeflate: false,
@@ -133,7 +136,10 @@ function transport(url: RelayUrl, options: ConnectOptions) {
   const network = networkOf(url);
   if (network === 'tor') return { agent: torAgent(url, options.torProxy) };
   if (network !== 'clearnet') {
-    throw new RelayError('no_proxy', `${url} is on ${network}, and there is no proxy for that network`);
+    throw new RelayError(
+      'no_proxy',
+      `${url} is on ${network}, and there is no proxy for that network`,
+    );
   }
   // The lookup guards names; ws never calls it for address literals, so those are judged here.
   const forbidden = options.allowPrivate ? null : forbiddenHost(url);
@@ -218,7 +224,12 @@ function reasonOf(message: string, code: string): string {
   if (known) return known;
   const status = /^Unexpected server response: (\d{3})/.exec(message);
   if (status) return `http_${status[1]}`;
-  if (/^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH)|^EPROTO$/.test(code)) return 'tls';
+  if (
+    /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH)|^EPROTO$/.test(
+      code,
+    )
+  )
+    return 'tls';
   if (/certificate|\bssl\b|\btls\b/i.test(message)) return 'tls';
   if (/socks|proxy/i.test(message)) return 'proxy';
   if (/hang up|before secure TLS/i.test(message)) return 'reset';

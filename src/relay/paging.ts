@@ -124,7 +124,9 @@ export class Pager {
   /** @param gaps the windows to prove, in any order; they are read newest first. */
   constructor(gaps: readonly Gap[], options: PagerOptions) {
     this.limit = options.limit;
-    this.#tasks = [...gaps].sort((a, b) => a.until - b.until).map((gap) => task(gap.since, gap.until, gap.anchor));
+    this.#tasks = [...gaps]
+      .sort((a, b) => a.until - b.until)
+      .map((gap) => task(gap.since, gap.until, gap.anchor));
   }
 
   /** The next page to ask for; null when nothing is left or reading has stopped. */
@@ -170,7 +172,8 @@ export class Pager {
 
   #noteOrder(page: PageTally): void {
     if (!page.newestFirst) this.#order = 'unordered';
-    else if (this.#order === 'unknown' && page.inside > 0 && page.oldest < page.newest) this.#order = 'newest-first';
+    else if (this.#order === 'unknown' && page.inside > 0 && page.oldest < page.newest)
+      this.#order = 'newest-first';
   }
 
   #judgeAnswer(current: Task, page: PageTally, more: boolean): Step {
@@ -178,8 +181,10 @@ export class Pager {
     if (more) this.#sawTruncation = true;
     if (page.inside === 0) return this.#judgeEmpty(current, page, more);
     if (this.#order === 'unordered') return this.#judgeUnordered(current, page, more);
-    const showsNoOrder = this.#order === 'unknown' && (more || page.inside >= SMALLEST_PLAUSIBLE_CAP);
-    if (showsNoOrder && current.since < current.until) return this.#splitAround(current, page.oldest);
+    const showsNoOrder =
+      this.#order === 'unknown' && (more || page.inside >= SMALLEST_PLAUSIBLE_CAP);
+    if (showsNoOrder && current.since < current.until)
+      return this.#splitAround(current, page.oldest);
     return this.#judgeNewestFirst(current, page, more);
   }
 
@@ -229,8 +234,10 @@ export class Pager {
       current.anchor = null; // it lies below and was not shown: the event there is gone, or the page is full
       return NOTHING;
     }
-    if (more || this.#fillsPage(page.inside)) return this.#dense(current, second, page.inside, more);
-    if (page.inside >= this.#largestPage && current.since < second) return this.#splitBelow(current, second);
+    if (more || this.#fillsPage(page.inside))
+      return this.#dense(current, second, page.inside, more);
+    if (page.inside >= this.#largestPage && current.since < second)
+      return this.#splitBelow(current, second);
     current.knownAtTop = true;
     current.sameAnswers += 1;
     return current.sameAnswers < 2 ? NOTHING : this.#done(current);
@@ -245,8 +252,10 @@ export class Pager {
   #judgeUnordered(current: Task, page: PageTally, more: boolean): Step {
     if (page.above > 0) return this.#strike('ignores until');
     const ignoresLimit = this.#largestPage > this.limit;
-    const wellUnderCap = page.inside * 2 <= this.#largestPage && (ignoresLimit || page.inside < this.limit);
-    const believable = !more && (wellUnderCap || (page.inside < SMALLEST_PLAUSIBLE_CAP && !this.#sawTruncation));
+    const wellUnderCap =
+      page.inside * 2 <= this.#largestPage && (ignoresLimit || page.inside < this.limit);
+    const believable =
+      !more && (wellUnderCap || (page.inside < SMALLEST_PLAUSIBLE_CAP && !this.#sawTruncation));
     if (!believable) return this.#split(current, page, 'dense');
     current.sameAnswers = current.lastCount === page.inside ? current.sameAnswers + 1 : 1;
     current.lastCount = page.inside;
@@ -287,7 +296,10 @@ export class Pager {
 
   /** What lies below is read first: if it shows more, this second was all that the relay would send at once. */
   #splitBelow(current: Task, second: number): Step {
-    this.#replace({ ...task(second, second, null, true), sameAnswers: 1 }, task(current.since, second - 1, current.anchor));
+    this.#replace(
+      { ...task(second, second, null, true), sameAnswers: 1 },
+      task(current.since, second - 1, current.anchor),
+    );
     return NOTHING;
   }
 

@@ -21,7 +21,6 @@ export interface SubscriptionLimits {
   readonly maxBytes: number;
 }
 
-
 /** Above this the socket is paused until the reader has caught up. */
 const PAUSE_ABOVE_BYTES = 4 * 1024 * 1024;
 const PAUSE_ABOVE_EVENTS = 1000;
@@ -102,7 +101,10 @@ class Subscription {
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
     const idle = this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
     const started = performance.now();
-    const timer = setTimeout(() => this.#expire(), Math.max(0, Math.min(idle, totalTimeoutMs - this.#waitedMs)));
+    const timer = setTimeout(
+      () => this.#expire(),
+      Math.max(0, Math.min(idle, totalTimeoutMs - this.#waitedMs)),
+    );
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
@@ -119,7 +121,8 @@ class Subscription {
 
   #expire(): void {
     if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
-    else this.#finish({ type: 'timeout', text: `no answer in time after ${this.#eventCount} events` });
+    else
+      this.#finish({ type: 'timeout', text: `no answer in time after ${this.#eventCount} events` });
   }
 
   #finish(end: PageEnd): void {
@@ -147,8 +150,14 @@ class Subscription {
     this.#bufferedBytes += bytes;
     const { maxEvents, maxBytes } = this.#limits;
     if (this.#eventCount > maxEvents || this.#byteCount > maxBytes) {
-      this.#finish({ type: 'overflow', text: `more than ${maxEvents} events or ${maxBytes} bytes` });
-    } else if (this.#bufferedBytes > PAUSE_ABOVE_BYTES || this.#events.length > PAUSE_ABOVE_EVENTS) {
+      this.#finish({
+        type: 'overflow',
+        text: `more than ${maxEvents} events or ${maxBytes} bytes`,
+      });
+    } else if (
+      this.#bufferedBytes > PAUSE_ABOVE_BYTES ||
+      this.#events.length > PAUSE_ABOVE_EVENTS
+    ) {
       this.#paused = true;
       this.#connection.pause();
     }
@@ -158,7 +167,10 @@ class Subscription {
   #receiveUnrelated(message: RelayMessage): void {
     this.#unrelated += 1;
     if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
-      this.#finish({ type: 'overflow', text: `more than ${MAX_UNRELATED_MESSAGES} unrelated messages` });
+      this.#finish({
+        type: 'overflow',
+        text: `more than ${MAX_UNRELATED_MESSAGES} unrelated messages`,
+      });
     } else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other') {
       this.#refusal = message.text;
       this.#wake?.(); // the shorter deadline begins now

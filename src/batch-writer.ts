@@ -1,0 +1,126 @@
+import { setImmediate as yieldToSockets } from 'node:timers/promises';
+import type { Bigbrotr, Relay, Stored } from './bigbrotr.ts';
+import type { IdentifiedEvent } from './nostr/event.ts';
+import { matchesArchived, type VerifiedEvent, type Verifier } from './nostr/verify.ts';
+import type { Verdict } from './relay/paging.ts';
+
+export interface BatchWriterOptions {
+  readonly bigbrotr: Bigbrotr;
+  readonly verifier: Verifier;
+  readonly relay: Relay;
+  readonly filterId: number;
+  readonly batchSize: number;
+  readonly onStored: (stored: Stored) => void;
+  readonly onInvalid: (reason: 'bad_signature') => void;
+  readonly now: () => number;
+}
+
+/** A batch is also full at this many characters of content and tags, whatever its number of events. */
+const MAX_BATCH_CHARS = 8 * 1024 * 1024;
+/** Batches on their way to the database: one is stored, one verified, one waits. More would only hold memory. */
+const MAX_IN_FLIGHT = 3;
+/** Signatures are checked in slices, so that sockets are not kept waiting longer, in milliseconds. */
+const VERIFY_SLICE_MS = 4;
+
+const NOTHING_PROVEN: Verdict = { proven: [], holes: [], evidence: 'paging' };
+
+/**
+ * The way of one visit's events into the archive: batch → which are known → verify the others → store.
+ * Batches are stored in the order in which they were given, and what a page proves goes with its last batch:
+ * so coverage never runs ahead of the events that it rests on. A failed batch fails all that follow.
+ */
+export class BatchWriter {
+  readonly #options: BatchWriterOptions;
+  #events: IdentifiedEvent[] = [];
+  #chars = 0;
+  #inFlight: Promise<void>[] = [];
+  #lastStored: Promise<void> = Promise.resolve();
+
+  constructor(options: BatchWriterOptions) {
+    this.#options = options;
+  }
+
+  /** Takes one event; waits while too much is on its way. @throws DatabaseError of a batch given earlier */
+  async add(event: IdentifiedEvent): Promise<void> {
+    this.#events.push(event);
+    this.#chars += event.content.length + charsOfTags(event);
+    if (this.#events.length >= this.#options.batchSize || this.#chars >= MAX_BATCH_CHARS) {
+      await this.#submit(NOTHING_PROVEN);
+    }
+  }
+
+  /** Ends a page: what waits is stored together with what the page proved. @throws DatabaseError */
+  async endPage(verdict: Verdict): Promise<void> {
+    if (this.#events.length > 0 || verdict.proven.length > 0 || verdict.holes.length > 0) {
+      await this.#submit(verdict);
+    }
+  }
+
+  /** Waits until everything given is stored. @throws DatabaseError */
+  async flush(): Promise<void> {
+    if (this.#events.length > 0) await this.#submit(NOTHING_PROVEN);
+    await this.#lastStored;
+  }
+
+  async #submit(verdict: Verdict): Promise<void> {
+    const events = this.#events;
+    this.#events = [];
+    this.#chars = 0;
+    const prepared = this.#prepare(events);
+    const previous = this.#lastStored;
+    const stored = (async () => {
+      const [batch] = await Promise.all([prepared, previous]);
+      await this.#store(batch, verdict);
+    })();
+    stored.catch(() => {}); // reported by whoever waits next
+    this.#lastStored = stored;
+    this.#inFlight.push(stored);
+    if (this.#inFlight.length >= MAX_IN_FLIGHT) await this.#inFlight.shift();
+  }
+
+  async #prepare(
+    received: IdentifiedEvent[],
+  ): Promise<{ events: VerifiedEvent[]; known: VerifiedEvent[] }> {
+    const unique = [...new Map(received.map((event) => [event.id, event])).values()];
+    const archived = await this.#options.bigbrotr.archivedSignatures(unique.map(({ id }) => id));
+    const known: VerifiedEvent[] = [];
+    const events: VerifiedEvent[] = [];
+    let sliceEnd = performance.now() + VERIFY_SLICE_MS;
+    for (const event of unique) {
+      const signature = archived.get(event.id);
+      const same = signature === undefined ? null : matchesArchived(event, signature);
+      const verified = same ?? this.#options.verifier.verify(event);
+      if (!verified) this.#options.onInvalid('bad_signature');
+      else if (signature === undefined) events.push(verified);
+      else known.push(verified);
+      if (performance.now() > sliceEnd) {
+        await yieldToSockets();
+        sliceEnd = performance.now() + VERIFY_SLICE_MS;
+      }
+    }
+    return { events, known };
+  }
+
+  async #store(
+    batch: { events: VerifiedEvent[]; known: VerifiedEvent[] },
+    verdict: Verdict,
+  ): Promise<void> {
+    const { bigbrotr, relay, filterId, now } = this.#options;
+    const stored = await bigbrotr.store({
+      relay,
+      filterId,
+      seenAt: now(),
+      ...batch,
+      proven: verdict.proven,
+      holes: verdict.holes,
+      evidence: verdict.evidence,
+    });
+    this.#options.onStored(stored);
+  }
+}
+
+function charsOfTags(event: IdentifiedEvent): number {
+  let chars = 0;
+  for (const tag of event.tags) for (const value of tag) chars += value.length + 4;
+  return chars;
+}

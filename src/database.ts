@@ -1,0 +1,253 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import type { Logger } from 'pino';
+import type { DatabaseConfig } from './config.ts';
+
+/** Longest wait for a free connection, in milliseconds. */
+const CONNECTION_WAIT_MS = 30_000;
+const CONNECT_TRIES = 5;
+const CONNECT_FIRST_DELAY_MS = 250;
+/** A statement that fails for a passing reason is tried again for this long, in milliseconds. */
+const RETRY_FOR_MS = 15_000;
+const RETRY_LONGEST_DELAY_MS = 1000;
+
+/**
+ * A query failed for good. `code` is the SQLSTATE (PostgreSQL appendix A) or the system's error code;
+ * `permanent` tells whether trying again later can help.
+ */
+export class DatabaseError extends Error {
+  override readonly name = 'DatabaseError';
+  readonly code: string;
+  readonly permanent: boolean;
+
+  constructor(message: string, code: string, permanent: boolean, cause: unknown) {
+    super(message, { cause });
+    this.code = code;
+    this.permanent = permanent;
+  }
+}
+
+/** SQLSTATE classes and codes that pass by themselves. PgBouncer answers 08P01 after its server died. */
+const TRANSIENT_STATES = new Set([
+  '40001', // serialization failure
+  '40P01', // deadlock
+  '55P03', // lock not available
+  '53000', // insufficient resources
+  '53100', // disk full
+  '53200', // out of memory
+  '53300', // too many connections
+  '57P01', // admin shutdown
+  '57P02', // crash shutdown
+  '57P03', // cannot connect now
+  '58000', // system error
+  '58030', // I/O error
+]);
+const TRANSIENT_SYSTEM_CODES = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+const TRANSIENT_MESSAGES =
+  /connection terminated|connection ended|timeout exceeded when trying to connect|query read timeout|client has encountered a connection error|server closed the connection/i;
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : '';
+}
+
+/** Whether the same statement may succeed when it is sent again. */
+export function isTransient(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code.startsWith('08') || TRANSIENT_STATES.has(code) || TRANSIENT_SYSTEM_CODES.has(code))
+    return true;
+  // Two events of one second got the same key: the next try draws another (new_event_key in init.sql).
+  if (code === '23505' && constraintOf(error) === 'events_pkey') return true;
+  return code === '' && error instanceof Error && TRANSIENT_MESSAGES.test(error.message);
+}
+
+/** Whether a value in the statement, not the server, is to blame: data exceptions, constraints, program limits. */
+export function isDataError(error: unknown): boolean {
+  return /^(22|23|54)/.test(codeOf(error)) && !isTransient(error);
+}
+
+function constraintOf(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError ? error.constraint : undefined;
+}
+
+function explain(error: unknown, config: DatabaseConfig): string {
+  const where = `${config.user}@${config.host}:${config.port}/${config.database}`;
+  const said = error instanceof Error ? error.message || codeOf(error) : String(error);
+  switch (codeOf(error)) {
+    case '28P01':
+    case '28000':
+      return `PostgreSQL refuses the login ${where}: check POSTGRES_USER and POSTGRES_PASSWORD (${said})`;
+    case '3D000':
+      return `There is no database at ${where}: create it, or check POSTGRES_DB (${said})`;
+    case '42P01':
+    case '42883':
+    case '42703':
+      return `The archive at ${where} lacks something that init.sql makes: load init.sql (${said})`;
+    case '42501':
+      return `The login ${where} lacks a privilege: ${said}`;
+    default:
+      return `The database ${where} failed: ${said}`;
+  }
+}
+
+/** int8 as a number: every one that is read here is a count or a time, far below 2^53. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
+    oid === pg.types.builtins.INT8 && format !== 'binary'
+      ? Number
+      : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+};
+
+export type Row = Record<string, unknown>;
+export type Query = <T extends Row = Row>(
+  text: string,
+  values?: readonly unknown[],
+) => Promise<pg.QueryResult<T>>;
+
+/**
+ * A pool of connections with retries. Made for PgBouncer in transaction mode: unnamed statements only,
+ * no session state, no startup parameters.
+ */
+export class Database {
+  readonly #pool: pg.Pool;
+  readonly #config: DatabaseConfig;
+  readonly #log: Logger;
+
+  private constructor(config: DatabaseConfig, log: Logger) {
+    this.#config = config;
+    this.#log = log;
+    this.#pool = new pg.Pool({
+      host: config.host,
+      port: config.port,
+      user: config.user,
+      password: config.password,
+      database: config.database,
+      min: config.minPool,
+      max: config.maxPool,
+      connectionTimeoutMillis: CONNECTION_WAIT_MS,
+      // On our side of the wire: a statement_timeout at connect is refused by PgBouncer (08P01).
+      query_timeout: config.commandTimeoutMs,
+      keepAlive: true,
+      allowExitOnIdle: true,
+      types,
+    });
+    this.#pool.on('error', (error) =>
+      log.debug({ err: error }, 'an idle database connection was lost'),
+    );
+  }
+
+  /**
+   * Opens the pool and proves that it works: 5 tries with exponential back-off.
+   *
+   * @throws DatabaseError at once for what no retry mends (wrong password, missing database), else after the last try.
+   */
+  static async connect(config: DatabaseConfig, log: Logger): Promise<Database> {
+    const database = new Database(config, log);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await database.#pool.query('select 1');
+        return database;
+      } catch (error) {
+        if (attempt < CONNECT_TRIES && isTransient(error)) {
+          log.warn(
+            { attempt, reason: (error as Error).message || codeOf(error) },
+            'database not reachable, trying again',
+          );
+          await sleep(CONNECT_FIRST_DELAY_MS * 2 ** (attempt - 1));
+          continue;
+        }
+        await database.close();
+        throw database.#asDatabaseError(error);
+      }
+    }
+  }
+
+  /** One statement, retried while it fails for a passing reason. @throws DatabaseError */
+  query: Query = (text, values) =>
+    this.#retrying(() => this.#pool.query(text, values as unknown[]));
+
+  /**
+   * Runs `work` in one transaction, again from its start when it fails for a passing reason: it must do the
+   * same when repeated, since a COMMIT whose answer was lost may have happened. @throws DatabaseError
+   */
+  transaction<T>(work: (query: Query) => Promise<T>): Promise<T> {
+    return this.#retrying(() => this.#transactionOnce(work));
+  }
+
+  async #transactionOnce<T>(work: (query: Query) => Promise<T>): Promise<T> {
+    const client = await this.#pool.connect();
+    let failure: Error | undefined;
+    try {
+      await client.query(`begin; set local statement_timeout = ${this.#config.commandTimeoutMs}`);
+      const result = await work((text, values) => client.query(text, values as unknown[]));
+      await client.query('commit');
+      return result;
+    } catch (error) {
+      failure = error as Error;
+      if (!isTransient(error)) {
+        await client.query('rollback').then(
+          () => {
+            failure = undefined; // the connection is sound: keep it
+          },
+          () => {},
+        );
+      }
+      throw error;
+    } finally {
+      client.release(failure);
+    }
+  }
+
+  async #retrying<T>(work: () => Promise<T>): Promise<T> {
+    const started = Date.now();
+    for (let delay = 50; ; delay = Math.min(delay * 2, RETRY_LONGEST_DELAY_MS)) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!isTransient(error) || Date.now() - started > RETRY_FOR_MS)
+          throw this.#asDatabaseError(error);
+        this.#log.debug(
+          { code: codeOf(error), err: error },
+          'a statement failed for a passing reason, trying again',
+        );
+        await sleep(delay + Math.random() * delay); // writers that collided must not meet again
+      }
+    }
+  }
+
+  #asDatabaseError(error: unknown): Error {
+    if (error instanceof DatabaseError) return error;
+    if (!(error instanceof Error)) return new Error(String(error));
+    if (codeOf(error) === '' && !isTransient(error)) return error; // not from the database: a mistake of ours
+    return new DatabaseError(
+      explain(error, this.#config),
+      codeOf(error),
+      !isTransient(error),
+      error,
+    );
+  }
+
+  /** Whether the server answers within the given milliseconds. Never throws. */
+  async isUp(timeoutMs: number): Promise<boolean> {
+    const answer = this.#pool.query('select 1').then(
+      () => true,
+      () => false,
+    );
+    return Promise.race([answer, sleep(timeoutMs, false, { ref: false })]);
+  }
+
+  /** Closes every connection; statements that are running end first. */
+  async close(): Promise<void> {
+    await this.#pool.end();
+  }
+}

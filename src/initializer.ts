@@ -1,0 +1,49 @@
+/** Entry: the initializer adds the relays of the seed file to the archive and exits. */
+import { Bigbrotr } from './bigbrotr.ts';
+import { ConfigError, type InitializerConfig, loadInitializerConfig } from './config.ts';
+import { DatabaseError } from './database.ts';
+import { createLogger } from './logger.ts';
+import { readSeedFile, SeedListError } from './relay/seed-list.ts';
+import { parseArguments } from './service.ts';
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  try {
+    parseArguments(process.argv.slice(2)); // one round is all it ever does
+    await initialize(loadInitializerConfig());
+    return 0;
+  } catch (error) {
+    const expected =
+      error instanceof ConfigError ||
+      error instanceof SeedListError ||
+      error instanceof DatabaseError;
+    process.stderr.write(
+      `${expected ? error.message : error instanceof Error ? error.stack : String(error)}\n`,
+    );
+    return 1;
+  }
+}
+
+async function initialize(config: InitializerConfig): Promise<void> {
+  const log = createLogger('initializer', config.logLevel);
+  for (const warning of config.warnings) log.warn(warning);
+  const seed = await readSeedFile(config.seedRelaysPath);
+  for (const { line, text, reason } of seed.invalid)
+    log.warn({ line, text, reason }, 'a line of the seed file is skipped');
+  const bigbrotr = await Bigbrotr.connect(config.database, log);
+  try {
+    const added = await bigbrotr.insertRelays(seed.relays);
+    log.info(
+      {
+        relays: seed.relays.length,
+        added,
+        duplicates: seed.duplicates,
+        invalid: seed.invalid.length,
+      },
+      'relays of the seed file are in the archive',
+    );
+  } finally {
+    await bigbrotr.close();
+  }
+}

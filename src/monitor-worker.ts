@@ -1,0 +1,44 @@
+/** A worker thread of the monitor: its own pool of database connections, and checks of chunks of relays. */
+import { Bigbrotr, type Relay } from './bigbrotr.ts';
+import type { MonitorConfig } from './config.ts';
+import { createWorkerLogger } from './logger.ts';
+import { type ProbeContext, probeRelay } from './probe.ts';
+import { connectRelay } from './relay/connection.ts';
+import { fetchNip11 } from './relay/nip11-fetch.ts';
+import { SnapshotWriter } from './snapshot-writer.ts';
+import { serveJobs } from './worker-thread.ts';
+
+/** What the scheduling thread hears of a check. */
+export interface ProbeReport {
+  readonly openable: boolean;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  readonly nip11: boolean;
+  /** Why the first failing step failed; null when all succeeded. */
+  readonly reason: string | null;
+}
+
+await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(async (config) => {
+  const log = createWorkerLogger(config.service, config.logLevel, config.threadName);
+  const bigbrotr = await Bigbrotr.connect(config.database, log);
+  const writer = new SnapshotWriter(bigbrotr, config.chunkSize);
+  const context: Omit<ProbeContext, 'signal'> = {
+    secretKey: Buffer.from(config.keys.secretKey, 'hex'),
+    timeoutMs: config.requestTimeoutMs,
+    allowPrivate: config.allowPrivateRelays,
+    torProxy: config.tor,
+    connect: connectRelay,
+    fetchNip11,
+    now: Date.now,
+  };
+  return {
+    note: 'checks NIP-11 and NIP-66',
+    run: async (relay, signal) => {
+      const snapshot = await probeRelay(relay, { ...context, signal });
+      await writer.write(snapshot);
+      const { openable, readable, writable, reason } = snapshot.nip66;
+      return { openable, readable, writable, nip11: snapshot.nip11 !== null, reason };
+    },
+    close: () => bigbrotr.close(),
+  };
+});

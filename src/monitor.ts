@@ -1,0 +1,58 @@
+/** Entry: the monitor checks every relay whose latest snapshot is too old. */
+import type { Relay } from './bigbrotr.ts';
+import { loadMonitorConfig, type MonitorConfig } from './config.ts';
+import type { ProbeReport } from './monitor-worker.ts';
+import { Scheduler } from './scheduler.ts';
+import { type Round, runService, type Service, type Work } from './service.ts';
+
+await runService(() => loadMonitorConfig(), begin);
+
+async function begin(config: MonitorConfig, service: Service): Promise<Work> {
+  const scheduler = new Scheduler<Relay, ProbeReport>({
+    workerUrl: new URL('./monitor-worker.js', import.meta.url),
+    workerData: config,
+    workers: config.numCores,
+    jobsPerWorker: config.requestsPerCore,
+    log: service.log,
+    onDead: service.fail,
+  });
+  await scheduler.start();
+  return {
+    round: () => checkRelays(config, service, scheduler),
+    pauseMs: config.loopIntervalMs,
+    stop: () => scheduler.stop(),
+  };
+}
+
+async function checkRelays(
+  config: MonitorConfig,
+  service: Service,
+  scheduler: Scheduler<Relay, ProbeReport>,
+): Promise<Round> {
+  const relays = await service.bigbrotr.relaysToCheck(config.frequencyMs / 1000);
+  const reports = await Promise.all(relays.map((relay) => check(relay, service, scheduler)));
+  return { relays: relays.length, failed: reports.filter((readable) => !readable).length };
+}
+
+/** @returns whether the relay is readable. */
+async function check(
+  relay: Relay,
+  service: Service,
+  scheduler: Scheduler<Relay, ProbeReport>,
+): Promise<boolean> {
+  const outcome = await scheduler.run(relay.url, relay);
+  service.metrics.relaysInProgress(scheduler.running);
+  service.detail('checking', scheduler.runningKeys().slice(0, 3).join(' '));
+  if (!outcome.ok) {
+    if (!service.signal.aborted)
+      service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
+    return false;
+  }
+  const { openable, readable, writable, reason } = outcome.result;
+  service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
+  service.count('relays_checked');
+  for (const [name, yes] of Object.entries({ openable, readable, writable }))
+    if (yes) service.count(`relays_${name}`);
+  service.log.debug({ relay: relay.url, openable, readable, writable, reason }, 'relay checked');
+  return readable;
+}

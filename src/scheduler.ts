@@ -1,0 +1,213 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import type { Logger } from './logger.ts';
+import type { FromWorker, ToWorker } from './worker-thread.ts';
+
+export interface SchedulerOptions<Progress> {
+  readonly workerUrl: URL;
+  /** Plain data for each worker: its configuration. */
+  readonly workerData: object;
+  readonly workers: number;
+  /** Jobs that one worker does at a time. */
+  readonly jobsPerWorker: number;
+  readonly log: Logger;
+  /** Hears that no worker is left that works: nothing will be done any more. */
+  readonly onDead: (reason: string) => void;
+  /** Hears what jobs tell while they run. */
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** How a job ended. `failed` carries why: an error in the worker, or its death. */
+export type JobOutcome<Result> = { ok: true; result: Result } | { ok: false; reason: string };
+
+/** A job whose worker dies is tried so many times in all; then the job is to blame. */
+const MAX_TRIES = 2;
+const RESTART_DELAY_MS = 200;
+/** A worker that dies this often without one result in between cannot work at all. */
+const MAX_BARREN_RESTARTS = 5;
+
+interface Waiting<Job, Result> {
+  readonly key: string;
+  readonly job: Job;
+  readonly resolve: (outcome: JobOutcome<Result>) => void;
+  tries: number;
+}
+
+interface Seat<Job, Result> {
+  readonly name: string;
+  worker: Worker | null;
+  ready: boolean;
+  /** Whether it was ever ready: a first start that fails is the caller's to hear. */
+  started: boolean;
+  running: Map<string, Waiting<Job, Result>>;
+  barrenRestarts: number;
+}
+
+/**
+ * Worker threads and the jobs they do: a queue in front, a bounded number of jobs in each worker, a new worker
+ * for one that died. A job that was running in it is done again elsewhere, and given up when it kills twice.
+ */
+export class Scheduler<Job, Result, Progress = never> {
+  readonly #options: SchedulerOptions<Progress>;
+  readonly #seats: Seat<Job, Result>[];
+  #queue: Waiting<Job, Result>[] = [];
+  #stopping = false;
+
+  constructor(options: SchedulerOptions<Progress>) {
+    this.#options = options;
+    this.#seats = Array.from({ length: options.workers }, (_, index) => ({
+      name: `worker-${index + 1}`,
+      worker: null,
+      ready: false,
+      started: false,
+      running: new Map(),
+      barrenRestarts: 0,
+    }));
+  }
+
+  /** Jobs that are being done now. */
+  get running(): number {
+    return this.#seats.reduce((sum, seat) => sum + seat.running.size, 0);
+  }
+
+  /** Keys of the jobs that are being done now. */
+  runningKeys(): string[] {
+    return this.#seats.flatMap((seat) => [...seat.running.keys()]);
+  }
+
+  /** Starts every worker. @throws Error with the sentence of the first worker that cannot start. */
+  async start(): Promise<void> {
+    await Promise.all(this.#seats.map((seat) => this.#startWorker(seat)));
+  }
+
+  /** Does one job as soon as a worker is free. Never rejects. */
+  run(key: string, job: Job): Promise<JobOutcome<Result>> {
+    return new Promise((resolve) => {
+      if (this.#stopping) {
+        resolve({ ok: false, reason: 'stopping' });
+        return;
+      }
+      this.#queue.push({ key, job, resolve, tries: 0 });
+      this.#dispatch();
+    });
+  }
+
+  /** Forgets the queue, lets running jobs end early, and waits until every worker is gone. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const waiting of this.#queue.splice(0)) waiting.resolve({ ok: false, reason: 'stopping' });
+    await Promise.all(this.#seats.map((seat) => this.#stopWorker(seat)));
+  }
+
+  #stopWorker(seat: Seat<Job, Result>): Promise<void> {
+    const { worker } = seat;
+    if (!worker) return Promise.resolve();
+    return new Promise((resolve) => {
+      worker.once('exit', () => resolve());
+      worker.postMessage({ type: 'stop' } satisfies ToWorker<Job>);
+    });
+  }
+
+  #startWorker(seat: Seat<Job, Result>): Promise<void> {
+    const { workerUrl, workerData, log } = this.#options;
+    const worker = new Worker(workerUrl, { workerData: { ...workerData, threadName: seat.name } });
+    seat.worker = worker;
+    return new Promise((resolve, reject) => {
+      let fatal: string | null = null;
+      worker.on('message', (message: FromWorker<Result, Progress>) => {
+        if (message.type === 'ready') {
+          seat.ready = true;
+          seat.started = true;
+          log.info({ thread: seat.name }, message.note);
+          resolve();
+          this.#dispatch();
+        } else if (message.type === 'fatal') fatal = message.message;
+        else if (message.type === 'progress') this.#options.onProgress?.(message.progress);
+        else this.#settle(seat, message);
+      });
+      worker.on('error', (error) => {
+        fatal = error.message;
+        log.error({ thread: seat.name, err: error }, 'a worker thread failed');
+      });
+      worker.on('exit', (code) => {
+        reject(new Error(fatal ?? `a worker thread ended with code ${code} before it was ready`));
+        void this.#replace(seat, fatal ?? `exit code ${code}`);
+      });
+    });
+  }
+
+  #settle(
+    seat: Seat<Job, Result>,
+    message: Extract<FromWorker<Result, Progress>, { key: string }>,
+  ): void {
+    const waiting = seat.running.get(message.key);
+    if (!waiting) return;
+    seat.running.delete(message.key);
+    seat.barrenRestarts = 0;
+    waiting.resolve(
+      message.type === 'result'
+        ? { ok: true, result: message.result }
+        : { ok: false, reason: message.reason },
+    );
+    this.#dispatch();
+  }
+
+  /** A worker is gone: its jobs wait again or are given up, and another takes its seat. */
+  async #replace(seat: Seat<Job, Result>, why: string): Promise<void> {
+    const orphans = [...seat.running.values()];
+    seat.worker = null;
+    seat.ready = false;
+    seat.running = new Map();
+    for (const orphan of orphans) {
+      if (this.#stopping || orphan.tries >= MAX_TRIES) {
+        orphan.resolve({ ok: false, reason: `the worker died: ${why}` });
+      } else this.#queue.unshift(orphan);
+    }
+    if (this.#stopping || !seat.started) return;
+    seat.barrenRestarts += 1;
+    if (seat.barrenRestarts > MAX_BARREN_RESTARTS) {
+      this.#abandon(seat, why);
+      return;
+    }
+    this.#options.log.warn(
+      { thread: seat.name, reason: why, jobs: orphans.length },
+      'a worker died, starting another',
+    );
+    await sleep(RESTART_DELAY_MS * 2 ** (seat.barrenRestarts - 1));
+    if (!this.#stopping) await this.#startWorker(seat).catch(() => {}); // its exit brings us back here
+  }
+
+  #abandon(seat: Seat<Job, Result>, why: string): void {
+    this.#options.log.fatal(
+      { thread: seat.name, reason: why },
+      'a worker dies again and again: its seat stays empty',
+    );
+    this.#seats.splice(this.#seats.indexOf(seat), 1);
+    if (this.#seats.length > 0) return;
+    for (const waiting of this.#queue.splice(0))
+      waiting.resolve({ ok: false, reason: 'no worker is left' });
+    this.#options.onDead(why);
+  }
+
+  #dispatch(): void {
+    while (this.#queue.length > 0) {
+      const seat = this.#freest();
+      const waiting = seat && this.#queue.shift();
+      if (!waiting) return;
+      waiting.tries += 1;
+      seat.running.set(waiting.key, waiting);
+      seat.worker?.postMessage({
+        type: 'job',
+        key: waiting.key,
+        job: waiting.job,
+      } satisfies ToWorker<Job>);
+    }
+  }
+
+  #freest(): Seat<Job, Result> | undefined {
+    const free = this.#seats.filter(
+      (seat) => seat.ready && seat.running.size < this.#options.jobsPerWorker,
+    );
+    return free.sort((a, b) => a.running.size - b.running.size)[0];
+  }
+}

@@ -1,0 +1,316 @@
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Bigbrotr } from './bigbrotr.ts';
+import { ConfigError, type DatabaseConfig, type HealthConfig, type TorConfig } from './config.ts';
+import { DatabaseError } from './database.ts';
+import { buildHealthApp, type HealthStatus, ListenError, listenHealth } from './health.ts';
+import { createLogger, type Logger } from './logger.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
+
+/** What a service needs to know of its configuration; each service has more of its own. */
+export interface ServiceConfig {
+  readonly service: string;
+  readonly logLevel: string;
+  readonly database: DatabaseConfig;
+  readonly tor: TorConfig | null;
+  readonly health: HealthConfig;
+  readonly shutdownTimeoutMs: number;
+  readonly warnings: readonly string[];
+}
+
+/** What the work of a service is given. */
+export interface Service {
+  readonly bigbrotr: Bigbrotr;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Aborts when the service is told to stop. */
+  readonly signal: AbortSignal;
+  /** Whether one round is all that is wanted (`--once`). */
+  readonly once: boolean;
+  /** Adds to a figure of `/health`. */
+  count(name: string, by?: number): void;
+  /** Sets a text of `/health`. */
+  detail(name: string, text: string): void;
+  /** Ends the service as failed: it cannot work any more. */
+  fail(reason: string): void;
+}
+
+export interface Round {
+  readonly relays: number;
+  readonly failed: number;
+}
+
+/** The work of a service: rounds, until it is stopped. */
+export interface Work {
+  /** One round over all relays that are due. @throws DatabaseError */
+  round(): Promise<Round>;
+  /** Milliseconds from the end of a round to the next one. */
+  readonly pauseMs: number;
+  /** Ends what runs and frees what is held. */
+  stop(): Promise<void>;
+}
+
+/** Sent to a parent process that asked for it (`fork`), and shown on `/health`. */
+export interface StatusReport {
+  readonly service: string;
+  readonly status: HealthStatus;
+}
+
+const CHECK_INTERVAL_MS = 1000;
+const TOR_CHECK_MS = 2000;
+const RETRY_ROUND_MS = 2000;
+const WARN_ABOVE_FAILED_SHARE = 0.1;
+
+/**
+ * The life of a service: configuration, health port, database, work in rounds, and an orderly end. SIGTERM and
+ * SIGINT stop the work, store what is under way and exit 0; what is not stored in time is not claimed either.
+ * With `--once` it does one round and exits, 1 when that failed.
+ *
+ * @param load reads the configuration; its mistakes are printed all at once, and the exit code is 1.
+ * @param begin starts the work when the database answers.
+ */
+export async function runService<Config extends ServiceConfig>(
+  load: () => Config,
+  begin: (config: Config, service: Service) => Promise<Work>,
+): Promise<void> {
+  let config: Config;
+  let once: boolean;
+  try {
+    once = parseArguments(process.argv.slice(2));
+    config = load();
+  } catch (error) {
+    process.exitCode = 1;
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return;
+  }
+  const life = new ServiceLife(config, once);
+  process.exitCode = await life.run((service) => begin(config, service));
+}
+
+/** @returns whether `--once` was given. @throws ConfigError for anything else. */
+export function parseArguments(given: readonly string[]): boolean {
+  const unknown = given.filter((argument) => argument !== '--once');
+  if (unknown.length > 0) {
+    throw new ConfigError([`unknown argument ${unknown.join(' ')}: the only one is --once`]);
+  }
+  return given.includes('--once');
+}
+
+class ServiceLife {
+  readonly #config: ServiceConfig;
+  readonly #once: boolean;
+  readonly #log: Logger;
+  readonly #metrics: Metrics;
+  readonly #stopping = new AbortController();
+  readonly #started = Date.now();
+  readonly #counts: Record<string, number> = {};
+  readonly #details: Record<string, string> = {};
+  #state: HealthStatus['state'] = 'starting';
+  #database: HealthStatus['database'] = 'down';
+  #tor: HealthStatus['tor'];
+  #ready = false;
+  #lastRound: HealthStatus['lastRound'] = null;
+  #exitCode = 0;
+
+  constructor(config: ServiceConfig, once: boolean) {
+    this.#config = config;
+    this.#once = once;
+    this.#log = createLogger(config.service, config.logLevel);
+    this.#metrics = createMetrics(config.service);
+    this.#tor = config.tor ? 'down' : 'off';
+  }
+
+  async run(begin: (service: Service) => Promise<Work>): Promise<number> {
+    for (const warning of this.#config.warnings) this.#log.warn(warning);
+    for (const signal of ['SIGTERM', 'SIGINT'] as const)
+      process.on(signal, () => this.#stop(signal));
+    const app = buildHealthApp({
+      service: this.#config.service,
+      status: () => this.#status(),
+      metrics: () => this.#metrics.text(),
+      onError: (err) => this.#log.error({ err }, 'a health request failed'),
+    });
+    let bigbrotr: Bigbrotr | undefined;
+    let work: Work | undefined;
+    try {
+      const address = await listenHealth(app, this.#config.health);
+      this.#log.info({ host: address.address, port: address.port }, 'health is served');
+      bigbrotr = await Bigbrotr.connect(
+        { ...this.#config.database, minPool: 0, maxPool: 2 },
+        this.#log,
+      );
+      this.#database = 'up';
+      work = await begin(this.#service(bigbrotr));
+      this.#ready = true;
+      await Promise.all([this.#watch(bigbrotr), this.#rounds(work)]);
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#state = 'stopping';
+    await this.#end(async () => {
+      await work?.stop();
+      await bigbrotr?.close();
+      await app.close();
+    });
+    return this.#exitCode;
+  }
+
+  #service(bigbrotr: Bigbrotr): Service {
+    return {
+      bigbrotr,
+      log: this.#log,
+      metrics: this.#metrics,
+      signal: this.#stopping.signal,
+      once: this.#once,
+      count: (name, by = 1) => {
+        this.#counts[name] = (this.#counts[name] ?? 0) + by;
+      },
+      detail: (name, text) => {
+        this.#details[name] = text;
+      },
+      fail: (reason) => this.#fail(new Error(reason)),
+    };
+  }
+
+  async #rounds(work: Work): Promise<void> {
+    try {
+      while (!this.#stopping.signal.aborted) {
+        const pauseMs = await this.#round(work);
+        if (this.#once) return;
+        this.#state = 'waiting';
+        await sleep(pauseMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
+      }
+    } finally {
+      this.#stopping.abort(); // ends the watch too
+    }
+  }
+
+  /** One round. While the database is away it is tried again soon. @returns the pause after it, in milliseconds. */
+  async #round(work: Work): Promise<number> {
+    this.#state = 'running';
+    const startedAt = new Date();
+    try {
+      const round = await work.round();
+      if (round.relays > 0) this.#finishRound(startedAt, round);
+      return work.pauseMs;
+    } catch (error) {
+      const passing = error instanceof DatabaseError && !error.permanent;
+      if (!passing || this.#once) throw error;
+      this.#log.error(
+        { code: error.code, reason: error.message },
+        'the round was cut off by the database, trying again',
+      );
+      return RETRY_ROUND_MS;
+    }
+  }
+
+  #finishRound(startedAt: Date, { relays, failed }: Round): void {
+    const seconds = (Date.now() - startedAt.getTime()) / 1000;
+    this.#metrics.roundFinished(seconds);
+    this.#lastRound = {
+      startedAt: startedAt.toISOString(),
+      finishedAt: new Date().toISOString(),
+      seconds,
+      relays,
+      failed,
+    };
+    const fields = { relays, failed, seconds };
+    if (failed > relays * WARN_ABOVE_FAILED_SHARE) {
+      this.#log.warn(fields, `round finished: ${failed} of ${relays} relays failed`);
+    } else this.#log.info(fields, 'round finished');
+  }
+
+  /** Looks at database and Tor, and tells the parent process, until the service stops. */
+  async #watch(bigbrotr: Bigbrotr): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const [database, tor] = await Promise.all([bigbrotr.isUp(), this.#torState()]);
+      this.#note('database', this.#database, database ? 'up' : 'down');
+      this.#note('tor', this.#tor, tor);
+      this.#database = database ? 'up' : 'down';
+      this.#tor = tor;
+      this.#report();
+      await sleep(CHECK_INTERVAL_MS, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  #note(what: string, before: string, now: string): void {
+    if (before === now) return;
+    if (now === 'down') this.#log.error(`${what} is down`);
+    else this.#log.info(`${what} is ${now}`);
+  }
+
+  #torState(): Promise<HealthStatus['tor']> {
+    const { tor } = this.#config;
+    if (!tor) return Promise.resolve('off');
+    return new Promise((resolve) => {
+      const socket = connect({ host: tor.host, port: tor.port, timeout: TOR_CHECK_MS });
+      const finish = (state: 'up' | 'down') => {
+        socket.destroy();
+        resolve(state);
+      };
+      socket.once('connect', () => finish('up'));
+      socket.once('timeout', () => finish('down'));
+      socket.once('error', () => finish('down'));
+    });
+  }
+
+  #report(): void {
+    process.send?.({
+      service: this.#config.service,
+      status: this.#status(),
+    } satisfies StatusReport);
+  }
+
+  #status(): HealthStatus {
+    return {
+      state: this.#state,
+      ready: this.#ready,
+      database: this.#database,
+      tor: this.#tor,
+      uptimeSeconds: Math.floor((Date.now() - this.#started) / 1000),
+      lastRound: this.#lastRound,
+      counts: { ...this.#counts },
+      details: { ...this.#details },
+    };
+  }
+
+  #stop(signal: string): void {
+    if (this.#stopping.signal.aborted) return;
+    this.#log.info({ signal }, 'stopping: what is under way is stored first');
+    this.#state = 'stopping';
+    this.#stopping.abort();
+  }
+
+  #fail(error: unknown): void {
+    this.#exitCode = 1;
+    const expected =
+      error instanceof ListenError ||
+      error instanceof DatabaseError ||
+      error instanceof ConfigError;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#log.fatal(expected ? { reason } : { reason, err: error }, 'the service cannot go on');
+    this.#stopping.abort();
+  }
+
+  /** Ends in order, and by force shortly before the time for it is over. */
+  async #end(close: () => Promise<void>): Promise<void> {
+    this.#report();
+    const force = setTimeout(
+      () => {
+        this.#log.warn(
+          'the end took too long: what was not stored is not claimed, and is read again next time',
+        );
+        process.exit(this.#exitCode);
+      },
+      Math.max(500, this.#config.shutdownTimeoutMs - 1000),
+    );
+    force.unref();
+    await close().catch((err) => this.#log.error({ err }, 'closing failed'));
+    clearTimeout(force);
+    this.#report();
+    this.#log.info({ exitCode: this.#exitCode }, 'stopped');
+    if (process.connected) process.disconnect();
+  }
+}

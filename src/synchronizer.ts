@@ -1,0 +1,32 @@
+/** Entry: the synchronizer archives every readable relay that the priority synchronizer does not visit. */
+import { loadSynchronizerConfig, type SynchronizerConfig } from './config.ts';
+import { readSeedFile, SeedListError } from './relay/seed-list.ts';
+import { runService, type Service, type Work } from './service.ts';
+import { beginSynchronizing, intervalSeconds } from './synchronize.ts';
+
+await runService(() => loadSynchronizerConfig('synchronizer'), begin);
+
+async function begin(config: SynchronizerConfig, service: Service): Promise<Work> {
+  const priority = new Set((await priorityRelays(config, service)).map(({ url }) => url));
+  return beginSynchronizing(config, service, async (filterId) => {
+    const relays = await service.bigbrotr.relaysToSynchronize(filterId, {
+      snapshotSeconds: config.relayMetadataThresholdMs / 1000,
+      intervalSeconds: intervalSeconds(config, service),
+    });
+    return relays.filter(({ url }) => !priority.has(url));
+  });
+}
+
+/** Without the list nobody would visit those relays, so they are then ours. */
+async function priorityRelays(config: SynchronizerConfig, service: Service) {
+  try {
+    return (await readSeedFile(config.priorityRelaysPath)).relays;
+  } catch (error) {
+    if (!(error instanceof SeedListError)) throw error;
+    service.log.warn(
+      { reason: error.message },
+      'no priority relays: every readable relay is visited here',
+    );
+    return [];
+  }
+}

@@ -1,0 +1,72 @@
+/** What the scheduling thread and its worker threads say to each other, and the worker's side of it. */
+import { parentPort, workerData } from 'node:worker_threads';
+
+export type ToWorker<Job> = { type: 'job'; key: string; job: Job } | { type: 'stop' };
+
+export type FromWorker<Result, Progress> =
+  | { type: 'ready'; note: string }
+  | { type: 'progress'; progress: Progress }
+  | { type: 'result'; key: string; result: Result }
+  | { type: 'failed'; key: string; reason: string }
+  | { type: 'fatal'; message: string };
+
+export interface JobHandler<Job, Result, Progress> {
+  /** One word or sentence on what this worker uses, for the log. */
+  readonly note: string;
+  /** Does one job, telling of its progress. When the signal aborts it ends soon, with what it has. */
+  run(job: Job, signal: AbortSignal, tell: (progress: Progress) => void): Promise<Result>;
+  /** Frees what the handler holds; called once, after the last job. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves jobs in a worker thread until it is told to stop: running jobs are then aborted, their results still
+ * sent, and the thread ends by itself.
+ *
+ * @param create makes the handler from `workerData`; when it throws, the parent hears why and the thread ends.
+ */
+export async function serveJobs<Data, Job, Result, Progress = never>(
+  create: (data: Data) => Promise<JobHandler<Job, Result, Progress>>,
+): Promise<void> {
+  const port = parentPort;
+  if (!port) throw new Error('this file runs as a worker thread only');
+  const send = (message: FromWorker<Result, Progress>) => port.postMessage(message);
+  const stopping = new AbortController();
+  const running = new Set<Promise<void>>();
+  let handler: JobHandler<Job, Result, Progress>;
+  try {
+    handler = await create(workerData as Data);
+  } catch (error) {
+    send({ type: 'fatal', message: messageOf(error) });
+    return;
+  }
+
+  const tell = (progress: Progress) => send({ type: 'progress', progress });
+  const runJob = async (key: string, job: Job): Promise<void> => {
+    try {
+      send({ type: 'result', key, result: await handler.run(job, stopping.signal, tell) });
+    } catch (error) {
+      send({ type: 'failed', key, reason: messageOf(error) });
+    }
+  };
+  const stop = async (): Promise<void> => {
+    stopping.abort();
+    await Promise.all(running);
+    await handler.close();
+    port.close();
+  };
+  port.on('message', (message: ToWorker<Job>) => {
+    if (message.type === 'stop') {
+      void stop();
+      return;
+    }
+    const work = runJob(message.key, message.job);
+    running.add(work);
+    void work.then(() => running.delete(work));
+  });
+  send({ type: 'ready', note: handler.note });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
