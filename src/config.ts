@@ -1,0 +1,323 @@
+import { availableParallelism } from 'node:os';
+import {
+  ConfigError,
+  type Environment,
+  readEnvironment,
+  readVariables,
+  type Values,
+} from './config-environment.ts';
+import {
+  commonVariables,
+  databaseVariables,
+  deploymentVariables,
+  initializerVariables,
+  keyVariables,
+  type LogLevel,
+  monitorVariables,
+  optionalKeyVariables,
+  pairProblem,
+  poolProblem,
+  prioritySynchronizerVariables,
+  relayVariables,
+  synchronizerVariables,
+  syncVariables,
+  timeProblem,
+} from './config-schema.ts';
+import type { EventFilter } from './nostr/filter.ts';
+
+export { ConfigError, type Environment, readEnvironment };
+
+/**
+ * One loader a service: it reads what that service needs, reports every mistake at once, and gives
+ * back plain data that can be handed to a worker thread. Times of the clock are in milliseconds,
+ * times of events (NIP-01 `created_at`) in seconds.
+ */
+
+export interface DatabaseConfig {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+  /** Connections that a pool keeps open, and the most it opens. */
+  readonly minPool: number;
+  readonly maxPool: number;
+  readonly commandTimeoutMs: number;
+}
+
+/** The SOCKS5 proxy that reaches `.onion` relays. */
+export interface TorConfig {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A Nostr key pair, 64 lowercase hex characters each. */
+export interface KeyPair {
+  readonly secretKey: string;
+  readonly publicKey: string;
+}
+
+export interface HealthConfig {
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** The variable that sets the port, for the sentence that says it is in use. */
+  readonly portVariable: string;
+}
+
+interface ServiceConfig {
+  readonly logLevel: LogLevel;
+  readonly allowPrivateRelays: boolean;
+  readonly shutdownTimeoutMs: number;
+  readonly database: DatabaseConfig;
+  /** What was odd but usable, a sentence each, to be logged at start. */
+  readonly warnings: readonly string[];
+}
+
+interface RelayServiceConfig extends ServiceConfig {
+  readonly tor: TorConfig | null;
+  readonly health: HealthConfig;
+  readonly blocklistPath: string | null;
+  readonly numCores: number;
+  /** Relays that one worker thread visits at a time. */
+  readonly requestsPerCore: number;
+  readonly requestTimeoutMs: number;
+  readonly loopIntervalMs: number;
+}
+
+export interface InitializerConfig extends ServiceConfig {
+  readonly service: 'initializer';
+  readonly seedRelaysPath: string;
+}
+
+export interface MonitorConfig extends RelayServiceConfig {
+  readonly service: 'monitor';
+  readonly keys: KeyPair;
+  /** A relay is checked again when its latest snapshot is older than this. */
+  readonly frequencyMs: number;
+  readonly chunkSize: number;
+}
+
+export interface SynchronizerConfig extends RelayServiceConfig {
+  readonly service: SynchronizerService;
+  readonly keys: KeyPair | null;
+  /** The first second wanted (0 is genesis); `resume` goes on from the last synchronisation. */
+  readonly startTimestamp: number | 'resume';
+  readonly stopTimestamp: number | 'now';
+  readonly eventFilter: EventFilter;
+  readonly priorityRelaysPath: string;
+  /** A relay counts as readable while its snapshot is younger than this. */
+  readonly relayMetadataThresholdMs: number;
+  readonly batchSize: number;
+  /** The newest covered seconds, which each visit reads again. */
+  readonly overlapSeconds: number;
+  /** Coverage older than this is proven anew. */
+  readonly reproveMs: number;
+  readonly live: boolean;
+}
+
+export type SynchronizerService = 'synchronizer' | 'priority-synchronizer';
+
+const initializerShape = { ...commonVariables, ...databaseVariables, ...initializerVariables };
+const visitorShape = { ...commonVariables, ...databaseVariables, ...relayVariables };
+const monitorShape = { ...visitorShape, ...keyVariables, ...monitorVariables };
+const syncShape = { ...visitorShape, ...optionalKeyVariables, ...syncVariables };
+
+/** What scripts and tools need that only ask the database. @throws ConfigError */
+export function loadDatabaseConfig(env?: Environment): {
+  database: DatabaseConfig;
+  logLevel: LogLevel;
+  warnings: readonly string[];
+} {
+  const shape = { ...databaseVariables, LOG_LEVEL: commonVariables.LOG_LEVEL };
+  const { values, warnings } = readVariables(shape, env);
+  return { database: databaseOf(values, oneConnection), logLevel: values.LOG_LEVEL, warnings };
+}
+
+/** @throws ConfigError */
+export function loadInitializerConfig(env?: Environment): InitializerConfig {
+  const { values, warnings } = readVariables(initializerShape, env);
+  return {
+    service: 'initializer',
+    ...serviceOf(values),
+    database: databaseOf(values, oneConnection),
+    seedRelaysPath: values.SEED_RELAYS_PATH,
+    warnings,
+  };
+}
+
+/** @throws ConfigError, also when there is no key pair: the monitor signs a test event. */
+export function loadMonitorConfig(env?: Environment): MonitorConfig {
+  const { values, warnings } = readVariables(monitorShape, env, (given) => [
+    pairProblem(given),
+    poolProblem('MONITOR', given.MONITOR_DB_MIN_POOL, given.MONITOR_DB_MAX_POOL),
+  ]);
+  const cores = limitCores('MONITOR_NUM_CORES', values.MONITOR_NUM_CORES);
+  return {
+    service: 'monitor',
+    ...serviceOf(values),
+    ...visitorOf(values),
+    database: databaseOf(values, {
+      minPool: values.MONITOR_DB_MIN_POOL,
+      maxPool: values.MONITOR_DB_MAX_POOL,
+      commandTimeoutMs: values.MONITOR_DB_COMMAND_TIMEOUT,
+    }),
+    health: {
+      host: values.HEALTH_HOST,
+      port: values.MONITOR_HEALTH_PORT,
+      portVariable: 'MONITOR_HEALTH_PORT',
+    },
+    keys: { secretKey: values.SECRET_KEY, publicKey: values.PUBLIC_KEY },
+    frequencyMs: values.MONITOR_FREQUENCY_HOUR,
+    chunkSize: values.MONITOR_CHUNK_SIZE,
+    numCores: cores.numCores,
+    requestsPerCore: values.MONITOR_REQUESTS_PER_CORE,
+    requestTimeoutMs: values.MONITOR_REQUEST_TIMEOUT,
+    loopIntervalMs: values.MONITOR_LOOP_INTERVAL_MINUTES,
+    warnings: [...warnings, ...cores.warnings],
+  };
+}
+
+/**
+ * The two synchronizers share their settings but for cores, health port and live subscriptions.
+ * @throws ConfigError
+ */
+export function loadSynchronizerConfig(
+  service: SynchronizerService,
+  env?: Environment,
+): SynchronizerConfig {
+  const { values, own, warnings } = readSynchronizer(service, env);
+  const { SECRET_KEY: secretKey, PUBLIC_KEY: publicKey } = values;
+  return {
+    service,
+    ...serviceOf(values),
+    ...visitorOf(values),
+    database: databaseOf(values, {
+      minPool: values.SYNCHRONIZER_DB_MIN_POOL,
+      maxPool: values.SYNCHRONIZER_DB_MAX_POOL,
+      commandTimeoutMs: values.SYNCHRONIZER_DB_COMMAND_TIMEOUT,
+    }),
+    health: { host: values.HEALTH_HOST, port: own.port, portVariable: own.portVariable },
+    keys: secretKey && publicKey ? { secretKey, publicKey } : null,
+    startTimestamp: values.SYNCHRONIZER_START_TIMESTAMP,
+    stopTimestamp: values.SYNCHRONIZER_STOP_TIMESTAMP,
+    eventFilter: values.SYNCHRONIZER_EVENT_FILTER,
+    priorityRelaysPath: values.SYNCHRONIZER_PRIORITY_RELAYS_PATH,
+    relayMetadataThresholdMs: values.SYNCHRONIZER_RELAY_METADATA_THRESHOLD_HOURS,
+    batchSize: values.SYNCHRONIZER_BATCH_SIZE,
+    overlapSeconds: values.SYNCHRONIZER_OVERLAP_SECONDS,
+    reproveMs: values.SYNCHRONIZER_REPROVE_DAYS,
+    live: own.live,
+    numCores: own.numCores,
+    requestsPerCore: values.SYNCHRONIZER_REQUESTS_PER_CORE,
+    requestTimeoutMs: values.SYNCHRONIZER_REQUEST_TIMEOUT,
+    loopIntervalMs: values.SYNCHRONIZER_LOOP_INTERVAL_MINUTES,
+    warnings: [...warnings, ...own.warnings],
+  };
+}
+
+/**
+ * Checks what only docker-compose.yml reads: ports, passwords and limits of the containers.
+ * @throws ConfigError
+ */
+export function checkDeployment(env?: Environment): { warnings: readonly string[] } {
+  return { warnings: readVariables(deploymentVariables, env).warnings };
+}
+
+/**
+ * The configuration of the four services at once, for starting them together, and the path of the
+ * SQL that makes the archive.
+ * @throws ConfigError with the problems of all of them, each once.
+ */
+export function loadAllConfigs(env?: Environment) {
+  const problems = new Set<string>();
+  const warnings = new Set<string>();
+  const attempt = <T>(load: () => T): T | null => {
+    try {
+      return load();
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      for (const problem of error.problems) problems.add(problem);
+      for (const warning of error.warnings) warnings.add(warning);
+      return null;
+    }
+  };
+  const initializer = attempt(() => loadInitializerConfig(env));
+  const monitor = attempt(() => loadMonitorConfig(env));
+  const synchronizer = attempt(() => loadSynchronizerConfig('synchronizer', env));
+  const prioritySynchronizer = attempt(() => loadSynchronizerConfig('priority-synchronizer', env));
+  const { POSTGRES_DB_INIT_PATH } = deploymentVariables;
+  const local = attempt(() => readVariables({ POSTGRES_DB_INIT_PATH }, env).values);
+  if (!initializer || !monitor || !synchronizer || !prioritySynchronizer || !local) {
+    throw new ConfigError([...problems], [...warnings]);
+  }
+  const initSqlPath = local.POSTGRES_DB_INIT_PATH;
+  return { initializer, monitor, synchronizer, prioritySynchronizer, initSqlPath };
+}
+
+/** A pool for services that ask one thing after another. */
+const oneConnection = { minPool: 0, maxPool: 1, commandTimeoutMs: 60_000 };
+
+type Pool = Pick<DatabaseConfig, 'minPool' | 'maxPool' | 'commandTimeoutMs'>;
+
+function databaseOf(values: Values<typeof databaseVariables>, pool: Pool): DatabaseConfig {
+  return {
+    host: values.POSTGRES_HOST,
+    port: values.POSTGRES_PORT,
+    user: values.POSTGRES_USER,
+    password: values.POSTGRES_PASSWORD,
+    database: values.POSTGRES_DB,
+    ...pool,
+  };
+}
+
+function serviceOf(values: Values<typeof commonVariables>) {
+  return {
+    logLevel: values.LOG_LEVEL,
+    allowPrivateRelays: values.ALLOW_PRIVATE_RELAYS,
+    shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_SECONDS,
+  };
+}
+
+function visitorOf(values: Values<typeof relayVariables>) {
+  const { TORPROXY_HOST: host, TORPROXY_PORT: port } = values;
+  return { tor: host === null ? null : { host, port }, blocklistPath: values.RELAY_BLOCKLIST_PATH };
+}
+
+function readSynchronizer(service: SynchronizerService, env: Environment | undefined) {
+  if (service === 'synchronizer') {
+    const shape = { ...syncShape, ...synchronizerVariables };
+    const { values, warnings } = readVariables(shape, env, syncProblems);
+    const own = {
+      ...limitCores('SYNCHRONIZER_NUM_CORES', values.SYNCHRONIZER_NUM_CORES),
+      live: values.SYNCHRONIZER_LIVE,
+      port: values.SYNCHRONIZER_HEALTH_PORT,
+      portVariable: 'SYNCHRONIZER_HEALTH_PORT',
+    };
+    return { values, own, warnings };
+  }
+  const shape = { ...syncShape, ...prioritySynchronizerVariables };
+  const { values, warnings } = readVariables(shape, env, syncProblems);
+  const own = {
+    ...limitCores('PRIORITY_SYNCHRONIZER_NUM_CORES', values.PRIORITY_SYNCHRONIZER_NUM_CORES),
+    live: values.PRIORITY_SYNCHRONIZER_LIVE,
+    port: values.PRIORITY_SYNCHRONIZER_HEALTH_PORT,
+    portVariable: 'PRIORITY_SYNCHRONIZER_HEALTH_PORT',
+  };
+  return { values, own, warnings };
+}
+
+function syncProblems(given: Partial<Values<typeof syncShape>>): (string | null)[] {
+  return [
+    pairProblem(given),
+    poolProblem('SYNCHRONIZER', given.SYNCHRONIZER_DB_MIN_POOL, given.SYNCHRONIZER_DB_MAX_POOL),
+    timeProblem(given.SYNCHRONIZER_START_TIMESTAMP, given.SYNCHRONIZER_STOP_TIMESTAMP),
+  ];
+}
+
+function limitCores(name: string, wanted: number): { numCores: number; warnings: string[] } {
+  const available = availableParallelism();
+  if (wanted <= available) return { numCores: wanted, warnings: [] };
+  const lowered = `${name} is lowered from ${wanted} to ${available}: this machine has no more cores.`;
+  return { numCores: available, warnings: [lowered] };
+}

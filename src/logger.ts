@@ -1,0 +1,102 @@
+import { isatty } from 'node:tty';
+import { type DestinationStream, destination, type Logger, type LoggerOptions, pino } from 'pino';
+import pretty from 'pino-pretty';
+
+export type { Logger };
+
+const STDOUT = 1;
+
+/** Field names that never show their value, wherever up to four levels deep they stand. */
+const secretFields = [
+  'password',
+  'secretKey',
+  'SECRET_KEY',
+  'POSTGRES_PASSWORD',
+  'POSTGRES_ADMIN_PASSWORD',
+  'POSTGRES_READER_PASSWORD',
+  'POSTGRES_OWNER_PASSWORD',
+  'PGBOUNCER_ADMIN_PASSWORD',
+  'PGADMIN_DEFAULT_PASSWORD',
+];
+const redactedPaths = ['', '*.', '*.*.', '*.*.*.'].flatMap((depth) =>
+  secretFields.map((field) => `${depth}${field}`),
+);
+
+/**
+ * The log of a service: one JSON object a line with `level`, `time` (ISO 8601), `service`, `msg`,
+ * or lines for a person where standard output is a terminal. Written before the call returns, so
+ * that nothing is lost when the process ends.
+ */
+export function createLogger(service: string, level: string, stream?: DestinationStream): Logger {
+  return pino(optionsFor({ service }, level), stream ?? standardOutput());
+}
+
+/** The same for a worker thread, which writes to standard output by itself. Adds `thread`. */
+export function createWorkerLogger(
+  service: string,
+  level: string,
+  threadName: string,
+  stream?: DestinationStream,
+): Logger {
+  return pino(optionsFor({ service, thread: threadName }, level), stream ?? standardOutput());
+}
+
+function optionsFor(base: Record<string, string>, level: string): LoggerOptions {
+  return {
+    level,
+    base,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    serializers: { err: serializeError, error: serializeError },
+    redact: { paths: redactedPaths, censor: '[hidden]' },
+  };
+}
+
+/** `process.stdout.isTTY` is absent in worker threads, so the descriptor itself is asked. */
+function standardOutput(): DestinationStream {
+  const plain = destination({ dest: STDOUT, sync: true });
+  return isatty(STDOUT) ? prettyStream(plain) : plain;
+}
+
+/** Turns JSON lines into lines for a person; control characters from strangers become visible. */
+export function prettyStream(out: DestinationStream, colorize = true): DestinationStream {
+  const print = pretty.prettyFactory({
+    colorize,
+    translateTime: 'SYS:HH:MM:ss',
+    ignore: 'service,thread',
+    messageFormat: '{service}{if thread}/{thread}{end}: {msg}',
+    singleLine: true,
+  });
+  return { write: (line: string) => void out.write(print(visible(line))) };
+}
+
+/**
+ * In a JSON line control characters are written \u001b; as \u241b they show as a picture of
+ * themselves. A relay's notice can thus not move the cursor or colour the terminal of its reader.
+ */
+function visible(line: string): string {
+  return line.replace(/\\u00([01][0-9a-f])/g, '\\u24$1').replace(/[\x7f-\x9f]/g, '\ufffd');
+}
+
+/** An error as plain data: what it says, its code and its causes; no other field of it. */
+export function serializeError(error: unknown, depth = 0): unknown {
+  if (!(error instanceof Error)) return error;
+  const { code, reason } = error as { code?: unknown; reason?: unknown };
+  return {
+    type: error.name,
+    message: error.message,
+    ...(isLabel(code) && { code }),
+    ...(isLabel(reason) && { reason }),
+    stack: error.stack,
+    ...(error.cause !== undefined &&
+      depth < 3 && { cause: serializeError(error.cause, depth + 1) }),
+    ...(error instanceof AggregateError &&
+      depth < 3 && {
+        errors: error.errors.slice(0, 10).map((one) => serializeError(one, depth + 1)),
+      }),
+  };
+}
+
+function isLabel(value: unknown): value is string | number {
+  return typeof value === 'string' || typeof value === 'number';
+}

@@ -1,0 +1,77 @@
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+
+/** What a service counts, for Prometheus. Dashboards rely on the names: they do not change meaning. */
+export interface Metrics {
+  /** One visit or probe of a relay that ended, with a short stable word for how. */
+  relayVisited(outcome: string): void;
+  eventsStored(count: number): void;
+  sightingsStored(count: number): void;
+  eventsInvalid(reason: string, count?: number): void;
+  bytesReceived(bytes: number): void;
+  relaysInProgress(count: number): void;
+  roundFinished(seconds: number): void;
+  /** The text that Prometheus scrapes (exposition format 0.0.4). */
+  text(): Promise<string>;
+}
+
+/** A registry of its own for each call, so that two services can live in one process. */
+export function createMetrics(service: string): Metrics {
+  const registry = new Registry();
+  registry.setDefaultLabels({ service });
+  collectDefaultMetrics({ register: registry });
+
+  const registers = [registry];
+  const counter = (name: string, help: string) =>
+    new Counter({ name: `bigbrotr_${name}`, help, registers });
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name: `bigbrotr_${name}`, help, registers });
+
+  const visited = new Counter({
+    name: 'bigbrotr_relays_visited_total',
+    help: 'Relay visits that ended, by outcome.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const invalid = new Counter({
+    name: 'bigbrotr_events_invalid_total',
+    help: 'Events that were refused, by reason.',
+    labelNames: ['reason'],
+    registers,
+  });
+  const events = counter('events_stored_total', 'Events that were new to the archive.');
+  const sightings = counter('sightings_stored_total', 'Events newly seen on a relay.');
+  const bytes = counter('bytes_received_total', 'Bytes of messages received from relays.');
+  const rounds = counter('rounds_total', 'Rounds over all due relays that ended.');
+  const roundSeconds = gauge('round_duration_seconds', 'How long the last round took.');
+  const inProgress = gauge('relays_in_progress', 'Relays that are being visited now.');
+  const outcomeLabel = boundedLabel();
+  const reasonLabel = boundedLabel();
+
+  return {
+    relayVisited: (outcome) => visited.inc({ outcome: outcomeLabel(outcome) }),
+    eventsStored: (count) => events.inc(count),
+    sightingsStored: (count) => sightings.inc(count),
+    eventsInvalid: (reason, count = 1) => invalid.inc({ reason: reasonLabel(reason) }, count),
+    bytesReceived: (count) => bytes.inc(count),
+    relaysInProgress: (count) => inProgress.set(count),
+    roundFinished: (seconds) => {
+      rounds.inc();
+      roundSeconds.set(seconds);
+    },
+    text: () => registry.metrics(),
+  };
+}
+
+/**
+ * Each label value is a time series kept for ever, so a text that comes from a relay by mistake
+ * must not make new ones without end: odd words, and words past the fiftieth, count as `other`.
+ */
+function boundedLabel(limit = 50): (word: string) => string {
+  const seen = new Set<string>();
+  return (word) => {
+    if (!/^[a-z0-9_-]{1,40}$/.test(word)) return 'other';
+    if (!seen.has(word) && seen.size >= limit) return 'other';
+    seen.add(word);
+    return word;
+  };
+}
