@@ -1,0 +1,87 @@
+import {
+  keyAt,
+  MEMORY_BYTES,
+  MESSAGE_AT,
+  PUBKEY_AT,
+  type SchnorrVerify,
+  SIGNATURE_AT,
+  schnorrVerifier,
+  selfTest,
+} from './schnorr.ts';
+
+type Exports = Record<string, unknown>;
+type WasmFunction = (...values: number[]) => number;
+type Instantiate = (
+  source: unknown,
+  imports: unknown,
+) => Promise<{ instance: { exports: Exports } }>;
+
+/**
+ * Gives the Schnorr check of the libsecp256k1 that nostr-wasm carries as WebAssembly.
+ *
+ * The package itself offers only the check of a whole event: it hashes the event a second time, and
+ * in 1 MiB of memory, so that valid events of more than 945 KB end as "Out of memory". We use the
+ * functions underneath, which see 128 bytes of an event whatever its size.
+ *
+ * @throws Error when the package is not the one that package.json names.
+ */
+export async function loadWasmSchnorr(): Promise<SchnorrVerify> {
+  const verify = bind(await instantiate());
+  const failure = selfTest(verify);
+  if (failure !== null) throw new Error(`nostr-wasm cannot be used, ${failure}. Run npm ci.`);
+  return verify;
+}
+
+/**
+ * The package keeps its WebAssembly instance to itself. It asks for it by WebAssembly.instantiate
+ * before its first await, so we listen in for just that one synchronous call.
+ */
+async function instantiate(): Promise<Exports> {
+  const { initNostrWasm } = await import('nostr-wasm');
+  const runtime = (globalThis as unknown as { WebAssembly: { instantiate: Instantiate } })
+    .WebAssembly;
+  const original = runtime.instantiate;
+  let made: ReturnType<Instantiate> | undefined;
+  runtime.instantiate = (source, imports) => {
+    made = original(source, imports);
+    return made;
+  };
+  let ready: Promise<unknown>;
+  try {
+    ready = initNostrWasm();
+  } finally {
+    runtime.instantiate = original;
+  }
+  await ready;
+  if (made === undefined) throw new Error('nostr-wasm made no WebAssembly instance. Run npm ci.');
+  return (await made).instance.exports;
+}
+
+/** The names that the functions of libsecp256k1 have in the build of nostr-wasm 0.1.0. */
+const NAMES = { memory: 'g', malloc: 'i', contextCreate: 'o', keyParse: 'p', verify: 'u' };
+
+function bind(exports: Exports): SchnorrVerify {
+  const malloc = functionOf(exports, NAMES.malloc);
+  const parse = functionOf(exports, NAMES.keyParse);
+  const check = functionOf(exports, NAMES.verify);
+  const context = functionOf(exports, NAMES.contextCreate)(CONTEXT_VERIFY);
+  const start = malloc(MEMORY_BYTES);
+  const { buffer } = exports[NAMES.memory] as { buffer: ArrayBuffer };
+  return schnorrVerifier({
+    memory: Buffer.from(buffer, start, MEMORY_BYTES),
+    parseKey: (slot) => parse(context, start + keyAt(slot), start + PUBKEY_AT) === 1,
+    verify: (slot) =>
+      check(context, start + SIGNATURE_AT, start + MESSAGE_AT, 32, start + keyAt(slot)) === 1,
+  });
+}
+
+function functionOf(exports: Exports, name: string): WasmFunction {
+  const found = exports[name];
+  if (typeof found !== 'function') {
+    throw new Error(`nostr-wasm exports no function "${name}"; version 0.1.0 does. Run npm ci.`);
+  }
+  return found as WasmFunction;
+}
+
+/** SECP256K1_CONTEXT_VERIFY, for the older release that the package was built from. */
+const CONTEXT_VERIFY = 257;
