@@ -104,6 +104,16 @@ export class Bigbrotr {
     return bigbrotr;
   }
 
+  /** Makes the archive or brings it up to date: runs init.sql, which may be run again. @throws DatabaseError */
+  static async load(config: DatabaseConfig, initSql: string, log: Logger): Promise<void> {
+    const database = await Database.connect(config, log);
+    try {
+      await database.query(initSql);
+    } finally {
+      await database.close();
+    }
+  }
+
   close(): Promise<void> {
     return this.#database.close();
   }

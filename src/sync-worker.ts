@@ -34,7 +34,7 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
       now: () => Math.floor(Date.now() / 1000),
     };
     return {
-      note: `signatures are checked with ${verifier.name}`,
+      note: verifier.note,
       run: (relay, signal, onStored) => visitRelay(relay, { ...context, signal, onStored }),
       close: () => bigbrotr.close(),
     };

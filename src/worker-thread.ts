@@ -1,4 +1,5 @@
 /** What the scheduling thread and its worker threads say to each other, and the worker's side of it. */
+import { setMaxListeners } from 'node:events';
 import { parentPort, workerData } from 'node:worker_threads';
 
 export type ToWorker<Job> = { type: 'job'; key: string; job: Job } | { type: 'stop' };
@@ -32,6 +33,7 @@ export async function serveJobs<Data, Job, Result, Progress = never>(
   if (!port) throw new Error('this file runs as a worker thread only');
   const send = (message: FromWorker<Result, Progress>) => port.postMessage(message);
   const stopping = new AbortController();
+  setMaxListeners(0, stopping.signal); // one a job and more: many is no leak
   const running = new Set<Promise<void>>();
   let handler: JobHandler<Job, Result, Progress>;
   try {

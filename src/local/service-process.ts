@@ -1,0 +1,47 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { Environment } from '../config.ts';
+import type { StatusReport } from '../service.ts';
+import type { Progress } from './progress.ts';
+
+export interface ServiceProcessOptions {
+  readonly env: Environment;
+  readonly once: boolean;
+  readonly progress: Progress;
+  /** When it aborts, the service is told to stop. */
+  readonly signal: AbortSignal;
+}
+
+/** One service as a child process: its log lines and its status go to the progress display. */
+export class ServiceProcess {
+  /** Its exit code; 1 when a signal ended it. */
+  readonly ended: Promise<number>;
+  wasReady = false;
+
+  constructor(name: string, { env, once, progress, signal }: ServiceProcessOptions) {
+    const file = new URL(`../${name}.js`, import.meta.url);
+    const child = fork(file, once ? ['--once'] : [], {
+      env: { ...env },
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    });
+    const stop = () => child.kill('SIGTERM');
+    signal.addEventListener('abort', stop, { once: true });
+    child.on('message', (message) => {
+      const { service, status } = message as StatusReport;
+      this.wasReady ||= status.ready;
+      progress.update(service, status);
+    });
+    this.ended = endOf(child, (line) => progress.line(line)).finally(() =>
+      signal.removeEventListener('abort', stop),
+    );
+    if (signal.aborted) stop();
+  }
+}
+
+function endOf(child: ChildProcess, onLine: (line: string) => void): Promise<number> {
+  if (child.stdout) createInterface({ input: child.stdout }).on('line', onLine);
+  return new Promise((resolve) => {
+    child.once('error', () => resolve(1));
+    child.once('close', (code) => resolve(code ?? 1));
+  });
+}

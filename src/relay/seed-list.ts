@@ -1,0 +1,117 @@
+/**
+ * Lists of relays that a person keeps: one relay a line, with comments. They are read kindly, for
+ * one bad line must not keep the others out; what could not be read is named.
+ */
+import { readFile } from 'node:fs/promises';
+import { parseRelayUrl, type RelayAddress } from './url.ts';
+
+export interface InvalidLine {
+  /** Counted from 1, as editors do. */
+  line: number;
+  text: string;
+  reason: string;
+}
+export interface SeedList {
+  /** Each relay once, in the order of the list. */
+  relays: RelayAddress[];
+  invalid: InvalidLine[];
+  /** Lines that name a relay again, in whatever spelling. */
+  duplicates: number;
+}
+
+/**
+ * Reads a list of relays from text. A `#` at the beginning of a line or after white space begins a
+ * comment. Blank lines, a byte order mark and any line ends are allowed. A name without a scheme is
+ * taken for a `wss://` relay, and for `ws://` where it ends in `.onion`: Tor encrypts by itself and
+ * onion relays hardly ever have a certificate.
+ */
+export function parseSeedList(text: string): SeedList {
+  const found = new Map<string, RelayAddress>();
+  const invalid: InvalidLine[] = [];
+  let duplicates = 0;
+  for (const [index, line] of text.split(/\r\n|\n|\r/).entries()) {
+    const entry = withoutComment(line);
+    if (entry === '') continue;
+    const parsed = parseEntry(entry);
+    if (!parsed.ok) {
+      invalid.push({ line: index + 1, text: shortened(entry), reason: parsed.reason });
+    } else if (found.has(parsed.url)) {
+      duplicates += 1;
+    } else {
+      found.set(parsed.url, { url: parsed.url, network: parsed.network });
+    }
+  }
+  return { relays: [...found.values()], invalid, duplicates };
+}
+
+export type SeedListProblem = 'missing' | 'unreadable' | 'empty';
+
+/** A list of relays that gives none; `problem` says in a word what the message says to people. */
+export class SeedListError extends Error {
+  readonly problem: SeedListProblem;
+  readonly path: string;
+
+  constructor(problem: SeedListProblem, path: string, message: string) {
+    super(message);
+    this.name = 'SeedListError';
+    this.problem = problem;
+    this.path = path;
+  }
+}
+
+/**
+ * Reads a list of relays from a file in UTF-8.
+ * @throws SeedListError when the file is missing, cannot be read or names no relay.
+ */
+export async function readSeedFile(path: string): Promise<SeedList> {
+  const list = parseSeedList(await readText(path));
+  if (list.relays.length > 0) return list;
+  const [first] = list.invalid;
+  const why = first ? ` (line ${first.line}, "${first.text}": ${first.reason})` : '';
+  throw new SeedListError(
+    'empty',
+    path,
+    `The relay list ${path} names no relay${why}: write one URL on each line, as wss://relay.example.`,
+  );
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    throw code === 'ENOENT'
+      ? new SeedListError(
+          'missing',
+          path,
+          `The relay list ${path} does not exist: create it, or set its path to a file that does.`,
+        )
+      : new SeedListError(
+          'unreadable',
+          path,
+          `The relay list ${path} cannot be read (${describe(code)}): set its path to a text file that this user may read.`,
+        );
+  }
+}
+
+function describe(code: string): string {
+  if (code === 'EISDIR') return 'it is a directory';
+  return code === 'EACCES' ? 'permission denied' : code;
+}
+
+function withoutComment(line: string): string {
+  return line.replace(/(?:^|\s)#.*$/u, '').trim();
+}
+
+function parseEntry(entry: string): ReturnType<typeof parseRelayUrl> {
+  if (entry.includes('://')) return parseRelayUrl(entry);
+  const host = /^[^/?#]*/.exec(entry)?.[0] ?? '';
+  if (!/[.[]/.test(host)) return { ok: false, reason: 'it is neither a URL nor a host name' };
+  return parseRelayUrl(`${/\.onion\.?(?::\d+)?$/i.test(host) ? 'ws' : 'wss'}://${entry}`);
+}
+
+/** A line of a wrong file may be a megabyte of anything: what goes to a log or a terminal is bounded. */
+function shortened(text: string): string {
+  const start = text.slice(0, 100).replace(/\p{C}/gu, '\ufffd');
+  return text.length > 100 ? `${start}…` : start;
+}
