@@ -14,7 +14,7 @@ create table if not exists relays (
     network     text not null,
     inserted_at bigint not null default extract(epoch from now())::bigint,
     constraint relays_url_key unique (url),                                   -- a relay by its URL
-    constraint relays_url_length check (octet_length(url) between 1 and 1024),  -- a B-tree entry holds at most 2,704 bytes
+    constraint relays_url_length check (octet_length(url) between 1 and 255),   -- longer ones are refused by src/relay/url.ts
     constraint relays_network_check check (network in ('clearnet', 'tor', 'i2p', 'loki'))
 );
 

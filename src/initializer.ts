@@ -2,8 +2,10 @@
 import { Bigbrotr } from './bigbrotr.ts';
 import { ConfigError, type InitializerConfig, loadInitializerConfig } from './config.ts';
 import { DatabaseError } from './database.ts';
-import { createLogger } from './logger.ts';
+import { createLogger, type Logger } from './logger.ts';
+import { forbiddenHost } from './relay/address.ts';
 import { readSeedFile, SeedListError } from './relay/seed-list.ts';
+import type { RelayAddress } from './relay/url.ts';
 import { parseArguments } from './service.ts';
 
 process.exitCode = await main();
@@ -31,9 +33,12 @@ async function initialize(config: InitializerConfig): Promise<void> {
   const seed = await readSeedFile(config.seedRelaysPath);
   for (const { line, text, reason } of seed.invalid)
     log.warn({ line, text, reason }, 'a line of the seed file is skipped');
+  const relays = config.allowPrivateRelays
+    ? seed.relays
+    : seed.relays.filter((relay) => isPublic(relay, log));
   const bigbrotr = await Bigbrotr.connect(config.database, log);
   try {
-    const added = await bigbrotr.insertRelays(seed.relays);
+    const added = await bigbrotr.insertRelays(relays);
     log.info(
       {
         relays: seed.relays.length,
@@ -46,4 +51,11 @@ async function initialize(config: InitializerConfig): Promise<void> {
   } finally {
     await bigbrotr.close();
   }
+}
+
+/** A relay that is never connected to has no place in the archive. */
+function isPublic({ url }: RelayAddress, log: Logger): boolean {
+  const reason = forbiddenHost(url);
+  if (reason) log.warn({ relay: url, reason }, 'a relay of the seed file is skipped');
+  return reason === null;
 }

@@ -9,8 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Bigbrotr } from './bigbrotr.ts';
 import { ConfigError, type Environment, loadAllConfigs, readEnvironment } from './config.ts';
 import { DatabaseError } from './database.ts';
-import { keptKeys } from './local/keys.ts';
 import { startEmbeddedPostgres } from './embedded-postgres.ts';
+import { keptKeys } from './local/keys.ts';
 import { Progress } from './local/progress.ts';
 import { ServiceProcess } from './local/service-process.ts';
 import { summaryOf } from './local/summary.ts';
@@ -58,7 +58,10 @@ async function startPostgres(folder: string, log: Logger) {
   return { variables: login(server.password, server), stop: server.stop };
 }
 
-function login(password: string, server?: { host: string; port: number; user: string; database: string }) {
+function login(
+  password: string,
+  server?: { host: string; port: number; user: string; database: string },
+) {
   return {
     POSTGRES_HOST: server?.host ?? '127.0.0.1',
     POSTGRES_PORT: String(server?.port ?? 5432),

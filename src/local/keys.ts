@@ -7,7 +7,10 @@ import type { Environment } from '../config.ts';
  * The key pair of this machine, for whoever has configured none: made at the first start, kept in the data
  * folder, readable by its owner only. @returns nothing where the environment brings a key.
  */
-export function keptKeys(env: Environment, folder: string): { SECRET_KEY?: string; PUBLIC_KEY?: string } {
+export function keptKeys(
+  env: Environment,
+  folder: string,
+): { SECRET_KEY?: string; PUBLIC_KEY?: string } {
   if (env.SECRET_KEY || env.SECRET_KEY_FILE || env.PUBLIC_KEY) return {};
   const path = join(folder, 'secret-key');
   const secretKey = readKey(path) ?? makeKey(path);

@@ -70,7 +70,9 @@ export class Progress {
       `events ${figure('events')} (${this.#eventsPerSecond(counts.events ?? 0)}/s)`,
       `sightings ${figure('sightings')}`,
     ];
-    const busy = ['synchronising', 'checking'].map((what) => this.#detail(what)).find((text) => text);
+    const busy = ['synchronising', 'checking']
+      .map((what) => this.#detail(what))
+      .find((text) => text);
     if (busy) parts.push(busy);
     return parts.join(' | ');
   }
@@ -87,7 +89,9 @@ export class Progress {
   }
 
   #detail(what: string): string {
-    const relays = [...this.#statuses.values()].map(({ details }) => details?.[what]).filter((text) => text);
+    const relays = [...this.#statuses.values()]
+      .map(({ details }) => details?.[what])
+      .filter((text) => text);
     return relays.length > 0 ? `${what} ${relays.join(' ')}` : '';
   }
 }

@@ -21,7 +21,8 @@ export class ServiceProcess {
   constructor(name: string, { env, once, progress, signal }: ServiceProcessOptions) {
     const file = new URL(`../${name}.js`, import.meta.url);
     const child = fork(file, once ? ['--once'] : [], {
-      env: { ...env },
+      // getaddrinfo blocks a thread of libuv's pool for seconds on names that are gone; four would be few.
+      env: { UV_THREADPOOL_SIZE: '32', ...env },
       stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
     });
     const stop = () => child.kill('SIGTERM');

@@ -1,7 +1,11 @@
 import type { Totals } from '../bigbrotr.ts';
 
 /** The table that `--once` ends with: the archive as it is now, and what this round added or refused. */
-export function summaryOf(totals: Totals, counts: Readonly<Record<string, number>>, seconds: number): string {
+export function summaryOf(
+  totals: Totals,
+  counts: Readonly<Record<string, number>>,
+  seconds: number,
+): string {
   const invalid = Object.entries(counts)
     .filter(([name, count]) => name.startsWith('invalid_') && count > 0)
     .map(([name, count]) => [`  ${name.slice('invalid_'.length)}`, count] as const);
@@ -26,9 +30,14 @@ export function summaryOf(totals: Totals, counts: Readonly<Record<string, number
     ...invalid,
     ['seconds', seconds.toFixed(1)],
   ];
-  const figures = rows.map(([name, value]) => [name, typeof value === 'number' ? value.toLocaleString('en-US') : value]);
+  const figures = rows.map(([name, value]) => [
+    name,
+    typeof value === 'number' ? value.toLocaleString('en-US') : value,
+  ]);
   const nameWidth = Math.max(...figures.map(([name]) => name?.length ?? 0));
   const valueWidth = Math.max(...figures.map(([, value]) => value?.length ?? 0));
-  const lines = figures.map(([name = '', value = '']) => `${name.padEnd(nameWidth)}  ${value.padStart(valueWidth)}`);
+  const lines = figures.map(
+    ([name = '', value = '']) => `${name.padEnd(nameWidth)}  ${value.padStart(valueWidth)}`,
+  );
   return `\n${lines.join('\n')}\n\n`;
 }

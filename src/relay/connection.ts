@@ -133,6 +133,9 @@ export async function connectRelay(
 }
 
 function transport(url: RelayUrl, options: ConnectOptions) {
+  // The lookup guards names; ws never calls it for address literals, so those are judged here.
+  const forbidden = options.allowPrivate ? null : forbiddenHost(url);
+  if (forbidden) throw new RelayError('forbidden', `${url} is never connected to: ${forbidden}`);
   const network = networkOf(url);
   if (network === 'tor') return { agent: torAgent(url, options.torProxy) };
   if (network !== 'clearnet') {
@@ -141,9 +144,6 @@ function transport(url: RelayUrl, options: ConnectOptions) {
       `${url} is on ${network}, and there is no proxy for that network`,
     );
   }
-  // The lookup guards names; ws never calls it for address literals, so those are judged here.
-  const forbidden = options.allowPrivate ? null : forbiddenHost(url);
-  if (forbidden) throw new RelayError('forbidden', `${url} is never connected to: ${forbidden}`);
   return { lookup: guardedLookup(options.allowPrivate) };
 }
 
