@@ -314,6 +314,24 @@ comment on column visits.detail is 'Why it is not complete.';
 comment on column visits.failures is 'Failed visits in a row.';
 comment on column visits.pages is 'Pages asked for.';
 
+create table if not exists relay_manners (
+    relay_id          integer primary key references relays on delete cascade,
+    not_before        bigint not null default 0,
+    reason            text,
+    refusals          integer not null default 0,
+    pace_ms           integer not null default 0,
+    page_limit        integer,
+    nip77_refused_at  bigint
+);
+comment on table relay_manners is 'How a relay wants to be treated, as it was learnt: pauses after refusals, a pace, and what it does not do.';
+comment on column relay_manners.relay_id is 'The relay.';
+comment on column relay_manners.not_before is 'It is not visited before this, Unix seconds.';
+comment on column relay_manners.reason is 'Why it pauses: rate_limited, auth_required, restricted, blocked or failed; null when it does not.';
+comment on column relay_manners.refusals is 'Refused or failed visits in a row; each doubles the pause.';
+comment on column relay_manners.pace_ms is 'Least milliseconds from one REQ to the next.';
+comment on column relay_manners.page_limit is 'Largest limit it is asked for, where it refused a larger one.';
+comment on column relay_manners.nip77_refused_at is 'When it last did not do NIP-77 though it said so, Unix seconds; asked again after a week.';
+
 create or replace function seconds_in(p_stretches int8multirange) returns numeric
 language sql immutable parallel safe
 return (select coalesce(sum((upper(stretch) - lower(stretch))::numeric), 0) from unnest(p_stretches) stretch);

@@ -1,43 +1,26 @@
 import type { Logger } from 'pino';
+import {
+  type Batch,
+  type Relay,
+  type Stored,
+  sortById,
+  storeBatch,
+  storeOneByOne,
+} from './bigbrotr-batch.ts';
 import type { DatabaseConfig } from './config.ts';
-import { Database, isDataError, type Query } from './database.ts';
-import { serializeEvent, storageObstacle } from './nostr/event.ts';
+import { Database, isDataError } from './database.ts';
+import { storageObstacle } from './nostr/event.ts';
 import { canonicalFilter, type EventFilter, type Window } from './nostr/filter.ts';
-import type { VerifiedEvent } from './nostr/verify.ts';
-import type { Gap, Hole } from './relay/paging.ts';
+import type { Nip11Limitation } from './nostr/nip11.ts';
+import { type Manners, NEW_RELAY } from './relay/manners.ts';
+import type { Gap } from './relay/paging.ts';
 import { parseRelayUrl, type RelayAddress } from './relay/url.ts';
 
-/** A relay of the archive: its address and its short key. */
-export interface Relay extends RelayAddress {
-  readonly relayId: number;
-}
+export { type Batch, type Evidence, type Relay, type Stored, tagValues } from './bigbrotr-batch.ts';
 
 /** What a visit wants of a relay: everything of this filter in this window. */
 export interface Wanted extends Window {
   readonly filterId: number;
-}
-
-export type Evidence = 'paging' | 'finish' | 'nip77';
-
-/** What is written together: events, their sightings, and what they prove. */
-export interface Batch {
-  readonly relay: Relay;
-  readonly filterId: number;
-  /** Unix seconds. */
-  readonly seenAt: number;
-  /** Events that the archive lacks, as far as it was asked. */
-  readonly events: readonly VerifiedEvent[];
-  /** Events that the archive holds: only their sightings are new. */
-  readonly known: readonly VerifiedEvent[];
-  readonly proven: readonly Window[];
-  readonly evidence: Evidence;
-  readonly holes: readonly Hole[];
-}
-
-export interface Stored {
-  readonly events: number;
-  readonly sightings: number;
-  readonly quarantined: number;
 }
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */
@@ -62,6 +45,12 @@ export interface SnapshotRow {
   readonly nip66: object | null;
 }
 
+/** Claims of a relay's NIP-11 document, and what was learnt of it. */
+export interface RelayTerms extends Manners {
+  readonly limitation: Nip11Limitation | null;
+  readonly supportedNips: readonly number[] | null;
+}
+
 export interface Totals {
   readonly events: number;
   readonly sightings: number;
@@ -73,11 +62,6 @@ export interface Totals {
   readonly failing: number;
   readonly unchecked: number;
 }
-
-/** Sightings count seconds from 2020-01-01 UTC (init.sql). */
-const SEEN_AT_EPOCH = 1_577_836_800;
-const MAX_TAG_VALUE_BYTES = 255;
-const ONE_LETTER = /^[A-Za-z]$/;
 
 /**
  * The archive. Every query of every service is here; what it takes carries its proof in its type
@@ -151,7 +135,7 @@ export class Bigbrotr {
   }
 
   /**
-   * Relays that were readable in a young enough snapshot and are due for a visit; the furthest behind first.
+   * Relays that were readable in a young enough snapshot and are due for a visit and do not pause; the furthest behind first.
    * A visit that stopped before its end is due at once.
    */
   async relaysToSynchronize(filterId: number, age: SynchronizeAges): Promise<Relay[]> {
@@ -162,11 +146,13 @@ export class Bigbrotr {
            select generated_at, nip66_id from snapshots where relay_id = r.relay_id order by generated_at desc limit 1
        ) s
        join nip66 h on h.id = s.nip66_id and h.readable
+       left join relay_manners m on m.relay_id = r.relay_id
        left join visits v on v.relay_id = r.relay_id and v.filter_id = $1
        left join lateral (
            select max(upper(covered)) as until from coverage where relay_id = r.relay_id and filter_id = $1
        ) c on true
        where s.generated_at >= extract(epoch from now())::bigint - $2
+         and coalesce(m.not_before, 0) <= extract(epoch from now())::bigint
          and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= extract(epoch from now())::bigint - $3)
        order by c.until nulls first, v.started_at nulls first, r.relay_id`,
       [filterId, age.snapshotSeconds, age.intervalSeconds],
@@ -183,8 +169,10 @@ export class Bigbrotr {
     const { rows } = await this.#database.query<RelayRow>(
       `select r.relay_id, r.url
        from relays r
+       left join relay_manners m on m.relay_id = r.relay_id
        left join visits v on v.relay_id = r.relay_id and v.filter_id = $2
        where r.relay_id = any ($1)
+         and coalesce(m.not_before, 0) <= extract(epoch from now())::bigint
          and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= extract(epoch from now())::bigint - $3)
        order by v.started_at nulls first, r.relay_id`,
       [relays.map(({ relayId }) => relayId), filterId, intervalSeconds],
@@ -223,6 +211,49 @@ export class Bigbrotr {
       ],
     );
     return rows[0]?.count ?? 0;
+  }
+
+  // Manners
+
+  /** What is known of how a relay wants to be treated: what its latest NIP-11 says, and what was learnt. */
+  async relayTerms(relay: Relay): Promise<RelayTerms> {
+    const { rows } = await this.#database.query<RelayTerms & Record<string, unknown>>(
+      `select d.limitation, d.supported_nips as "supportedNips",
+              coalesce(m.not_before, 0) as "notBefore", m.reason, coalesce(m.refusals, 0) as refusals,
+              coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.nip77_refused_at as "nip77RefusedAt"
+       from relays r
+       left join relay_manners m on m.relay_id = r.relay_id
+       left join lateral (
+           select nip11_id from snapshots
+           where relay_id = r.relay_id and nip11_id is not null order by generated_at desc limit 1
+       ) s on true
+       left join nip11 d on d.id = s.nip11_id
+       where r.relay_id = $1`,
+      [relay.relayId],
+    );
+    return rows[0] ?? { ...NEW_RELAY, limitation: null, supportedNips: null };
+  }
+
+  /** Remembers how a relay wants to be treated. */
+  async setManners(relay: Relay, manners: Manners): Promise<void> {
+    await this.#database.query(
+      `insert into relay_manners
+           (relay_id, not_before, reason, refusals, pace_ms, page_limit, nip77_refused_at)
+       values ($1, $2, $3, $4, $5, $6, $7)
+       on conflict (relay_id) do update
+       set not_before = excluded.not_before, reason = excluded.reason, refusals = excluded.refusals,
+           pace_ms = excluded.pace_ms, page_limit = excluded.page_limit,
+           nip77_refused_at = excluded.nip77_refused_at`,
+      [
+        relay.relayId,
+        manners.notBefore,
+        manners.reason,
+        manners.refusals,
+        manners.paceMs,
+        manners.pageLimit,
+        manners.nip77RefusedAt,
+      ],
+    );
   }
 
   // Coverage
@@ -358,7 +389,6 @@ export class Bigbrotr {
 }
 
 type RelayRow = { relay_id: number; url: string };
-type Aside = readonly { event: VerifiedEvent; reason: string }[];
 
 /** URLs come back from the archive through the parser: nothing else makes a `RelayUrl`. */
 function asRelays(rows: readonly RelayRow[]): Relay[] {
@@ -366,176 +396,4 @@ function asRelays(rows: readonly RelayRow[]): Relay[] {
     const parsed = parseRelayUrl(url);
     return parsed.ok ? [{ relayId: relay_id, url: parsed.url, network: parsed.network }] : [];
   });
-}
-
-/** Writers that insert in the same order cannot deadlock (LESSONS 23: 45 of 120 transactions, then none). */
-function sortById<T extends { id: string }>(events: readonly T[]): T[] {
-  return [...events].sort((a, b) => (a.id < b.id ? -1 : 1));
-}
-
-async function storeBatch(
-  query: Query,
-  batch: Batch,
-  events: VerifiedEvent[],
-  aside: Aside,
-): Promise<Stored> {
-  const inserted = await insertEvents(query, events);
-  const all = sortById([...events, ...batch.known]);
-  let sightings = await insertSightings(query, batch, all);
-  if (sightings.matched < all.length) {
-    // An event that was known has been deleted since: its body is at hand.
-    await insertEvents(query, all);
-    sightings = await insertSightings(query, batch, all);
-  }
-  const quarantined = await insertQuarantine(query, batch, aside);
-  await recordCoverage(query, batch);
-  return { events: inserted, sightings: sightings.inserted, quarantined };
-}
-
-/** After a value that broke a batch: each event in a savepoint of its own, and the one to blame set aside. */
-async function storeOneByOne(
-  query: Query,
-  batch: Batch,
-  events: VerifiedEvent[],
-  aside: Aside,
-): Promise<Stored> {
-  const good: VerifiedEvent[] = [];
-  const bad: { event: VerifiedEvent; reason: string }[] = [];
-  let inserted = 0;
-  for (const event of events) {
-    await query('savepoint one');
-    try {
-      inserted += await insertEvents(query, [event]);
-      good.push(event);
-    } catch (error) {
-      if (!isDataError(error)) throw error;
-      await query('rollback to savepoint one');
-      bad.push({ event, reason: `sqlstate_${(error as { code: string }).code}` });
-    }
-    await query('release savepoint one');
-  }
-  const rest = await storeBatch(query, batch, good, [...aside, ...bad]);
-  return { ...rest, events: inserted };
-}
-
-async function insertEvents(query: Query, events: readonly VerifiedEvent[]): Promise<number> {
-  if (events.length === 0) return 0;
-  const { rowCount } = await query(
-    `insert into events (event_key, created_at, kind, id, pubkey, sig, tags, tagvalues, content)
-     select new_event_key(created_at), created_at, kind, decode(id, 'hex'), decode(pubkey, 'hex'), decode(sig, 'hex'),
-            tags::jsonb, tagvalues::text[], content
-     from unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-         as t (created_at, kind, id, pubkey, sig, tags, tagvalues, content)
-     on conflict (id) do nothing`,
-    [
-      events.map((event) => event.created_at),
-      events.map((event) => event.kind),
-      events.map((event) => event.id),
-      events.map((event) => event.pubkey),
-      events.map((event) => event.sig),
-      events.map((event) => JSON.stringify(event.tags)),
-      events.map((event) => arrayLiteral(tagValues(event))),
-      events.map((event) => event.content),
-    ],
-  );
-  return rowCount ?? 0;
-}
-
-async function insertSightings(query: Query, batch: Batch, events: readonly VerifiedEvent[]) {
-  if (events.length === 0) return { matched: 0, inserted: 0 };
-  const { rows } = await query<{ matched: number; inserted: number }>(
-    `with matched as (
-         select e.event_key
-         from unnest($1::text[]) as t (id)
-         join events e on e.id = decode(t.id, 'hex')
-     ), inserted as (
-         insert into sightings (event_key, relay_id, seen_at)
-         select event_key, $2, $3 from matched order by event_key
-         on conflict do nothing
-         returning 1
-     )
-     select (select count(*) from matched) as matched, (select count(*) from inserted) as inserted`,
-    [events.map(({ id }) => id), batch.relay.relayId, batch.seenAt - SEEN_AT_EPOCH],
-  );
-  return rows[0] ?? { matched: 0, inserted: 0 };
-}
-
-async function insertQuarantine(query: Query, batch: Batch, aside: Aside): Promise<number> {
-  let inserted = 0;
-  for (const { event, reason } of aside) {
-    const { rowCount } = await query(
-      `insert into quarantine (id, relay_id, created_at, reason, raw, seen_at)
-       values (decode($1, 'hex'), $2, $3, $4, $5, $6)
-       on conflict do nothing`,
-      [
-        event.id,
-        batch.relay.relayId,
-        event.created_at,
-        reason,
-        Buffer.from(serializeEvent(event)),
-        batch.seenAt,
-      ],
-    );
-    inserted += rowCount ?? 0;
-  }
-  return inserted;
-}
-
-/** Moves what is proven into today's row of its evidence, so that each stretch stands once, with its latest proof. */
-async function recordCoverage(query: Query, batch: Batch): Promise<void> {
-  const { relay, filterId, proven, holes } = batch;
-  if (proven.length === 0 && holes.length === 0) return;
-  // One writer at a time for the coverage of a relay and filter.
-  await query('select from visits where relay_id = $1 and filter_id = $2 for update', [
-    relay.relayId,
-    filterId,
-  ]);
-  if (proven.length > 0) {
-    const stretches = `{${proven.map(({ since, until }) => `[${since},${until}]`).join(',')}}`;
-    const where = [relay.relayId, filterId, stretches];
-    await query(
-      `update coverage set covered = covered - $3::int8multirange
-       where relay_id = $1 and filter_id = $2 and covered && $3::int8multirange`,
-      where,
-    );
-    await query(
-      `insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
-       values ($1, $2, $4, (now() at time zone 'utc')::date, $3, extract(epoch from now())::bigint)
-       on conflict (relay_id, filter_id, evidence, proven_on) do update
-       set covered = coverage.covered + excluded.covered, proven_at = excluded.proven_at`,
-      [...where, batch.evidence],
-    );
-    await query(
-      'delete from coverage where relay_id = $1 and filter_id = $2 and isempty(covered)',
-      where.slice(0, 2),
-    );
-    await query(
-      'delete from holes where relay_id = $1 and filter_id = $2 and stretch <@ $3::int8multirange',
-      where,
-    );
-  }
-  for (const hole of holes) {
-    await query(
-      `insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)
-       values ($1, $2, int8range($3, $4, '[]'), $5, $6, extract(epoch from now())::bigint)
-       on conflict (relay_id, filter_id, stretch) do update
-       set reason = excluded.reason, events = excluded.events, noted_at = excluded.noted_at`,
-      [relay.relayId, filterId, hole.since, hole.until, hole.reason, hole.count],
-    );
-  }
-}
-
-/** The same values as event_tagvalues() of init.sql, made here because that costs the server a quarter of its rate. */
-export function tagValues(event: Pick<VerifiedEvent, 'tags'>): string[] {
-  const values = new Set<string>();
-  for (const [name, value] of event.tags) {
-    if (name === undefined || value === undefined || !ONE_LETTER.test(name)) continue;
-    if (Buffer.byteLength(value) <= MAX_TAG_VALUE_BYTES) values.add(`${name}:${value}`);
-  }
-  return [...values];
-}
-
-/** A text[] in PostgreSQL's notation (chapter 8.15.6), for a row of a larger array. */
-function arrayLiteral(values: readonly string[]): string {
-  return `{${values.map((value) => `"${value.replace(/["\\]/g, '\\$&')}"`).join(',')}}`;
 }

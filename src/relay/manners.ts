@@ -1,0 +1,78 @@
+/**
+ * How a relay is treated after what it said: pauses that grow while it refuses and end when it answers again,
+ * a pace between requests, and what it was found not to do. Pure: kept by the database, so that it survives a restart.
+ */
+import type { Refusal } from '../nostr/message.ts';
+
+export interface Manners {
+  /** Not visited before this, Unix seconds. */
+  readonly notBefore: number;
+  /** Why it pauses; null when it does not. */
+  readonly reason: string | null;
+  /** Refused or failed visits in a row. */
+  readonly refusals: number;
+  /** Least time from one REQ to the next, in milliseconds. */
+  readonly paceMs: number;
+  /** Largest `limit` that it is asked for, where it refused a larger one. */
+  readonly pageLimit: number | null;
+  /** When it last did not do NIP-77 although asked to, Unix seconds; null when it was not found so. */
+  readonly nip77RefusedAt: number | null;
+}
+
+export const NEW_RELAY: Manners = {
+  notBefore: 0,
+  reason: null,
+  refusals: 0,
+  paceMs: 0,
+  pageLimit: null,
+  nip77RefusedAt: null,
+};
+
+/** How a visit went, as far as manners are concerned. */
+export type Reception = 'welcome' | 'failed' | Exclude<Refusal, 'limit' | 'other'>;
+
+const MINUTE = 60;
+const DAY = 24 * 60 * MINUTE;
+
+/** First and longest pause for each reception, in seconds; each refusal in a row doubles it. */
+const PAUSES: Record<Exclude<Reception, 'welcome'>, { first: number; longest: number }> = {
+  rate_limited: { first: MINUTE, longest: 6 * 60 * MINUTE },
+  failed: { first: 5 * MINUTE, longest: DAY / 2 },
+  auth_required: { first: DAY, longest: 30 * DAY },
+  restricted: { first: DAY, longest: 30 * DAY },
+  blocked: { first: DAY, longest: 30 * DAY },
+};
+
+const FIRST_PACE_MS = 500;
+const SLOWEST_PACE_MS = 30_000;
+/** After this a relay that did not do NIP-77 is asked for it again: software is updated. */
+const NIP77_ASK_AGAIN_SECONDS = 7 * DAY;
+
+/** The manners after a visit. @param now Unix seconds */
+export function afterVisit(manners: Manners, reception: Reception, now: number): Manners {
+  if (reception === 'welcome') {
+    const paceMs = Math.floor(manners.paceMs * 0.8);
+    return {
+      ...manners,
+      notBefore: 0,
+      reason: null,
+      refusals: 0,
+      paceMs: paceMs < FIRST_PACE_MS / 4 ? 0 : paceMs,
+    };
+  }
+  const { first, longest } = PAUSES[reception];
+  const pause = Math.min(first * 2 ** Math.min(manners.refusals, 20), longest);
+  const slower = Math.min(Math.max(manners.paceMs * 2, FIRST_PACE_MS), SLOWEST_PACE_MS);
+  return {
+    ...manners,
+    notBefore: now + pause,
+    reason: reception,
+    refusals: manners.refusals + 1,
+    paceMs: reception === 'rate_limited' ? slower : manners.paceMs,
+  };
+}
+
+/** Whether NIP-77 may be tried on a relay that says it has it. @param now Unix seconds */
+export function mayReconcile(manners: Manners, now: number): boolean {
+  return manners.nip77RefusedAt === null || now - manners.nip77RefusedAt > NIP77_ASK_AGAIN_SECONDS;
+}
