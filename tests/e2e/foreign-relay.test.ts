@@ -1,0 +1,147 @@
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import {
+  forge,
+  newestFirst,
+  realOrSignedEvents,
+  signedEvent,
+  signedEvents,
+} from '../support/events.ts';
+import {
+  ensureForeignRelay,
+  FOREIGN_RELAY_INSTALL_TIMEOUT_MS,
+  type ForeignRelayOptions,
+  startForeignRelay,
+} from '../support/foreign-relay.ts';
+import { RelayClient } from '../support/relay-client.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+const EVENTS = signedEvents(1500, { from: NOW - 100_000, to: NOW - 1000 });
+const ids = (events: readonly NostrEvent[]) => events.map(({ id }) => id);
+const running: { stop(): Promise<void> }[] = [];
+
+async function start(options: ForeignRelayOptions = {}) {
+  const relay = await startForeignRelay(options);
+  running.push(relay);
+  return { relay, client: await RelayClient.connect(relay.url) };
+}
+
+/** Everything the relay gives to a client that pages downwards. */
+async function served(client: RelayClient): Promise<Map<string, NostrEvent>> {
+  const found = new Map<string, NostrEvent>();
+  for (let until = 4_000_000_000, fresh = 1; fresh > 0; ) {
+    const { events } = await client.request({ until, limit: 1000 });
+    const before = found.size;
+    for (const event of events) found.set(event.id, event);
+    fresh = found.size - before;
+    until = events.at(-1)?.created_at ?? 0;
+  }
+  return found;
+}
+
+beforeAll(ensureForeignRelay, FOREIGN_RELAY_INSTALL_TIMEOUT_MS);
+
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((relay) => relay.stop()));
+});
+
+describe('the foreign relay', () => {
+  it('serves events newest first, with its own limits and no hint of NIP-67', async () => {
+    const { client } = await start({ events: EVENTS });
+    const { events, end } = await client.request({ limit: 10 });
+    expect(ids(events)).toEqual(ids(EVENTS.slice(0, 10)));
+    expect(end).toEqual(['EOSE', 's1']);
+    expect((await client.request({})).events).toHaveLength(100);
+    expect((await client.request({ limit: 5000 })).events).toHaveLength(1000);
+    expect((await client.request({ limit: 0 })).events).toEqual([]);
+    const { events: noted } = await client.request({
+      since: EVENTS[50]?.created_at,
+      until: EVENTS[40]?.created_at,
+    });
+    expect(ids(noted).sort()).toEqual(ids(EVENTS.slice(40, 51)).sort());
+  });
+
+  it('answers the same filter from memory for a second, new events or not', async () => {
+    const { client } = await start();
+    const event = signedEvent({ created_at: NOW });
+    expect((await client.request({ limit: 5 })).events).toEqual([]);
+    expect((await client.publish(event))?.slice(2)).toEqual([true, '']);
+    expect((await client.request({ limit: 5 })).events).toEqual([]);
+    expect((await client.request({ limit: 6 })).events).toEqual([event]);
+  });
+
+  it('verifies what is published, pushes it, and keeps neither ephemeral nor deleted events', async () => {
+    const { client, relay } = await start({ filterCacheMs: 0 });
+    const note = signedEvent({ created_at: NOW, content: 'a note' });
+    const deletion = signedEvent({ created_at: NOW, kind: 5, tags: [['e', note.id]] });
+    await client.request({ limit: 0 }, { id: 'live' });
+    expect((await client.publish(forge(note, 'signature')))?.slice(2)).toEqual([
+      false,
+      'invalid: signature is wrong',
+    ]);
+    client.messages.length = 0;
+    await client.publish(signedEvent({ created_at: NOW, kind: 20_001 }));
+    const other = signedEvent({ created_at: NOW, content: 'another' });
+    for (const event of [other, deletion]) await client.publish(event);
+    expect(
+      await client.next(
+        ([type, , event]) => type === 'EVENT' && (event as NostrEvent).id === other.id,
+      ),
+    ).not.toBeNull();
+    expect(await relay.heldIds()).toEqual([other.id]);
+  });
+
+  it('has a NIP-11 document, its own or a given one', async () => {
+    const documentOf = async (url: string) => {
+      const response = await fetch(url.replace('ws:', 'http:'), {
+        headers: { accept: 'application/nostr+json' },
+      });
+      return response.json();
+    };
+    const { relay } = await start({ defaultLimit: 7 });
+    expect(await documentOf(relay.url)).toMatchObject({
+      limitation: { max_limit: 70, default_limit: 7 },
+    });
+    const { relay: named } = await start({ nip11: { name: 'ours' } });
+    expect(await documentOf(named.url)).toEqual({ name: 'ours' });
+  });
+
+  it.each(['store', 'publish'] as const)(
+    'serves of the real events exactly what it holds: load %s',
+    async (load) => {
+      const events = realOrSignedEvents();
+      const { client, relay } = await start({ events, load });
+      const found = await served(client);
+      expect([...found.keys()].sort()).toEqual(await relay.heldIds());
+      const originals = new Map(events.map((event) => [event.id, event]));
+      expect(
+        [...found.values()].filter((event) => originals.get(event.id)?.sig !== event.sig),
+      ).toEqual([]);
+      expect(relay.loaded).toEqual({
+        offered: events.length,
+        refused: expect.any(Number),
+        served: found.size,
+      });
+      if (load === 'store')
+        expect([...found.keys()].sort()).toEqual(ids(newestVersions(events)).sort());
+      console.log(`load ${load}: ${events.length} events, ${found.size} served`);
+    },
+    60_000,
+  );
+});
+
+/** Replaceable and addressable events in their newest version alone (NIP-01), all others as they are. */
+function newestVersions(events: readonly NostrEvent[]): NostrEvent[] {
+  const newest = new Map<string, NostrEvent>();
+  for (const event of [...events].sort(newestFirst)) {
+    const key = versionKey(event);
+    if (!newest.has(key)) newest.set(key, event);
+  }
+  return [...newest.values()];
+}
+
+function versionKey({ id, kind, pubkey, tags }: NostrEvent): string {
+  if ([0, 3, 41].includes(kind) || (kind >= 10_000 && kind < 20_000)) return `${kind}:${pubkey}:`;
+  if (kind < 30_000 || kind >= 40_000) return id;
+  return `${kind}:${pubkey}:${tags.find(([name, value]) => name === 'd' && value)?.[1] ?? ''}`;
+}

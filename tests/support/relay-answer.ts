@@ -1,0 +1,233 @@
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { garbageFrame } from './relay-frames.ts';
+import type { End, Quirk } from './relay-quirks.ts';
+import { seededRandom } from './relay-random.ts';
+import type { RelayRecord, SeenRequest } from './relay-record.ts';
+import {
+  answersFilter,
+  type EventStore,
+  type RelayFilter,
+  type Selected,
+  withoutKeys,
+} from './relay-store.ts';
+import type { RelayWire } from './relay-wire.ts';
+
+const SOMEONE_ELSES = 'not-your-subscription';
+
+/** One REQ from its arrival on: the page first, live events after it. */
+export class OpenSubscription {
+  readonly request: SeenRequest;
+  readonly #quirk: Quirk;
+  readonly #wire: RelayWire;
+  readonly #store: EventStore;
+  readonly #record: RelayRecord;
+  #cancelled = false;
+  /** Live events that came while the page was being sent; null before the page was chosen, and once nothing waits. */
+  #pending: NostrEvent[] | null = null;
+  #isLive = false;
+
+  constructor(
+    request: SeenRequest,
+    quirk: Quirk,
+    wire: RelayWire,
+    store: EventStore,
+    record: RelayRecord,
+  ) {
+    this.request = request;
+    this.#quirk = quirk;
+    this.#wire = wire;
+    this.#store = store;
+    this.#record = record;
+  }
+
+  /** CLOSE, or another REQ under the same id. */
+  cancel(): void {
+    this.#isLive = false;
+    this.#pending = null;
+    if (this.#quirk.ignoreClose && this.request.end === null) this.#record.fire('ignoreClose');
+    else this.#cancelled = true;
+  }
+
+  /** Pushes a new event to the client if it matches. */
+  push(event: NostrEvent): void {
+    if (!this.#filters().some((filter) => answersFilter(event, filter))) return;
+    if (this.#isLive) this.#sendEvent(this.#store.json(event));
+    else this.#pending?.push(event);
+  }
+
+  /** Sends what was asked for, as the quirk has it. */
+  async answer(): Promise<void> {
+    const { delayMs, notices = 0, garbage = [], drip } = this.#quirk;
+    if (delayMs) await this.#delay(delayMs);
+    if (notices > 0) await this.#flood(notices);
+    for (const piece of garbage) {
+      this.#record.fire('garbage');
+      this.#wire.frame(garbageFrame(piece, this.request.subscription));
+    }
+    if (drip) this.#record.fire('drip');
+    if (drip) await this.#wire.drip(drip.bytes, drip.everyMs);
+    if (this.#goesOn()) await this.#sendPage();
+  }
+
+  async #flood(notices: number): Promise<void> {
+    this.#record.fire('notices');
+    for (let i = 1; i <= notices && this.#wire.isUsable; i++) {
+      this.#wire.message('NOTICE', `notice ${i}`);
+      await this.#wire.pace();
+    }
+  }
+
+  async #delay(ms: number): Promise<void> {
+    this.#record.fire('delay');
+    await this.#wire.pause(ms);
+  }
+
+  #goesOn(): boolean {
+    if (this.#wire.isUsable && !this.#cancelled) return true;
+    this.request.end ??= this.#cancelled ? 'cancelled' : 'disconnected';
+    this.#record.changed();
+    return false;
+  }
+
+  #filters(): RelayFilter[] {
+    const { ignore = [] } = this.#quirk;
+    return this.request.filters.map((filter) => withoutKeys(filter, ignore));
+  }
+
+  async #sendPage(): Promise<void> {
+    const { after = Number.POSITIVE_INFINITY, betweenMs } = this.#quirk;
+    const selected = this.#select();
+    this.#pending = [];
+    const page = this.#page(selected.events);
+    for (const [index, json] of page.entries()) {
+      if (index >= after) {
+        this.#record.fire('after');
+        break;
+      }
+      if (betweenMs) await this.#wire.pause(betweenMs);
+      if (!this.#goesOn()) return;
+      this.#sendEvent(json);
+      await this.#wire.pace();
+    }
+    if (this.#goesOn()) await this.#finish(selected.more || page.length > after, page);
+  }
+
+  #select(): Selected {
+    const { cap, defaultLimit, order, select } = this.#quirk;
+    const filters = this.#filters();
+    const selected = this.#store.select(filters, {
+      ...(cap === undefined ? {} : { cap }),
+      ...(defaultLimit === undefined ? {} : { defaultLimit }),
+      select: select ?? (order === 'oldest-first' ? 'oldest' : 'newest'),
+      random: this.#random(),
+    });
+    if (selected.capped) this.#record.fire('cap');
+    if (filters.some((filter, i) => size(filter) < size(this.request.filters[i])))
+      this.#record.fire('ignore');
+    return selected;
+  }
+
+  #random() {
+    return seededRandom((this.#quirk.seed ?? 0) * 1_000_003 + this.request.n);
+  }
+
+  /** The events as JSON, in the order and number that they are sent. */
+  #page(events: readonly NostrEvent[]): string[] {
+    const { inject = [], repeatEvery, alter } = this.#quirk;
+    const texts = this.#ordered(events).map((event, index) => {
+      if (!alter) return this.#store.json(event);
+      this.#record.fire('alter');
+      return JSON.stringify(alter({ ...event }, index));
+    });
+    const injected = typeof inject === 'function' ? inject(this.request) : inject;
+    if (injected.length > 0) this.#record.fire('inject');
+    const page = [...injected.map((item) => JSON.stringify(item)), ...texts];
+    if (!repeatEvery || page.length < repeatEvery) return page;
+    this.#record.fire('repeat');
+    return page.flatMap((text, index) => ((index + 1) % repeatEvery === 0 ? [text, text] : [text]));
+  }
+
+  #ordered(events: readonly NostrEvent[]): readonly NostrEvent[] {
+    const { order = 'newest-first' } = this.#quirk;
+    if (order === 'newest-first' || events.length < 2) return events;
+    this.#record.fire(order);
+    return order === 'shuffled' ? this.#random().shuffle(events) : events.toReversed();
+  }
+
+  #sendEvent(json: string): void {
+    const { disconnectAfter = Number.POSITIVE_INFINITY } = this.#quirk;
+    if (!this.#wire.isUsable) return;
+    this.#wire.eventsSent += 1;
+    this.#record.eventsSent += 1;
+    if (this.request.end === null) this.request.eventsSent += 1;
+    this.#wire.text(`["EVENT",${JSON.stringify(this.#subscriptionFor('events'))},${json}]`);
+    this.#record.changed();
+    if (this.#wire.eventsSent < disconnectAfter) return;
+    this.#record.fire('disconnectAfter');
+    void this.#wire.cutWhenSent();
+  }
+
+  #subscriptionFor(part: 'events' | 'end'): string {
+    const { wrongSubscription: wrong } = this.#quirk;
+    if (wrong !== part && wrong !== 'all') return this.request.subscription;
+    this.#record.fire('wrongSubscription');
+    return SOMEONE_ELSES;
+  }
+
+  async #finish(more: boolean, page: readonly string[]): Promise<void> {
+    const { end = 'eose', deaf } = this.#quirk;
+    if (end === 'endless') return this.#stream(page);
+    this.request.end = endName(end, more);
+    if (end !== 'eose' && end !== 'nip67') this.#record.fire(this.request.end);
+    this.#sendEnd(end, more);
+    this.#record.changed();
+    if (isEose(end) && !deaf) this.#goLive();
+  }
+
+  #sendEnd(end: Exclude<End, 'endless'>, more: boolean): void {
+    const subscription = this.#subscriptionFor('end');
+    if (end === 'disconnect') void this.#wire.cutWhenSent();
+    else if (end === 'freeze') this.#wire.freeze();
+    else if (end === 'eose') this.#wire.message('EOSE', subscription);
+    else if (end === 'nip67') this.#wire.message('EOSE', subscription, [more ? 'more' : 'finish']);
+    else if (end === 'finish' || end === 'more') this.#wire.message('EOSE', subscription, [end]);
+    else if (end === 'silence') return;
+    else if ('eose' in end) this.#wire.message('EOSE', subscription, end.eose);
+    else if ('closed' in end) this.#wire.message('CLOSED', subscription, end.closed);
+    else this.#wire.message('NOTICE', end.notice);
+  }
+
+  /** The page over and over; where nothing matched, events that do not exist. */
+  async #stream(page: readonly string[]): Promise<void> {
+    this.#record.fire('endless');
+    for (let i = 0; this.#goesOn(); i++) {
+      const text =
+        page.length > 0 ? page[i % page.length] : JSON.stringify({ kind: 1, content: `${i}` });
+      this.#sendEvent(text as string);
+      await this.#wire.pace();
+    }
+  }
+
+  #goLive(): void {
+    const waiting = this.#pending ?? [];
+    this.#pending = null;
+    if (this.#cancelled) return;
+    this.#isLive = true;
+    for (const event of waiting) this.#sendEvent(this.#store.json(event));
+  }
+}
+
+const size = (filter: RelayFilter = {}) => Object.keys(filter).length;
+
+function isEose(end: End): boolean {
+  return (
+    ['eose', 'nip67', 'finish', 'more'].includes(end as string) ||
+    (typeof end === 'object' && 'eose' in end)
+  );
+}
+
+function endName(end: Exclude<End, 'endless'>, more: boolean): string {
+  if (end === 'nip67') return more ? 'more' : 'finish';
+  if (typeof end === 'string') return end;
+  return Object.keys(end)[0] ?? 'eose';
+}

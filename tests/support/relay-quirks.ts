@@ -1,0 +1,153 @@
+import type { Garbage } from './relay-frames.ts';
+import { seededRandom } from './relay-random.ts';
+import type { SeenRequest } from './relay-record.ts';
+import type { FilterKey, Selection } from './relay-store.ts';
+
+/** Whether a refusal comes as CLOSED, with the subscription's id, or as NOTICE, without. */
+export type Say = 'closed' | 'notice';
+
+/**
+ * How a page ends. `eose` is plain; `nip67` adds what is true, `finish` or `more` says so whether it is or not,
+ * `{ eose }` puts anything there. `silence` leaves the REQ unanswered, `freeze` stops the whole connection without
+ * closing it, `endless` streams until the socket is gone.
+ */
+export type End =
+  | 'eose'
+  | 'nip67'
+  | 'finish'
+  | 'more'
+  | 'silence'
+  | 'disconnect'
+  | 'freeze'
+  | 'endless'
+  | { readonly eose: unknown }
+  | { readonly closed: string }
+  | { readonly notice: string };
+
+/** What is odd about an answer to a REQ. Any of them can be combined; an empty one is a relay that behaves. */
+export interface Quirk {
+  // Which events are chosen
+  /** At most this many for each filter, without a word. */
+  readonly cap?: number;
+  /** For filters without `limit`. */
+  readonly defaultLimit?: number;
+  /** A REQ with a larger `limit` is refused. */
+  readonly refuseLimitAbove?: { readonly limit: number; readonly say: Say };
+  /** Parts of the filter that the relay does not know. */
+  readonly ignore?: readonly FilterKey[];
+  /** Which of too many events are kept: the oldest where the order is oldest-first, else the newest. */
+  readonly select?: Selection;
+
+  // How they are sent
+  readonly order?: 'newest-first' | 'oldest-first' | 'shuffled';
+  /** For `shuffled` and `random`: another seed, another order. */
+  readonly seed?: number;
+  /** Every so-many-th event is sent twice in a row; 1 repeats all. */
+  readonly repeatEvery?: number;
+  /** Put on top of the page whatever the filter says: forged ones, ones outside the window, ones that are no events. */
+  readonly inject?: readonly unknown[] | ((request: SeenRequest) => readonly unknown[]);
+  /** Changes each event on its way out. */
+  readonly alter?: (event: Record<string, unknown>, index: number) => unknown;
+  /** Sends events, the end or both under another subscription's id. */
+  readonly wrongSubscription?: 'events' | 'end' | 'all';
+
+  // What comes before and between
+  /** Before anything is answered. */
+  readonly delayMs?: number;
+  /** Between one event and the next. */
+  readonly betweenMs?: number;
+  readonly garbage?: readonly Garbage[];
+  /** So many NOTICEs first. */
+  readonly notices?: number;
+  /** First a frame that announces this many bytes and brings them one by one. */
+  readonly drip?: { readonly bytes: number; readonly everyMs: number };
+
+  // The end
+  /** The end comes after so many events, wanted or not. */
+  readonly after?: number;
+  /** `eose` unless told. */
+  readonly end?: End;
+  /** The connection is cut once so many events were sent on it, over all its REQs. */
+  readonly disconnectAfter?: number;
+  /** CLOSE does not stop the page that is being sent. */
+  readonly ignoreClose?: boolean;
+  /** New events are not pushed after the end. */
+  readonly deaf?: boolean;
+}
+
+/** Decides for each REQ, the `n`-th of the relay counted from 1: `answer` is as the relay always does. */
+export type OnRequest = (request: SeenRequest, n: number) => 'answer' | Quirk;
+
+/** EOSE at once, although events match. */
+export const empty = { after: 0, end: 'eose' } as const satisfies Quirk;
+/** No answer at all. */
+export const unanswered = { after: 0, end: 'silence' } as const satisfies Quirk;
+/** The events, and no EOSE after them. */
+export const noEose = { end: 'silence' } as const satisfies Quirk;
+/** Streams for ever, CLOSE or not. */
+export const endless = { end: 'endless', ignoreClose: true } as const satisfies Quirk;
+/** Some of the page, then EOSE as though that were all. */
+export const prematureEose = (after: number): Quirk => ({ after, end: 'eose' });
+/** Some of the page, then the connection is gone. */
+export const disconnects = (after: number): Quirk => ({ after, end: 'disconnect' });
+/** Refused with CLOSED, after some events if told. */
+export const closed = (reason: string, after = 0): Quirk => ({ after, end: { closed: reason } });
+/** Answered with a NOTICE alone. */
+export const notice = (text: string): Quirk => ({ after: 0, end: { notice: text } });
+
+/** The quirk for the listed REQs, counted from 1. */
+export function nth(numbers: number | readonly number[], quirk: Quirk): OnRequest {
+  const listed = [numbers].flat();
+  return (_request, n) => (listed.includes(n) ? quirk : 'answer');
+}
+
+/** The quirk for every so-many-th REQ. */
+export function every(count: number, quirk: Quirk): OnRequest {
+  return (_request, n) => (n % count === 0 ? quirk : 'answer');
+}
+
+/** The quirk for REQs picked by lot, the same ones for the same seed. */
+export function sometimes(probability: number, seed: number, quirk: Quirk): OnRequest {
+  const random = seededRandom(seed);
+  return () => (random.next() < probability ? quirk : 'answer');
+}
+
+/** The quirk for the first REQs: a relay that recovers. */
+export function first(count: number, quirk: Quirk): OnRequest {
+  return (_request, n) => (n <= count ? quirk : 'answer');
+}
+
+/** The quirk for every REQ after the first ones: a relay that has had enough. */
+export function afterwards(count: number, quirk: Quirk): OnRequest {
+  return (_request, n) => (n > count ? quirk : 'answer');
+}
+
+/**
+ * At most `requests` REQs in any `withinMs` (for ever unless told); the others are refused as `rate-limited:`.
+ * A refused REQ counts too when `strict`: then only silence helps.
+ */
+export function rateLimited(options: {
+  readonly requests: number;
+  readonly withinMs?: number;
+  readonly say?: Say;
+  readonly strict?: boolean;
+}): OnRequest {
+  const { requests, withinMs = Number.POSITIVE_INFINITY, say = 'closed', strict = false } = options;
+  const text = 'rate-limited: slow down';
+  let counted: number[] = [];
+  return ({ at }) => {
+    counted = counted.filter((time) => at - time < withinMs);
+    const refused = counted.length >= requests;
+    if (!refused || strict) counted.push(at);
+    if (!refused) return 'answer';
+    return say === 'closed' ? closed(text) : notice(text);
+  };
+}
+
+/** The first of several scenarios that has something to say. */
+export function either(...scenarios: readonly OnRequest[]): OnRequest {
+  return (request, n) => {
+    const answers = scenarios.map((scenario) => scenario(request, n)); // each must see every REQ, to count
+    return answers.find((answer) => answer !== 'answer') ?? 'answer';
+  };
+}
