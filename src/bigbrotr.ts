@@ -283,11 +283,17 @@ export class Bigbrotr {
   }
 
   /**
-   * Notes that a visit begins, and gives the gaps: what is wanted and not proven. The newest `overlapSeconds` of
-   * what is proven count as a gap again, since events arrive late. Each gap comes with its anchor, the newest
-   * second below it at which an event of this filter was seen on this relay; known for the filter {} only.
+   * Notes that a visit begins, and gives what to read: what is wanted and not proven, and what was proven too long
+   * ago. The newest `overlapSeconds` of what is proven are missing again, since events arrive late; the age at which
+   * a proof is stale differs by relay, a quarter to either side, so that relays read in one day do not come due in one.
+   * Each gap comes with its anchor, the newest second below it at which an event of this filter was seen on this
+   * relay; known for the filter {} only.
    */
-  async beginVisit(relay: Relay, wanted: Wanted, overlapSeconds: number): Promise<Gap[]> {
+  async beginVisit(
+    relay: Relay,
+    wanted: Wanted,
+    { overlapSeconds, reproveSeconds }: { overlapSeconds: number; reproveSeconds: number },
+  ): Promise<{ missing: Gap[]; stale: Gap[] }> {
     return this.#database.transaction(async (query) => {
       await query(
         `insert into visits (relay_id, filter_id, wanted, started_at)
@@ -296,16 +302,23 @@ export class Bigbrotr {
          set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null`,
         [relay.relayId, wanted.filterId, wanted.since, wanted.until],
       );
-      const { rows } = await query<{ since: number; until: number; anchor: number | null }>(
+      const { rows } = await query<Gap & { stale: boolean } & Record<string, unknown>>(
         `with proven as (
-             select coalesce(range_agg(covered), '{}') as covered
+             select coalesce(range_agg(covered), '{}') as covered,
+                    coalesce(range_agg(covered) filter (where proven_at < extract(epoch from now())::bigint
+                        - $6::bigint * (0.75 + mod(relay_id * 7919::bigint, 512) / 1024.0)), '{}') as old
              from coverage where relay_id = $1 and filter_id = $2
          ), settled as (
-             select covered * int8range(null, upper(covered) - $5)::int8multirange as covered from proven
+             select covered * int8range(null, upper(covered) - $5)::int8multirange as covered, old from proven
+         ), gaps as (
+             select gap, false as stale
+             from settled, unnest(int8range($3, $4, '[]')::int8multirange - covered) gap
+             union all
+             select gap, true
+             from settled, unnest(int8range($3, $4, '[]')::int8multirange * covered * old) gap
          )
-         select lower(gap) as since, upper(gap) - 1 as until, anchor.created_at as anchor
-         from settled
-         cross join lateral unnest(int8range($3, $4, '[]')::int8multirange - covered) gap
+         select lower(gap) as since, upper(gap) - 1 as until, anchor.created_at as anchor, stale
+         from gaps
          left join lateral (
              select s.event_key >> 24 as created_at
              from sightings s
@@ -315,9 +328,19 @@ export class Bigbrotr {
              limit 1
          ) anchor on true
          order by lower(gap) desc`,
-        [relay.relayId, wanted.filterId, wanted.since, wanted.until, overlapSeconds],
+        [
+          relay.relayId,
+          wanted.filterId,
+          wanted.since,
+          wanted.until,
+          overlapSeconds,
+          reproveSeconds,
+        ],
       );
-      return rows;
+      return {
+        missing: rows.filter(({ stale }) => !stale),
+        stale: rows.filter(({ stale }) => stale),
+      };
     });
   }
 

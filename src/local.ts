@@ -7,7 +7,13 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bigbrotr } from './bigbrotr.ts';
-import { ConfigError, type Environment, loadAllConfigs, readEnvironment } from './config.ts';
+import {
+  ConfigError,
+  type DatabaseConfig,
+  type Environment,
+  loadAllConfigs,
+  readEnvironment,
+} from './config.ts';
 import { DatabaseError } from './database.ts';
 import { startEmbeddedPostgres } from './embedded-postgres.ts';
 import { keptKeys } from './local/keys.ts';
@@ -17,13 +23,20 @@ import { summaryOf } from './local/summary.ts';
 import { createLogger, type Logger } from './logger.ts';
 import { parseArguments } from './service.ts';
 
+/** Before a service that ended by itself is started again, in milliseconds. */
+const RESTART_DELAY_MS = 2000;
+
 process.exitCode = await main();
+
+/** The embedded PostgreSQL cannot be started; the message says why and what to do. */
+class StartError extends Error {}
 
 async function main(): Promise<number> {
   try {
     return await runLocally(parseArguments(process.argv.slice(2)));
   } catch (error) {
-    const expected = error instanceof ConfigError || error instanceof DatabaseError;
+    const expected =
+      error instanceof ConfigError || error instanceof DatabaseError || error instanceof StartError;
     const said = error instanceof Error ? (expected ? error.message : error.stack) : String(error);
     process.stderr.write(`${said}\n`);
     return 1;
@@ -36,24 +49,46 @@ async function runLocally(once: boolean): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort());
 
   const { env: given } = readEnvironment();
-  const folder = resolve(given.LOCAL_DATA_PATH || './data');
-  mkdirSync(folder, { recursive: true });
+  const folder = makeFolder(given.LOCAL_DATA_PATH || './data');
   const env: Environment = { ...given, ...keptKeys(given, folder) };
   // Every mistake is told before anything starts; the embedded server's login is not known yet.
   const { initializer } = loadAllConfigs(env.POSTGRES_HOST ? env : { ...env, ...login('unknown') });
-  const log = createLogger('bigbrotr', initializer.logLevel);
+  const progress = new Progress(process.stdout);
+  const lines = { write: (line: string) => progress.line(line.trimEnd()) };
+  const log = createLogger('bigbrotr', initializer.logLevel, lines);
 
   const postgres = env.POSTGRES_HOST ? null : await startPostgres(folder, log);
   try {
     const complete = { ...env, ...postgres?.variables };
-    return await runServices(complete, { once, started, stopping: stopping.signal, log });
+    if (stopping.signal.aborted) return 0;
+    const run: Run = { once, started, stopping, progress, log, embedded: postgres !== null };
+    return await runServices(complete, run);
   } finally {
+    progress.end();
     await postgres?.stop();
   }
 }
 
+/** @throws ConfigError */
+function makeFolder(path: string): string {
+  const folder = resolve(path);
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new ConfigError([
+      `LOCAL_DATA_PATH ${folder} cannot be made a directory (${code}): name one that this user may write to.`,
+    ]);
+  }
+  return folder;
+}
+
+/** @throws StartError */
 async function startPostgres(folder: string, log: Logger) {
-  const server = await startEmbeddedPostgres({ dataDir: resolve(folder, 'postgres'), log });
+  const dataDir = resolve(folder, 'postgres');
+  const server = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => {
+    throw new StartError(error instanceof Error ? error.message : String(error), { cause: error });
+  });
   log.info({ port: server.port }, 'PostgreSQL is running');
   return { variables: login(server.password, server), stop: server.stop };
 }
@@ -76,33 +111,52 @@ interface Run {
   readonly once: boolean;
   /** `performance.now()` at the start. */
   readonly started: number;
-  readonly stopping: AbortSignal;
+  readonly stopping: AbortController;
+  readonly progress: Progress;
   readonly log: Logger;
+  /** Whether PostgreSQL is our own. */
+  readonly embedded: boolean;
 }
 
 async function runServices(env: Environment, run: Run): Promise<number> {
   const { initializer, initSqlPath } = loadAllConfigs(env);
-  const { host, port, user, password, database } = initializer.database;
-  await Bigbrotr.load(initializer.database, await readFile(initSqlPath, 'utf8'), run.log);
-  const login = `${encodeURIComponent(user)}:${encodeURIComponent(password)}`;
-  process.stdout.write(`\npsql "postgresql://${login}@${host}:${port}/${database}"\n\n`);
-
-  const progress = new Progress(process.stdout);
+  const { progress, log } = run;
+  const { signal } = run.stopping;
+  await Bigbrotr.load(initializer.database, await readInitSql(initSqlPath), log);
+  sayHowToConnect(initializer.database, run.embedded);
+  progress.begin();
   const start = (name: string, once: boolean) =>
-    new ServiceProcess(name, { env, once, progress, signal: run.stopping });
+    new ServiceProcess(name, { env, once, progress, signal });
+  const seeded = await start('initializer', true).ended;
+  if (seeded !== 0 || signal.aborted) return seeded;
+  if (!run.once) return await runUntilStopped(start, run);
+  const code = await runOnce(start, signal);
+  progress.end();
+  const bigbrotr = await Bigbrotr.connect(initializer.database, log);
+  const seconds = (performance.now() - run.started) / 1000;
+  process.stdout.write(summaryOf(await bigbrotr.totals(), progress.counts(), seconds));
+  await bigbrotr.close();
+  return code;
+}
+
+/** The password stands there only when we made it: whoever named a server knows theirs. */
+function sayHowToConnect(config: DatabaseConfig, embedded: boolean): void {
+  const { host, port, user, password, database } = config;
+  const login = encodeURIComponent(user) + (embedded ? `:${encodeURIComponent(password)}` : '');
+  const server = `${host.includes(':') ? `[${host}]` : encodeURIComponent(host)}:${port}`;
+  const url = `postgresql://${login}@${server}/${encodeURIComponent(database)}`;
+  process.stdout.write(`\npsql "${url}"\n\n`);
+}
+
+/** @throws ConfigError */
+async function readInitSql(path: string): Promise<string> {
   try {
-    const seeded = await start('initializer', true).ended;
-    if (seeded !== 0 || run.stopping.aborted) return seeded;
-    if (!run.once) return await runUntilStopped(start, run);
-    const code = await runOnce(start, run.stopping);
-    progress.clear();
-    const bigbrotr = await Bigbrotr.connect(initializer.database, run.log);
-    const seconds = (performance.now() - run.started) / 1000;
-    process.stdout.write(summaryOf(await bigbrotr.totals(), progress.counts(), seconds));
-    await bigbrotr.close();
-    return code;
-  } finally {
-    progress.end();
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new ConfigError([
+      `POSTGRES_DB_INIT_PATH ${resolve(path)} cannot be read (${code}): it must be the init.sql of the project.`,
+    ]);
   }
 }
 
@@ -123,13 +177,15 @@ async function runUntilStopped(start: Start, { stopping, log }: Run): Promise<nu
     for (;;) {
       const service = start(name, false);
       const code = await service.ended;
-      if (stopping.aborted) return code;
+      if (stopping.signal.aborted) return code;
       if (!service.wasReady) {
         log.fatal({ service: name }, 'a service cannot start: everything stops');
+        stopping.abort();
         return 1;
       }
       log.warn({ service: name, code }, 'a service ended, starting it again');
-      await sleep(2000, undefined, { signal: stopping }).catch(() => {});
+      await sleep(RESTART_DELAY_MS, undefined, { signal: stopping.signal }).catch(() => {});
+      if (stopping.signal.aborted) return 0;
     }
   };
   const names = ['monitor', 'synchronizer', 'priority-synchronizer'];

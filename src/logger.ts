@@ -2,7 +2,7 @@ import { isatty } from 'node:tty';
 import { type DestinationStream, destination, type Logger, type LoggerOptions, pino } from 'pino';
 import pretty from 'pino-pretty';
 
-export type { Logger };
+export type { DestinationStream, Logger };
 
 const STDOUT = 1;
 

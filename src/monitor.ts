@@ -2,6 +2,7 @@
 import type { Relay } from './bigbrotr.ts';
 import { loadMonitorConfig, type MonitorConfig } from './config.ts';
 import type { ProbeReport } from './monitor-worker.ts';
+import { readBlocklist } from './relay/blocklist.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
 
@@ -29,7 +30,9 @@ async function checkRelays(
   service: Service,
   scheduler: Scheduler<Relay, ProbeReport>,
 ): Promise<Round> {
-  const relays = await service.bigbrotr.relaysToCheck(config.frequencyMs / 1000);
+  const blocklist = await readBlocklist(config.blocklistPath);
+  const due = await service.bigbrotr.relaysToCheck(config.frequencyMs / 1000);
+  const relays = due.filter(({ url }) => !blocklist.blocks(url));
   const reports = await Promise.all(relays.map((relay) => check(relay, service, scheduler)));
   return { relays: relays.length, failed: reports.filter((readable) => !readable).length };
 }
@@ -40,9 +43,10 @@ async function check(
   service: Service,
   scheduler: Scheduler<Relay, ProbeReport>,
 ): Promise<boolean> {
-  const outcome = await scheduler.run(relay.url, relay);
-  service.metrics.relaysInProgress(scheduler.running);
-  service.detail('checking', scheduler.runningKeys().slice(0, 3).join(' '));
+  const job = scheduler.run(relay.url, relay);
+  showRunning(service, scheduler);
+  const outcome = await job;
+  showRunning(service, scheduler);
   if (!outcome.ok) {
     if (!service.signal.aborted)
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
@@ -55,4 +59,9 @@ async function check(
     if (yes) service.count(`relays_${name}`);
   service.log.debug({ relay: relay.url, openable, readable, writable, reason }, 'relay checked');
   return readable;
+}
+
+function showRunning({ metrics, detail }: Service, scheduler: Scheduler<Relay, ProbeReport>): void {
+  metrics.relaysInProgress(scheduler.running);
+  detail('checking', scheduler.runningKeys().slice(0, 3).join(' '));
 }

@@ -2,7 +2,7 @@
 import { ConfigError, loadSynchronizerConfig, type SynchronizerConfig } from './config.ts';
 import { readSeedFile, SeedListError } from './relay/seed-list.ts';
 import { runService, type Service, type Work } from './service.ts';
-import { beginSynchronizing, intervalSeconds } from './synchronize.ts';
+import { beginSynchronizing } from './synchronize.ts';
 
 await runService(() => loadSynchronizerConfig('priority-synchronizer'), begin);
 
@@ -14,7 +14,7 @@ async function begin(config: SynchronizerConfig, service: Service): Promise<Work
     service.log.warn({ line, text, reason }, 'a line of the priority list is skipped');
   }
   const relays = await service.bigbrotr.relaysOf(list.relays);
-  return beginSynchronizing(config, service, (filterId) =>
-    service.bigbrotr.relaysDue(relays, filterId, intervalSeconds(config, service)),
+  return beginSynchronizing(config, service, (filterId, intervalSeconds) =>
+    service.bigbrotr.relaysDue(relays, filterId, intervalSeconds),
   );
 }

@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 import type { Logger } from './logger.ts';
 import type { FromWorker, ToWorker } from './worker-thread.ts';
 
-export interface SchedulerOptions<Progress> {
+export interface SchedulerOptions<Job, Progress> {
   readonly workerUrl: URL;
   /** Plain data for each worker: its configuration. */
   readonly workerData: object;
@@ -13,6 +13,8 @@ export interface SchedulerOptions<Progress> {
   readonly log: Logger;
   /** Hears that no worker is left that works: nothing will be done any more. */
   readonly onDead: (reason: string) => void;
+  /** Which worker does a job, as any number that stays the same for it; else whichever is freest. */
+  readonly seatOf?: (job: Job) => number;
   /** Hears what jobs tell while they run. */
   readonly onProgress?: (progress: Progress) => void;
 }
@@ -48,12 +50,12 @@ interface Seat<Job, Result> {
  * for one that died. A job that was running in it is done again elsewhere, and given up when it kills twice.
  */
 export class Scheduler<Job, Result, Progress = never> {
-  readonly #options: SchedulerOptions<Progress>;
+  readonly #options: SchedulerOptions<Job, Progress>;
   readonly #seats: Seat<Job, Result>[];
   #queue: Waiting<Job, Result>[] = [];
   #stopping = false;
 
-  constructor(options: SchedulerOptions<Progress>) {
+  constructor(options: SchedulerOptions<Job, Progress>) {
     this.#options = options;
     this.#seats = Array.from({ length: options.workers }, (_, index) => ({
       name: `worker-${index + 1}`,
@@ -190,10 +192,15 @@ export class Scheduler<Job, Result, Progress = never> {
   }
 
   #dispatch(): void {
-    while (this.#queue.length > 0) {
-      const seat = this.#freest();
-      const waiting = seat && this.#queue.shift();
-      if (!waiting) return;
+    for (let index = 0; index < this.#queue.length; ) {
+      const waiting = this.#queue[index] as Waiting<Job, Result>;
+      const seat = this.#seatFor(waiting.job);
+      if (!seat) {
+        if (!this.#options.seatOf) return; // nobody is free, for this job or any other
+        index += 1;
+        continue;
+      }
+      this.#queue.splice(index, 1);
       waiting.tries += 1;
       seat.running.set(waiting.key, waiting);
       seat.worker?.postMessage({
@@ -204,10 +211,19 @@ export class Scheduler<Job, Result, Progress = never> {
     }
   }
 
+  #seatFor(job: Job): Seat<Job, Result> | undefined {
+    const { seatOf } = this.#options;
+    if (!seatOf) return this.#freest();
+    const seat = this.#seats[seatOf(job) % this.#seats.length];
+    return seat && this.#hasRoom(seat) ? seat : undefined;
+  }
+
   #freest(): Seat<Job, Result> | undefined {
-    const free = this.#seats.filter(
-      (seat) => seat.ready && seat.running.size < this.#options.jobsPerWorker,
-    );
+    const free = this.#seats.filter((seat) => this.#hasRoom(seat));
     return free.sort((a, b) => a.running.size - b.running.size)[0];
+  }
+
+  #hasRoom(seat: Seat<Job, Result>): boolean {
+    return seat.ready && seat.running.size < this.#options.jobsPerWorker;
   }
 }

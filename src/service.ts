@@ -6,6 +6,7 @@ import { DatabaseError } from './database.ts';
 import { buildHealthApp, type HealthStatus, ListenError, listenHealth } from './health.ts';
 import { createLogger, type Logger } from './logger.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
+import { BlocklistError } from './relay/blocklist.ts';
 
 /** What a service needs to know of its configuration; each service has more of its own. */
 export interface ServiceConfig {
@@ -46,7 +47,7 @@ export interface Work {
   round(): Promise<Round>;
   /** Milliseconds from the end of a round to the next one. */
   readonly pauseMs: number;
-  /** Ends what runs and frees what is held. */
+  /** Lets what runs end early, so that the round under way ends too, and frees what is held. Called once. */
   stop(): Promise<void>;
 }
 
@@ -123,8 +124,11 @@ class ServiceLife {
 
   async run(begin: (service: Service) => Promise<Work>): Promise<number> {
     for (const warning of this.#config.warnings) this.#log.warn(warning);
+    this.#stopping.signal.addEventListener('abort', () => this.#limitEnd(), { once: true });
     for (const signal of ['SIGTERM', 'SIGINT'] as const)
       process.on(signal, () => this.#stop(signal));
+    // A parent that was killed cannot stop us: without this we would go on and keep the health port.
+    process.once('disconnect', () => this.#stop('disconnect'));
     const app = buildHealthApp({
       service: this.#config.service,
       status: () => this.#status(),
@@ -132,7 +136,6 @@ class ServiceLife {
       onError: (err) => this.#log.error({ err }, 'a health request failed'),
     });
     let bigbrotr: Bigbrotr | undefined;
-    let work: Work | undefined;
     try {
       const address = await listenHealth(app, this.#config.health);
       this.#log.info({ host: address.address, port: address.port }, 'health is served');
@@ -141,15 +144,14 @@ class ServiceLife {
         this.#log,
       );
       this.#database = 'up';
-      work = await begin(this.#service(bigbrotr));
+      const work = await begin(this.#service(bigbrotr));
       this.#ready = true;
-      await Promise.all([this.#watch(bigbrotr), this.#rounds(work)]);
+      await this.#do(work, bigbrotr);
     } catch (error) {
       this.#fail(error);
     }
     this.#state = 'stopping';
     await this.#end(async () => {
-      await work?.stop();
       await bigbrotr?.close();
       await app.close();
     });
@@ -173,6 +175,25 @@ class ServiceLife {
     };
   }
 
+  async #do(work: Work, bigbrotr: Bigbrotr): Promise<void> {
+    const others = Promise.all([this.#watch(bigbrotr), this.#stopInTime(work)]);
+    try {
+      await this.#rounds(work);
+    } finally {
+      await others;
+    }
+  }
+
+  /** A round waits for its visits, and only this makes them end early: so it does not wait for the round. */
+  async #stopInTime(work: Work): Promise<void> {
+    const { signal } = this.#stopping;
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    await work.stop();
+  }
+
   async #rounds(work: Work): Promise<void> {
     try {
       while (!this.#stopping.signal.aborted) {
@@ -182,7 +203,7 @@ class ServiceLife {
         await sleep(pauseMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
       }
     } finally {
-      this.#stopping.abort(); // ends the watch too
+      this.#stopping.abort(); // ends the watch and the work too
     }
   }
 
@@ -192,7 +213,8 @@ class ServiceLife {
     const startedAt = new Date();
     try {
       const round = await work.round();
-      if (round.relays > 0) this.#finishRound(startedAt, round);
+      const cutOff = this.#stopping.signal.aborted;
+      if (round.relays > 0 && !cutOff) this.#finishRound(startedAt, round);
       return work.pauseMs;
     } catch (error) {
       const passing = error instanceof DatabaseError && !error.permanent;
@@ -288,15 +310,15 @@ class ServiceLife {
     const expected =
       error instanceof ListenError ||
       error instanceof DatabaseError ||
-      error instanceof ConfigError;
+      error instanceof ConfigError ||
+      error instanceof BlocklistError;
     const reason = error instanceof Error ? error.message : String(error);
     this.#log.fatal(expected ? { reason } : { reason, err: error }, 'the service cannot go on');
     this.#stopping.abort();
   }
 
-  /** Ends in order, and by force shortly before the time for it is over. */
-  async #end(close: () => Promise<void>): Promise<void> {
-    this.#report();
+  /** From the moment it is told to stop, the service ends by force shortly before the time for it is over. */
+  #limitEnd(): void {
     const force = setTimeout(
       () => {
         this.#log.warn(
@@ -307,8 +329,11 @@ class ServiceLife {
       Math.max(500, this.#config.shutdownTimeoutMs - 1000),
     );
     force.unref();
+  }
+
+  async #end(close: () => Promise<void>): Promise<void> {
+    this.#report();
     await close().catch((err) => this.#log.error({ err }, 'closing failed'));
-    clearTimeout(force);
     this.#report();
     this.#log.info({ exitCode: this.#exitCode }, 'stopped');
     if (process.connected) process.disconnect();

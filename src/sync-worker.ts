@@ -1,20 +1,24 @@
 /** A worker thread of the synchronizers: its own pool of database connections, and visits to relays. */
-import { type VisitContext, type VisitReport, visitRelay } from './archive.ts';
-import { Bigbrotr, type Relay, type Stored } from './bigbrotr.ts';
+import { type VisitReport, visitRelay } from './archive.ts';
+import { Bigbrotr, type Relay } from './bigbrotr.ts';
 import type { SynchronizerConfig } from './config.ts';
+import { LiveRelays } from './live.ts';
 import { createWorkerLogger } from './logger.ts';
 import { createVerifier } from './nostr/verify.ts';
+import type { Progress, VisitContext } from './visit.ts';
 import { serveJobs } from './worker-thread.ts';
 
 /** A visit ends after this, in milliseconds, and the relay is visited again later: none starves another. */
 const VISIT_MS = 120_000;
+/** Relays that one worker follows at a time: each is an open socket with its buffers. */
+const MAX_LIVE_RELAYS = 50;
 
-await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport, Stored>(
+await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport, Progress>(
   async (config) => {
     const log = createWorkerLogger(config.service, config.logLevel, config.threadName);
     const verifier = await createVerifier();
     const bigbrotr = await Bigbrotr.connect(config.database, log);
-    const context: Omit<VisitContext, 'signal' | 'onStored'> = {
+    const context: Omit<VisitContext, 'signal' | 'onProgress'> = {
       bigbrotr,
       verifier,
       connect: {
@@ -22,21 +26,28 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
         allowPrivate: config.allowPrivateRelays,
         torProxy: config.tor,
       },
+      secretKey: config.keys ? Buffer.from(config.keys.secretKey, 'hex') : null,
       filter: config.eventFilter,
       filterId: await bigbrotr.filterId(config.eventFilter),
       startTimestamp: config.startTimestamp,
       stopTimestamp: config.stopTimestamp,
       overlapSeconds: config.overlapSeconds,
+      reproveSeconds: config.reproveMs / 1000,
       batchSize: config.batchSize,
       requestTimeoutMs: config.requestTimeoutMs,
       visitMs: VISIT_MS,
       log,
       now: () => Math.floor(Date.now() / 1000),
     };
+    const live = config.live ? new LiveRelays(MAX_LIVE_RELAYS, log) : null;
     return {
       note: verifier.note,
-      run: (relay, signal, onStored) => visitRelay(relay, { ...context, signal, onStored }),
-      close: () => bigbrotr.close(),
+      run: (relay, signal, onProgress) =>
+        visitRelay(relay, { ...context, signal, onProgress }, live),
+      close: async () => {
+        await live?.close();
+        await bigbrotr.close();
+      },
     };
   },
 );

@@ -1,20 +1,17 @@
 /** What the two synchronizers share: everything but which relays they visit. */
 import type { VisitReport } from './archive.ts';
-import type { Relay, Stored } from './bigbrotr.ts';
+import type { Relay } from './bigbrotr.ts';
 import type { SynchronizerConfig } from './config.ts';
+import { readBlocklist } from './relay/blocklist.ts';
 import { Scheduler } from './scheduler.ts';
 import type { Round, Service, Work } from './service.ts';
+import type { Progress } from './visit.ts';
 
 /** Relays are asked for this often, in milliseconds; each is visited when its own interval is over. */
 const POLL_MS = 5000;
 
-/** Gives the relays that may be visited, the most urgent first. */
-export type RelaySource = (filterId: number) => Promise<Relay[]>;
-
-/** Seconds between two visits of a relay; with `--once` every relay is due. */
-export function intervalSeconds(config: SynchronizerConfig, service: Service): number {
-  return service.once ? 0 : config.loopIntervalMs / 1000;
-}
+/** Gives the relays that may be visited, the most urgent first: those whose latest visit is so many seconds old. */
+export type RelaySource = (filterId: number, intervalSeconds: number) => Promise<Relay[]>;
 
 /** Starts the workers of a synchronizer, which visit what the source gives, round after round. */
 export async function beginSynchronizing(
@@ -23,18 +20,27 @@ export async function beginSynchronizing(
   source: RelaySource,
 ): Promise<Work> {
   const filterId = await service.bigbrotr.filterId(config.eventFilter);
-  const scheduler = new Scheduler<Relay, VisitReport, Stored>({
+  const scheduler = new Scheduler<Relay, VisitReport, Progress>({
     workerUrl: new URL('./sync-worker.js', import.meta.url),
-    workerData: config,
+    workerData: { ...config, live: config.live && !service.once },
     workers: config.numCores,
     jobsPerWorker: config.requestsPerCore,
     log: service.log,
     onDead: service.fail,
-    onProgress: (stored) => countStored(stored, service),
+    onProgress: (progress) => countProgress(progress, service),
+    seatOf: ({ relayId }) => relayId, // one connection a relay: the worker that follows it also visits it
   });
   await scheduler.start();
+  // Nobody is followed after a start until it was visited; and --once means every relay.
+  let intervalSeconds = service.once || config.live ? 0 : config.loopIntervalMs / 1000;
   return {
-    round: async () => visitRelays(await source(filterId), service, scheduler),
+    round: async () => {
+      const blocklist = await readBlocklist(config.blocklistPath);
+      const due = await source(filterId, intervalSeconds);
+      intervalSeconds = config.loopIntervalMs / 1000;
+      const relays = due.filter(({ url }) => !blocklist.blocks(url));
+      return visitRelays(relays, service, scheduler);
+    },
     pauseMs: POLL_MS,
     stop: () => scheduler.stop(),
   };
@@ -43,7 +49,7 @@ export async function beginSynchronizing(
 async function visitRelays(
   relays: readonly Relay[],
   service: Service,
-  scheduler: Scheduler<Relay, VisitReport, Stored>,
+  scheduler: Scheduler<Relay, VisitReport, Progress>,
 ): Promise<Round> {
   const reports = await Promise.all(relays.map((relay) => visit(relay, service, scheduler)));
   return { relays: relays.length, failed: reports.filter((good) => !good).length };
@@ -53,11 +59,12 @@ async function visitRelays(
 async function visit(
   relay: Relay,
   service: Service,
-  scheduler: Scheduler<Relay, VisitReport, Stored>,
+  scheduler: Scheduler<Relay, VisitReport, Progress>,
 ): Promise<boolean> {
-  const outcome = await scheduler.run(relay.url, relay);
-  service.metrics.relaysInProgress(scheduler.running);
-  service.detail('synchronising', scheduler.runningKeys().slice(0, 3).join(' '));
+  const job = scheduler.run(relay.url, relay);
+  showRunning(service, scheduler);
+  const outcome = await job;
+  showRunning(service, scheduler);
   if (!outcome.ok) {
     if (!service.signal.aborted)
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'visit lost');
@@ -68,19 +75,23 @@ async function visit(
   return outcome.result.outcome !== 'failed';
 }
 
+function showRunning(
+  { metrics, detail }: Service,
+  scheduler: Scheduler<Relay, VisitReport, Progress>,
+): void {
+  metrics.relaysInProgress(scheduler.running);
+  detail('synchronising', scheduler.runningKeys().slice(0, 3).join(' '));
+}
+
 function countReport(report: VisitReport, { metrics, count }: Service): void {
   metrics.relayVisited(report.outcome);
   metrics.bytesReceived(report.bytes);
   count('relays_visited');
   count(`relays_${report.outcome}`);
-  for (const [reason, times] of Object.entries(report.invalid)) {
-    metrics.eventsInvalid(reason, times);
-    count(`invalid_${reason}`, times);
-  }
 }
 
-function countStored(
-  { events, sightings, quarantined }: Stored,
+function countProgress(
+  { events, sightings, quarantined, invalid }: Progress,
   { metrics, count }: Service,
 ): void {
   metrics.eventsStored(events);
@@ -88,4 +99,8 @@ function countStored(
   count('events', events);
   count('sightings', sightings);
   count('quarantined', quarantined);
+  for (const [reason, times] of Object.entries(invalid)) {
+    metrics.eventsInvalid(reason, times);
+    count(`invalid_${reason}`, times);
+  }
 }

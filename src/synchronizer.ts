@@ -2,16 +2,16 @@
 import { loadSynchronizerConfig, type SynchronizerConfig } from './config.ts';
 import { readSeedFile, SeedListError } from './relay/seed-list.ts';
 import { runService, type Service, type Work } from './service.ts';
-import { beginSynchronizing, intervalSeconds } from './synchronize.ts';
+import { beginSynchronizing } from './synchronize.ts';
 
 await runService(() => loadSynchronizerConfig('synchronizer'), begin);
 
 async function begin(config: SynchronizerConfig, service: Service): Promise<Work> {
   const priority = new Set((await priorityRelays(config, service)).map(({ url }) => url));
-  return beginSynchronizing(config, service, async (filterId) => {
+  return beginSynchronizing(config, service, async (filterId, intervalSeconds) => {
     const relays = await service.bigbrotr.relaysToSynchronize(filterId, {
       snapshotSeconds: config.relayMetadataThresholdMs / 1000,
-      intervalSeconds: intervalSeconds(config, service),
+      intervalSeconds,
     });
     return relays.filter(({ url }) => !priority.has(url));
   });

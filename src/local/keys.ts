@@ -1,11 +1,12 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
-import type { Environment } from '../config.ts';
+import { ConfigError, type Environment } from '../config.ts';
 
 /**
  * The key pair of this machine, for whoever has configured none: made at the first start, kept in the data
  * folder, readable by its owner only. @returns nothing where the environment brings a key.
+ * @throws ConfigError when the kept key is none any more, or cannot be written.
  */
 export function keptKeys(
   env: Environment,
@@ -14,19 +15,40 @@ export function keptKeys(
   if (env.SECRET_KEY || env.SECRET_KEY_FILE || env.PUBLIC_KEY) return {};
   const path = join(folder, 'secret-key');
   const secretKey = readKey(path) ?? makeKey(path);
-  return { SECRET_KEY: secretKey, PUBLIC_KEY: getPublicKey(Buffer.from(secretKey, 'hex')) };
+  return { SECRET_KEY: secretKey, PUBLIC_KEY: publicKeyOf(secretKey, path) };
+}
+
+function publicKeyOf(secretKey: string, path: string): string {
+  try {
+    return getPublicKey(Buffer.from(secretKey, 'hex'));
+  } catch {
+    throw new ConfigError([
+      `${path} does not hold a secret key of 64 hexadecimal characters: put it back, or delete the file for a new one.`,
+    ]);
+  }
 }
 
 function readKey(path: string): string | null {
   try {
     return readFileSync(path, 'utf8').trim();
-  } catch {
-    return null;
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return null;
+    throw new ConfigError([`${path} cannot be read (${codeOf(error)}): let this user read it.`]);
   }
 }
 
 function makeKey(path: string): string {
   const secretKey = Buffer.from(generateSecretKey()).toString('hex');
-  writeFileSync(path, `${secretKey}\n`, { mode: 0o600 });
+  try {
+    writeFileSync(path, `${secretKey}\n`, { mode: 0o600 });
+  } catch (error) {
+    throw new ConfigError([
+      `${path} cannot be written (${codeOf(error)}): let LOCAL_DATA_PATH be a directory that this user may write to.`,
+    ]);
+  }
   return secretKey;
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? String(error);
 }

@@ -1,34 +1,43 @@
 import type { WriteStream } from 'node:tty';
 import type { HealthStatus } from '../health.ts';
-import { prettyStream } from '../logger.ts';
+import { type DestinationStream, prettyStream } from '../logger.ts';
 
 const REDRAW_MS = 500;
-/** pino's number for warn; lines below it would push a person's view away. */
+/** Levels whose lines a person should see; the others would push the view away. */
 const IMPORTANT = new Set(['warn', 'error', 'fatal']);
 const CLEAR_LINE = '\r\x1b[2K';
 
-/** What one machine's services do: for a person at a terminal a line that moves, else their log lines as they are. */
+/**
+ * What one machine's services do: for a person at a terminal a line that moves, below what is worth knowing; else
+ * their log lines as they are.
+ */
 export class Progress {
   readonly #out: WriteStream;
-  readonly #pretty = prettyStream({ write: (text: string) => void process.stdout.write(text) });
+  readonly #pretty: DestinationStream;
   readonly #statuses = new Map<string, HealthStatus>();
   /** Counts of services that ended, since a service that is started again counts from zero. */
   readonly #ended: Record<string, number> = {};
-  readonly #timer: NodeJS.Timeout | null;
+  #timer: NodeJS.Timeout | null = null;
   #lastEvents = 0;
-  #lastDraw = performance.now();
+  #lastRate = performance.now();
   #rate = 0;
 
   constructor(out: WriteStream) {
     this.#out = out;
-    this.#timer = out.isTTY ? setInterval(() => this.#draw(), REDRAW_MS) : null;
+    this.#pretty = prettyStream({ write: (text: string) => void out.write(text) });
   }
 
-  /** Takes a log line of a service. */
+  /** Shows the moving line from now on; at a terminal only important lines of the log are shown beside it. */
+  begin(): void {
+    if (this.#out.isTTY) this.#timer = setInterval(() => this.#draw(), REDRAW_MS);
+  }
+
+  /** Takes a log line, of a service or of our own. */
   line(line: string): void {
-    if (!this.#timer) this.#out.write(`${line}\n`);
+    if (!this.#out.isTTY) this.#out.write(`${line}\n`);
+    else if (!this.#timer) this.#pretty.write(`${line}\n`);
     else if (IMPORTANT.has(levelOf(line))) {
-      this.clear();
+      this.#clear();
       this.#pretty.write(`${line}\n`);
       this.#draw();
     }
@@ -47,28 +56,28 @@ export class Progress {
     return sum;
   }
 
-  clear(): void {
-    if (this.#timer) this.#out.write(CLEAR_LINE);
-  }
-
+  /** Takes the moving line away. May be called twice. */
   end(): void {
     if (!this.#timer) return;
     clearInterval(this.#timer);
-    this.clear();
+    this.#timer = null;
+    this.#clear();
+  }
+
+  #clear(): void {
+    this.#out.write(CLEAR_LINE);
   }
 
   #draw(): void {
-    const counts = this.counts();
     const width = (this.#out.columns || 80) - 1;
-    this.#out.write(CLEAR_LINE + this.#text(counts).slice(0, width));
+    this.#out.write(CLEAR_LINE + this.#text(this.counts()).slice(0, width));
   }
 
   #text(counts: Record<string, number>): string {
     const figure = (name: string) => (counts[name] ?? 0).toLocaleString('en-US');
     const parts = [
-      `relays checked ${figure('relays_checked')}, readable ${figure('relays_readable')}`,
-      `events ${figure('events')} (${this.#eventsPerSecond(counts.events ?? 0)}/s)`,
-      `sightings ${figure('sightings')}`,
+      `${figure('relays_checked')} relays checked, ${figure('relays_readable')} readable`,
+      `${figure('events')} events, ${this.#eventsPerSecond(counts.events ?? 0)}/s`,
     ];
     const busy = ['synchronising', 'checking']
       .map((what) => this.#detail(what))
@@ -79,11 +88,11 @@ export class Progress {
 
   #eventsPerSecond(events: number): number {
     const now = performance.now();
-    const elapsed = now - this.#lastDraw;
+    const elapsed = now - this.#lastRate;
     if (elapsed >= 1000) {
       this.#rate = Math.round(((events - this.#lastEvents) * 1000) / elapsed);
       this.#lastEvents = events;
-      this.#lastDraw = now;
+      this.#lastRate = now;
     }
     return Math.max(0, this.#rate);
   }
@@ -92,7 +101,7 @@ export class Progress {
     const relays = [...this.#statuses.values()]
       .map(({ details }) => details?.[what])
       .filter((text) => text);
-    return relays.length > 0 ? `${what} ${relays.join(' ')}` : '';
+    return relays.length > 0 ? `${what} ${relays.join(' ').replace(/\bwss?:\/\//g, '')}` : '';
   }
 }
 

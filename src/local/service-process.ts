@@ -14,7 +14,7 @@ export interface ServiceProcessOptions {
 
 /** One service as a child process: its log lines and its status go to the progress display. */
 export class ServiceProcess {
-  /** Its exit code; 1 when a signal ended it. */
+  /** Its exit code; when a signal ended it, 0 where it had been told to stop and 1 where not. */
   readonly ended: Promise<number>;
   wasReady = false;
 
@@ -32,17 +32,22 @@ export class ServiceProcess {
       this.wasReady ||= status.ready;
       progress.update(service, status);
     });
-    this.ended = endOf(child, (line) => progress.line(line)).finally(() =>
+    this.ended = endOf(child, (line) => progress.line(line), signal).finally(() =>
       signal.removeEventListener('abort', stop),
     );
     if (signal.aborted) stop();
   }
 }
 
-function endOf(child: ChildProcess, onLine: (line: string) => void): Promise<number> {
+function endOf(
+  child: ChildProcess,
+  onLine: (line: string) => void,
+  toldToStop: AbortSignal,
+): Promise<number> {
   if (child.stdout) createInterface({ input: child.stdout }).on('line', onLine);
   return new Promise((resolve) => {
     child.once('error', () => resolve(1));
-    child.once('close', (code) => resolve(code ?? 1));
+    // A signal ends a service only while it does not listen to signals yet: before it has begun its work.
+    child.once('close', (code) => resolve(code ?? (toldToStop.aborted ? 0 : 1)));
   });
 }

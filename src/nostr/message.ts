@@ -66,9 +66,16 @@ function eoseHint(value: unknown): EoseHint | null {
 
 const MAX_TEXT_LENGTH = 500;
 
-/** Text meant for people, cut to 500 characters: it goes into logs and rows, and the relay chooses its length. */
 function asText(value: unknown): string {
-  return typeof value === 'string' ? value.slice(0, MAX_TEXT_LENGTH) : '';
+  return typeof value === 'string' ? plainText(value) : '';
+}
+
+/**
+ * Text of a relay that is meant for people, made fit for logs and rows: cut to 500 characters, and without control
+ * characters and lone surrogates, since a NUL breaks the statement that stores it (SQLSTATE 22021).
+ */
+export function plainText(text: string): string {
+  return text.slice(0, MAX_TEXT_LENGTH).replace(/[\p{Cc}\p{Surrogate}]/gu, '\u{fffd}');
 }
 
 /** Why a relay refuses: the machine-readable prefixes of NIP-01 and NIP-42, and what relays say in free text. */
@@ -80,24 +87,33 @@ export type Refusal =
   | 'limit'
   | 'other';
 
+/** The machine-readable prefixes; some relays put an `ERROR:` of their own before them. */
+const PREFIX = /^\s*(?:error:\s*)?(rate-limited|auth-required|restricted|blocked):/i;
+
+/** Free text, tried in this order: "rate limit exceeded" is no matter of `limit`. */
 const REFUSALS: [Refusal, RegExp][] = [
-  ['rate_limited', /^rate-limited:|rate.?limit|too (many|fast)|slow down|concurrent|quota/i],
+  [
+    'rate_limited',
+    /rate.?limit|\btoo (many|fast|frequent)|slow(ing)? down|concurrent|quota|throttl|subscriptions?\b.*\b(limit|maximum|reached)/i,
+  ],
   [
     'auth_required',
-    /^auth-required:|\bauth(enticate|entication|orization)?\b.*\brequired\b|^we can't serve/i,
+    /\bauth(enticat(e|ed|ion)|orization)?\b.*\brequired\b|\brequires?\b.*\bauth|\b(un|not )authenticated|\b(must|please|need to) (be )?auth|\bnip-?42\b/i,
   ],
   [
     'restricted',
-    /^restricted:|payment|paid|not (allowed|whitelisted)|members? only|subscription required/i,
+    /\bpayment\b.*\brequired|\brequires?\b.*\bpayment|\bpaid (relay|member|user|subscri)|\bpay (to|for|on)\b|\bnot (allowed|authori[sz]ed|permitted|admitted|whitelisted|on (the |our )?white.?list)|unauthori[sz]ed|members? only|subscription required|\b(access|permission) denied/i,
   ],
-  ['blocked', /^blocked:|\bbanned?\b|forbidden/i],
+  ['blocked', /\bblocked\b|\bbanned?\b|forbidden|blacklisted/i],
   [
     'limit',
-    /\blimit\b.*(above|exceed|greater|large|too|max|must|at most|over)|max(imum)?[ _]limit|exceeds? .*limit/i,
+    /\blimit\b.*(above|exceed|greater|large|high|big|too|max|must|at most|over|less)|max(imum)?[ _]limit|exceed\w* .*\blimit\b/i,
   ],
 ];
 
 /** Names the refusal in the text of a CLOSED, NOTICE or NEG-ERR. NOTICE carries no subscription id, so its text is all there is. */
 export function refusalOf(text: string): Refusal {
+  const prefix = PREFIX.exec(text)?.[1]?.toLowerCase().replace('-', '_');
+  if (prefix) return prefix as Refusal;
   return REFUSALS.find(([, pattern]) => pattern.test(text))?.[0] ?? 'other';
 }

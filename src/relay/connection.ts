@@ -1,5 +1,7 @@
+import { SocksClientError } from 'socks';
 import { SocksProxyAgent } from 'socks-proxy-agent';
 import { WebSocket } from 'ws';
+import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 
@@ -38,7 +40,10 @@ export interface Closed {
   readonly reason: string;
 }
 
-/** One open WebSocket to a relay. It can be paused, so that a full pipeline stops the sender (backpressure). */
+/**
+ * One WebSocket to a relay. It can be paused, so that a full pipeline stops the sender (backpressure), and reads
+ * nothing before somebody listens: relays send their NIP-42 challenge in one packet with the upgrade.
+ */
 export class RelayConnection {
   readonly url: RelayUrl;
   /** Settles once, when the socket is gone, whoever closed it. Never rejects. */
@@ -49,20 +54,29 @@ export class RelayConnection {
   binaryFrames = 0;
   readonly #socket: WebSocket;
   readonly #handlers = new Set<(data: string) => void>();
+  readonly #closedHandlers = new Set<(closed: Closed) => void>();
+  #wasHeard = false;
 
+  /** @param socket before it is open: what goes wrong in its first moment is an error that nobody else hears */
   constructor(url: RelayUrl, socket: WebSocket) {
     this.url = url;
     this.#socket = socket;
-    this.closed = new Promise((resolve) => {
-      let lastError: Error | undefined;
-      socket.on('error', (error) => {
-        lastError = error;
-      });
-      socket.once('close', (code, reason) => {
-        resolve({ code, reason: lastError ? lastError.message : reason.toString().slice(0, 200) });
-      });
+    let lastError: Error | undefined;
+    socket.on('error', (error) => {
+      lastError = error;
+    });
+    socket.once('open', () => {
+      if (!this.#wasHeard) socket.pause();
     });
     socket.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary));
+    this.closed = new Promise((resolve) => {
+      socket.once('close', (code, reason) =>
+        resolve({ code, reason: plainText(lastError?.message ?? reason.toString()) }),
+      );
+    });
+    void this.closed.then((closed) => {
+      for (const handler of this.#closedHandlers) handler(closed);
+    });
   }
 
   #receive(data: Buffer, isBinary: boolean): void {
@@ -87,7 +101,21 @@ export class RelayConnection {
   /** Calls the handler with each text frame. @returns a function that stops it. */
   onMessage(handler: (data: string) => void): () => void {
     this.#handlers.add(handler);
+    if (!this.#wasHeard) {
+      this.#wasHeard = true;
+      this.#socket.resume();
+    }
     return () => this.#handlers.delete(handler);
+  }
+
+  /**
+   * Calls the handler once the socket is gone, soon when it is so already. For those who wait shorter than the
+   * connection lives: `closed.then()` would hold them until its end. @returns a function that stops it.
+   */
+  onClosed(handler: (closed: Closed) => void): () => void {
+    if (this.#socket.readyState === WebSocket.CLOSED) void this.closed.then(handler);
+    else this.#closedHandlers.add(handler);
+    return () => this.#closedHandlers.delete(handler);
   }
 
   /** Stops reading from the socket; TCP then stops the relay. */
@@ -97,6 +125,23 @@ export class RelayConnection {
 
   resume(): void {
     this.#socket.resume();
+  }
+
+  /**
+   * Pings the relay at this interval and cuts the socket when a ping is not answered before the next: so that a
+   * connection that is only half there is noticed (RFC 6455 section 5.5.2).
+   */
+  keepAlive(intervalMs: number): void {
+    let answered = true;
+    this.#socket.on('pong', () => {
+      answered = true;
+    });
+    const timer = setInterval(() => {
+      if (!answered) this.#socket.terminate();
+      else if (this.isOpen) this.#socket.ping();
+      answered = false;
+    }, intervalMs);
+    void this.closed.then(() => clearInterval(timer));
   }
 
   /** Closes politely, and cuts the socket when the relay has not answered the close within a second. */
@@ -128,8 +173,9 @@ export async function connectRelay(
     maxPayload: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
     headers: { 'user-agent': 'bigbrotr' },
   });
+  const connection = new RelayConnection(url, socket);
   await opened(socket, url, options);
-  return new RelayConnection(url, socket);
+  return connection;
 }
 
 function transport(url: RelayUrl, options: ConnectOptions) {
@@ -160,7 +206,6 @@ function opened(socket: WebSocket, url: RelayUrl, options: ConnectOptions): Prom
   return new Promise((resolve, reject) => {
     const fail = (error: RelayError) => {
       settle();
-      socket.on('error', () => {}); // terminate() on a connecting socket reports itself as an error
       socket.terminate();
       reject(error);
     };
@@ -205,7 +250,8 @@ const REASON_OF_CODE: Record<string, string> = {
 export function asRelayError(error: unknown, url: RelayUrl): RelayError {
   if (error instanceof RelayError) return error;
   const { message, code } = describe(error);
-  return new RelayError(reasonOf(message, code), `${url}: ${message || code || 'unknown error'}`);
+  const reason = error instanceof SocksClientError ? 'proxy' : reasonOf(message, code);
+  return new RelayError(reason, `${url}: ${message || code || 'unknown error'}`);
 }
 
 /** Node joins the attempts over several addresses into one AggregateError with an empty message. */
@@ -231,7 +277,6 @@ function reasonOf(message: string, code: string): string {
   )
     return 'tls';
   if (/certificate|\bssl\b|\btls\b/i.test(message)) return 'tls';
-  if (/socks|proxy/i.test(message)) return 'proxy';
   if (/hang up|before secure TLS/i.test(message)) return 'reset';
   return 'protocol';
 }

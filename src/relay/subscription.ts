@@ -1,6 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import type { ReqFilter } from '../nostr/filter.ts';
-import { parseRelayMessage, type RelayMessage, refusalOf } from '../nostr/message.ts';
+import {
+  type EoseHint,
+  parseRelayMessage,
+  type RelayMessage,
+  refusalOf,
+} from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
 
 /** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
@@ -54,6 +59,26 @@ export async function* readPage(
   }
 }
 
+/**
+ * The same for a subscription that stays open: EOSE does not end it, and silence is no fault. It ends when the
+ * relay closes it, the connection is lost or the reader stops. Never throws.
+ */
+export function readLive(
+  connection: RelayConnection,
+  filter: ReqFilter,
+  signal?: AbortSignal,
+): AsyncGenerator<unknown[], PageEnd, void> {
+  return readPage(connection, filter, LIVE, signal);
+}
+
+/** Limits of a live subscription: none in time or number; what waits is bounded by pausing the socket. */
+const LIVE: SubscriptionLimits = {
+  idleTimeoutMs: Number.POSITIVE_INFINITY,
+  totalTimeoutMs: Number.POSITIVE_INFINITY,
+  maxEvents: Number.POSITIVE_INFINITY,
+  maxBytes: Number.POSITIVE_INFINITY,
+};
+
 class Subscription {
   readonly id = randomBytes(6).toString('hex');
   end: PageEnd | null = null;
@@ -61,6 +86,7 @@ class Subscription {
   readonly #limits: SubscriptionLimits;
   readonly #signal: AbortSignal | undefined;
   readonly #stopListening: () => void;
+  readonly #stopWatching: () => void;
   readonly #onAbort = () => this.#finish({ type: 'aborted' });
   #events: unknown[] = [];
   #bufferedBytes = 0;
@@ -70,6 +96,7 @@ class Subscription {
   #unrelated = 0;
   #waitedMs = 0;
   #refusal: string | null = null;
+  #closedByRelay = false;
   #wake: (() => void) | null = null;
 
   constructor(connection: RelayConnection, limits: SubscriptionLimits, signal?: AbortSignal) {
@@ -77,7 +104,7 @@ class Subscription {
     this.#limits = limits;
     this.#signal = signal;
     this.#stopListening = connection.onMessage((data) => this.#receive(data));
-    void connection.closed.then(({ code, reason }) =>
+    this.#stopWatching = connection.onClosed(({ code, reason }) =>
       this.#finish({ type: 'disconnected', text: reason || `code ${code}` }),
     );
     signal?.addEventListener('abort', this.#onAbort, { once: true });
@@ -101,10 +128,11 @@ class Subscription {
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
     const idle = this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
     const started = performance.now();
-    const timer = setTimeout(
-      () => this.#expire(),
-      Math.max(0, Math.min(idle, totalTimeoutMs - this.#waitedMs)),
-    );
+    const wait = Math.min(idle, totalTimeoutMs - this.#waitedMs);
+    const timer =
+      wait === Number.POSITIVE_INFINITY
+        ? undefined
+        : setTimeout(() => this.#expire(), Math.max(0, wait));
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
@@ -114,8 +142,9 @@ class Subscription {
 
   dispose(): void {
     this.#stopListening();
+    this.#stopWatching();
     this.#signal?.removeEventListener('abort', this.#onAbort);
-    if (this.end?.type !== 'closed') this.#connection.send(['CLOSE', this.id]);
+    if (!this.#closedByRelay) this.#connection.send(['CLOSE', this.id]);
     if (this.#paused) this.#connection.resume();
   }
 
@@ -136,8 +165,12 @@ class Subscription {
     const message = parseRelayMessage(data);
     if (!this.#isOurs(message)) this.#receiveUnrelated(message);
     else if (message.type === 'EVENT') this.#receiveEvent(message.event, data.length);
-    else if (message.type === 'EOSE') this.#finish({ type: message.hint ?? 'eose' });
-    else if (message.type === 'CLOSED') this.#finish({ type: 'closed', text: message.text });
+    else if (message.type === 'EOSE') this.#receiveEose(message.hint);
+    else if (message.type === 'CLOSED') this.#receiveClosed(message.text);
+    const { maxBytes } = this.#limits;
+    if (this.#byteCount > maxBytes) {
+      this.#finish({ type: 'overflow', text: `more than ${maxBytes} bytes` });
+    }
   }
 
   #isOurs(message: RelayMessage): message is Extract<RelayMessage, { subscription: string }> {
@@ -148,12 +181,9 @@ class Subscription {
     this.#events.push(event);
     this.#eventCount += 1;
     this.#bufferedBytes += bytes;
-    const { maxEvents, maxBytes } = this.#limits;
-    if (this.#eventCount > maxEvents || this.#byteCount > maxBytes) {
-      this.#finish({
-        type: 'overflow',
-        text: `more than ${maxEvents} events or ${maxBytes} bytes`,
-      });
+    const { maxEvents } = this.#limits;
+    if (this.#eventCount > maxEvents) {
+      this.#finish({ type: 'overflow', text: `more than ${maxEvents} events` });
     } else if (
       this.#bufferedBytes > PAUSE_ABOVE_BYTES ||
       this.#events.length > PAUSE_ABOVE_EVENTS
@@ -164,8 +194,18 @@ class Subscription {
     this.#wake?.();
   }
 
+  #receiveClosed(text: string): void {
+    this.#closedByRelay = true;
+    this.#finish({ type: 'closed', text });
+  }
+
+  #receiveEose(hint: EoseHint | null): void {
+    if (this.#limits !== LIVE) this.#finish({ type: hint ?? 'eose' });
+  }
+
   #receiveUnrelated(message: RelayMessage): void {
-    this.#unrelated += 1;
+    // Events of the page before this one are still on their way when it was cut short: the cap on bytes bounds them.
+    if (message.type !== 'EVENT') this.#unrelated += 1;
     if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
       this.#finish({
         type: 'overflow',

@@ -1,0 +1,205 @@
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, realpathSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { basename, dirname, join, resolve } from 'node:path';
+import pg from 'pg';
+import {
+  createCluster,
+  holdsData,
+  keepPassword,
+  makeParent,
+  removeUnfinished,
+} from './embedded-postgres-data.ts';
+import type { Launcher, LauncherLog, PostgresPrograms } from './embedded-postgres-launcher.ts';
+import { follow, installedPrograms, prepareLauncher } from './embedded-postgres-launcher.ts';
+import * as holder from './embedded-postgres-orphan.ts';
+
+/**
+ * A PostgreSQL server of our own, for a machine that has nothing but Node.js. It listens on 127.0.0.1 alone.
+ *
+ * It runs in a session of its own, so that Ctrl-C at a terminal reaches the services first and they can drain into a
+ * database that is still there; whoever starts it stops it last. When this process dies without that, the server
+ * shuts down by itself where the system can tell it (Linux), and otherwise at the next start.
+ */
+
+export interface EmbeddedPostgresOptions {
+  /** Where the data live; made at the first start. Its password is kept beside it, in `<dataDir>.password`. */
+  dataDir: string;
+  /** Wanted port; when it is taken, any free one. */
+  port?: number;
+  log: LauncherLog;
+  /** false: nothing survives a crash of the machine, and all is faster. For tests. */
+  durable?: boolean;
+  /** Settings that hold against postgresql.conf. */
+  settings?: Record<string, string>;
+  /** Other programs than those that npm brought. */
+  programs?: PostgresPrograms;
+}
+
+export interface EmbeddedPostgres {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  database: string;
+  connectionString: string;
+  /** Fast shutdown: open transactions are rolled back, what is committed stays. May be called twice. */
+  stop(): Promise<void>;
+}
+
+const HOST = '127.0.0.1';
+const DEFAULT_PORT = 5433; // 5432 is where a PostgreSQL of the machine's own listens
+const USER = 'bigbrotr';
+const DATABASE = 'bigbrotr';
+const PATIENCE_MS = 10_000;
+
+/**
+ * Starts PostgreSQL on `dataDir`, making the data, the user and the database `bigbrotr` at the first start. Call it
+ * from the main thread: the server ends with the thread that started it.
+ * Throws one sentence when another start uses the data, when they cannot be reached, or when PostgreSQL fails.
+ */
+export async function startEmbeddedPostgres(
+  options: EmbeddedPostgresOptions,
+): Promise<EmbeddedPostgres> {
+  const { log } = options;
+  const parent = makeParent(dirname(resolve(options.dataDir)));
+  const named = join(parent, basename(options.dataDir));
+  const dataDir = existsSync(named) ? realpathSync(named) : named;
+  const launcher = prepareLauncher(dataDir, options.programs ?? (await installedPrograms()), log);
+  const passwordFile = `${dataDir}.password`;
+  removeUnfinished(dataDir);
+  const exists = holdsData(dataDir, launcher);
+  const password = keepPassword(passwordFile, launcher, exists);
+  if (!exists) {
+    const durable = options.durable ?? true;
+    await createCluster(dataDir, launcher, { user: USER, passwordFile, durable, log });
+  }
+  await holder.releaseDataDirectory(dataDir, log);
+
+  const server = await launch(dataDir, launcher, options);
+  const access = { host: HOST, port: server.port, user: USER, password };
+  try {
+    await ensureDatabase(access, passwordFile);
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+  const connectionString = `postgresql://${USER}:${password}@${HOST}:${server.port}/${DATABASE}`;
+  return { ...access, database: DATABASE, connectionString, stop: server.stop };
+}
+
+interface Server {
+  port: number;
+  stop(): Promise<void>;
+}
+
+async function launch(
+  dataDir: string,
+  launcher: Launcher,
+  options: EmbeddedPostgresOptions,
+): Promise<Server> {
+  const wanted = options.port ?? DEFAULT_PORT;
+  const port = await freePort(wanted);
+  if (wanted !== 0 && port !== wanted) {
+    options.log.info(`Port ${wanted} is taken: PostgreSQL listens on ${port}.`);
+  }
+  const settings = {
+    listen_addresses: HOST,
+    port: `${port}`,
+    unix_socket_directories: '',
+    ...(options.durable === false && unsafeSettings),
+    ...options.settings,
+    ...holder.ownership(),
+  };
+  const postgres = launcher.start('postgres', dataDir, {
+    args: Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+    deathSignal: 'INT',
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  return watch(postgres, port, dataDir, options.log);
+}
+
+const unsafeSettings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
+
+async function watch(
+  postgres: ChildProcess,
+  port: number,
+  dataDir: string,
+  log: LauncherLog,
+): Promise<Server> {
+  let onReady: (word: 'ready') => void = () => {};
+  const ready = new Promise<'ready'>((resolve) => {
+    onReady = resolve;
+  });
+  const output = follow(postgres, (line) => {
+    log.debug(line);
+    if (line.includes('ready to accept connections')) onReady('ready');
+  });
+  const note = () => log.info('PostgreSQL is still starting: it recovers what a crash left open.');
+  const patience = setInterval(note, PATIENCE_MS);
+  const outcome = await Promise.race([ready, output.ended]);
+  clearInterval(patience);
+  if (outcome !== 'ready') throw await failedStart(dataDir, output.last(), log);
+
+  let stopping: Promise<void> | undefined;
+  const { pid } = postgres;
+  const onExit = () => postgres.kill('SIGINT');
+  process.once('exit', onExit);
+  void output.ended.then(() => {
+    process.removeListener('exit', onExit);
+    if (stopping === undefined) {
+      log.error(`PostgreSQL ended by itself. Its last lines:\n${output.last()}`);
+      stopping = Promise.resolve();
+    }
+  });
+  const stop = () => {
+    stopping ??= pid === undefined ? Promise.resolve() : holder.shutDown(pid, output.ended);
+    return stopping;
+  };
+  return { port, stop };
+}
+
+async function failedStart(dataDir: string, lastLines: string, log: LauncherLog): Promise<Error> {
+  if (/lock file "postmaster.pid" already exists/.test(lastLines)) {
+    await holder.releaseDataDirectory(dataDir, log); // knows who holds it, and throws
+  }
+  return new Error(`PostgreSQL did not start on ${dataDir}:\n${lastLines}`);
+}
+
+/** `wanted` when it is free on 127.0.0.1, else any port that is. */
+function freePort(wanted: number): Promise<number> {
+  return new Promise((done, fail) => {
+    const probe = createServer();
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      if (wanted !== 0 && (error.code === 'EADDRINUSE' || error.code === 'EACCES')) {
+        done(freePort(0));
+      } else fail(error);
+    });
+    probe.listen({ host: HOST, port: wanted }, () => {
+      const address = probe.address();
+      const port = address !== null && typeof address === 'object' ? address.port : wanted;
+      probe.close(() => done(port));
+    });
+  });
+}
+
+async function ensureDatabase(
+  access: { host: string; port: number; user: string; password: string },
+  passwordFile: string,
+): Promise<void> {
+  const client = new pg.Client({ ...access, database: 'postgres' });
+  try {
+    await client.connect();
+    const known = await client.query('select from pg_database where datname = $1', [DATABASE]);
+    if (known.rowCount === 0) await client.query(`create database ${DATABASE}`);
+  } catch (error) {
+    const refused = error instanceof pg.DatabaseError && error.code === '28P01';
+    if (!refused) throw error;
+    throw new Error(
+      `The password in ${passwordFile} is not that of the archive beside it: put the right one back.`,
+      { cause: error },
+    );
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * The ids of one window that we hold, packed for reconciliation (NIP-77): 40 bytes each, `created_at` as eight
+ * bytes, the most significant first, then the id. Records in the order of their bytes are then in the order of
+ * (created_at, id), which is the one that Negentropy wants, and a bound between two records is a record too.
+ */
+
+export const RECORD_BYTES = 40;
+export const TIME_BYTES = 8;
+export const ID_BYTES = 32;
+/** Sums of that many 32-bit words are exact in a JavaScript number (2^53); see `LocalSet.sum`. */
+const MAX_IDS = 2 ** 21;
+const WORDS = ID_BYTES / 4;
+
+/** Ids in the order of (created_at, id), each once. Made by `LocalSetBuilder`. */
+export class LocalSet {
+  readonly size: number;
+  readonly #records: Buffer;
+
+  constructor(records: Buffer) {
+    this.#records = records;
+    this.size = records.length / RECORD_BYTES;
+  }
+
+  /** Seconds. */
+  createdAt(index: number): number {
+    return readTime(this.#records, index * RECORD_BYTES);
+  }
+
+  /** The id in hex. */
+  id(index: number): string {
+    const from = index * RECORD_BYTES + TIME_BYTES;
+    return this.#records.toString('hex', from, from + ID_BYTES);
+  }
+
+  /** One record: 40 bytes, not to be changed. */
+  record(index: number): Uint8Array {
+    return this.#records.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES);
+  }
+
+  /** Copies the id of a record to a place in another buffer. */
+  copyId(index: number, target: Uint8Array, at: number): void {
+    const from = index * RECORD_BYTES + TIME_BYTES;
+    this.#records.copy(target, at, from, from + ID_BYTES);
+  }
+
+  /** The index, `from` or later, of the first record that is not below the bound. */
+  indexOf(bound: Uint8Array, from = 0): number {
+    let low = from;
+    let high = this.size;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (compareRecords(this.#records, middle * RECORD_BYTES, bound, 0) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Adds up ids as little-endian numbers of 256 bits, modulo 2^256, into 32 bytes of the target. */
+  sum(begin: number, end: number, target: Buffer): void {
+    const words = this.#sumWords(begin, end);
+    let carry = 0;
+    for (let word = 0; word < WORDS; word++) {
+      const sum = (words[word] ?? 0) + carry;
+      target.writeUInt32LE(sum % 2 ** 32, word * 4);
+      carry = Math.floor(sum / 2 ** 32);
+    }
+  }
+
+  /** Each of the eight 32-bit words is added up by itself, and carried over once at the end. */
+  #sumWords(begin: number, end: number): number[] {
+    const { buffer, byteOffset, byteLength } = this.#records;
+    const view = new DataView(buffer, byteOffset, byteLength);
+    let [a, b, c, d, e, f, g, h] = [0, 0, 0, 0, 0, 0, 0, 0];
+    for (let at = begin * RECORD_BYTES + TIME_BYTES; at < end * RECORD_BYTES; at += RECORD_BYTES) {
+      a += view.getUint32(at, true);
+      b += view.getUint32(at + 4, true);
+      c += view.getUint32(at + 8, true);
+      d += view.getUint32(at + 12, true);
+      e += view.getUint32(at + 16, true);
+      f += view.getUint32(at + 20, true);
+      g += view.getUint32(at + 24, true);
+      h += view.getUint32(at + 28, true);
+    }
+    return [a, b, c, d, e, f, g, h];
+  }
+}
+
+/** Collects ids in any order; in time order, newest or oldest first, it is quickest. */
+export class LocalSetBuilder {
+  readonly #maxIds: number;
+  #records = Buffer.alloc(0);
+  #size = 0;
+
+  /** @param maxIds no more are taken; at most 2,097,152. */
+  constructor(maxIds: number) {
+    if (maxIds > MAX_IDS) throw new RangeError(`a set holds at most ${MAX_IDS} ids`);
+    this.#maxIds = maxIds;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** @returns false, and takes nothing, when the set would grow too large. */
+  add(createdAt: number, id: string): boolean {
+    const record = Buffer.alloc(RECORD_BYTES);
+    writeTime(record, 0, createdAt);
+    record.write(id, TIME_BYTES, 'hex');
+    return this.addRecords(record);
+  }
+
+  /**
+   * Takes packed records of 40 bytes: `int8send(created_at) || id` in SQL.
+   *
+   * @returns false, and takes nothing, when the set would grow too large.
+   */
+  addRecords(records: Uint8Array): boolean {
+    if (records.length % RECORD_BYTES !== 0)
+      throw new RangeError(`${records.length} bytes are no whole records of ${RECORD_BYTES}`);
+    const size = this.#size + records.length / RECORD_BYTES;
+    if (size > this.#maxIds) return false;
+    if (size * RECORD_BYTES > this.#records.length) this.#grow(size);
+    this.#records.set(records, this.#size * RECORD_BYTES);
+    this.#size = size;
+    return true;
+  }
+
+  /** Gives the set: sorted, repeats dropped. The builder is empty then. */
+  build(): LocalSet {
+    const records = this.#records.subarray(0, this.#size * RECORD_BYTES);
+    this.#records = Buffer.alloc(0);
+    this.#size = 0;
+    return new LocalSet(withoutRepeats(sorted(records)));
+  }
+
+  #grow(size: number): void {
+    const capacity = Math.min(this.#maxIds, Math.max(size, this.#size * 2, 256));
+    const grown = Buffer.allocUnsafe(capacity * RECORD_BYTES);
+    grown.set(this.#records.subarray(0, this.#size * RECORD_BYTES));
+    this.#records = grown;
+  }
+}
+
+export function readTime(bytes: Buffer, at: number): number {
+  return bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
+}
+
+export function writeTime(bytes: Buffer, at: number, seconds: number): void {
+  bytes.writeUInt32BE(Math.floor(seconds / 2 ** 32), at);
+  bytes.writeUInt32BE(seconds % 2 ** 32, at + 4);
+}
+
+/** Negative, 0 or positive as the first record comes before, with or after the second. */
+export function compareRecords(a: Uint8Array, atA: number, b: Uint8Array, atB: number): number {
+  for (let i = 0; i < RECORD_BYTES; i++) {
+    const difference = (a[atA + i] ?? 0) - (b[atB + i] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}
+
+/** Array sorting is quick where the order is nearly right, as it is when the archive is read along time. */
+function sorted(records: Buffer): Buffer {
+  const order = Array.from({ length: records.length / RECORD_BYTES }, (_, i) => i * RECORD_BYTES);
+  order.sort((a, b) => compareRecords(records, a, records, b));
+  const result = Buffer.allocUnsafe(records.length);
+  for (const [index, from] of order.entries()) {
+    records.copy(result, index * RECORD_BYTES, from, from + RECORD_BYTES);
+  }
+  return result;
+}
+
+function withoutRepeats(records: Buffer): Buffer {
+  let kept = 0;
+  for (let at = 0; at < records.length; at += RECORD_BYTES) {
+    if (kept > 0 && compareRecords(records, kept - RECORD_BYTES, records, at) === 0) continue;
+    if (kept !== at) records.copyWithin(kept, at, at + RECORD_BYTES);
+    kept += RECORD_BYTES;
+  }
+  return records.subarray(0, kept);
+}

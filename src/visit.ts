@@ -1,0 +1,257 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { BatchWriter } from './batch-writer.ts';
+import type { Bigbrotr, Relay, RelayTerms, Stored } from './bigbrotr.ts';
+import { createdAtOf, parseEvent } from './nostr/event.ts';
+import { type EventFilter, matchesFilter, type ReqFilter } from './nostr/filter.ts';
+import { type Refusal, refusalOf } from './nostr/message.ts';
+import type { Verifier } from './nostr/verify.ts';
+import type { Authenticator } from './relay/authentication.ts';
+import type { ConnectOptions, RelayConnection } from './relay/connection.ts';
+import type { Manners } from './relay/manners.ts';
+import { type PageEnd, readLive, readPage, type SubscriptionLimits } from './relay/subscription.ts';
+
+/** What every visit of a worker shares. */
+export interface VisitContext {
+  readonly bigbrotr: Bigbrotr;
+  readonly verifier: Verifier;
+  readonly connect: Omit<ConnectOptions, 'signal'>;
+  /** Answers NIP-42 challenges; null: relays that ask for it stay closed. */
+  readonly secretKey: Uint8Array | null;
+  readonly filter: EventFilter;
+  readonly filterId: number;
+  /** The first second wanted, or `resume`: only what is newer than the newest second proven. */
+  readonly startTimestamp: number | 'resume';
+  /** The last second wanted, or `now`. */
+  readonly stopTimestamp: number | 'now';
+  /** The newest proven seconds, which each visit reads again. */
+  readonly overlapSeconds: number;
+  /** Coverage proven longer ago than this, in seconds, is proven anew. */
+  readonly reproveSeconds: number;
+  /** Events asked for in a page, and in a batch. */
+  readonly batchSize: number;
+  /** Longest silence of a relay, in milliseconds. */
+  readonly requestTimeoutMs: number;
+  /** A visit stops after this, in milliseconds, and goes on another time, so that no relay starves another. */
+  readonly visitMs: number;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  /** Unix seconds. */
+  readonly now: () => number;
+  /** Hears of each batch that was stored. */
+  readonly onProgress: (progress: Progress) => void;
+}
+
+/** What was stored, and refused by reason, since the last time it was told. */
+export interface Progress extends Stored {
+  readonly invalid: Readonly<Record<string, number>>;
+}
+
+/** Takes note of each event of an answer. @returns false for one that it has had before, which then goes no further */
+export interface Tally {
+  add(id: string, createdAt: number): boolean;
+}
+
+/** A connection, and what answers its challenges: they stay together when a visit hands the connection on. */
+export interface RelaySession {
+  readonly connection: RelayConnection;
+  readonly authenticator: Authenticator;
+}
+
+/** One page may keep us waiting this many times the longest silence. */
+const PAGE_TIMEOUTS = 10;
+/** A subscription that stays open begins this long ago, in seconds: what arrived since the last page is in it. */
+const FOLLOW_SINCE_SECONDS = 60;
+const EVERY_EVENT: Tally = { add: () => true };
+/** Bounds of one page, for relays that ignore `limit`. */
+const MAX_PAGE_EVENTS = 20_000;
+const MAX_PAGE_BYTES = 64 * 1024 * 1024;
+
+/**
+ * A visit in progress: requests at the relay's pace, their events on the way to the archive, and what is counted.
+ * How the requests are chosen is for `read-pages.ts` and `read-reconciled.ts`.
+ */
+export class Visit {
+  readonly relay: Relay;
+  readonly context: VisitContext;
+  readonly session: RelaySession;
+  readonly terms: RelayTerms;
+  readonly writer: BatchWriter;
+  /** Requests sent, of whatever kind. */
+  requests = 0;
+  holes = 0;
+  proved = false;
+  /** What the relay refused with, when that ended the visit. */
+  refusal: Exclude<Refusal, 'limit' | 'other'> | null = null;
+  readonly invalid = new Map<string, number>();
+  stored: Stored = { events: 0, sightings: 0, quarantined: 0 };
+  /** What is remembered of the relay; changed where this visit learns something. */
+  manners: Manners;
+  readonly #deadline: number;
+  readonly #bytesBefore: number;
+  #lastRequest = Number.NEGATIVE_INFINITY;
+  #unnamed = 0;
+  #untold: Record<string, number> = {};
+
+  constructor(relay: Relay, context: VisitContext, session: RelaySession, terms: RelayTerms) {
+    this.relay = relay;
+    this.context = context;
+    this.session = session;
+    this.terms = terms;
+    this.manners = mannersOf(terms);
+    this.#bytesBefore = session.connection.bytesReceived;
+    this.#deadline = performance.now() + context.visitMs;
+    this.writer = new BatchWriter({
+      bigbrotr: context.bigbrotr,
+      verifier: context.verifier,
+      relay,
+      filterId: context.filterId,
+      batchSize: context.batchSize,
+      onStored: (stored) => this.#count(stored),
+      onInvalid: (reason) => this.countInvalid(reason),
+      now: context.now,
+    });
+  }
+
+  get bytesReceived(): number {
+    return this.session.connection.bytesReceived - this.#bytesBefore;
+  }
+
+  /** Why the visit has to stop now; null while it may go on. */
+  interruption(): string | null {
+    if (this.context.signal.aborted) return 'stopped';
+    if (performance.now() > this.#deadline) return 'time is up';
+    return null;
+  }
+
+  /** How long one answer may take and how large it may be. */
+  get limits(): SubscriptionLimits {
+    const idleTimeoutMs = this.context.requestTimeoutMs;
+    return {
+      idleTimeoutMs,
+      totalTimeoutMs: idleTimeoutMs * PAGE_TIMEOUTS,
+      maxEvents: MAX_PAGE_EVENTS,
+      maxBytes: MAX_PAGE_BYTES,
+    };
+  }
+
+  /**
+   * Sends a REQ and hands the events of its answer to the writer. When the relay asks for NIP-42 it is answered
+   * and the REQ sent once more. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
+   */
+  async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+    let end = await this.#askOnce(filter, tally);
+    if (end.type === 'closed' && refusalOf(end.text) === 'auth_required') {
+      const { requestTimeoutMs, signal } = this.context;
+      if (await this.session.authenticator.authenticate(requestTimeoutMs, signal)) {
+        end = await this.#askOnce(filter, tally);
+      }
+    }
+    if (end.type === 'closed') this.noteRefusal(end.text);
+    return end;
+  }
+
+  /**
+   * Keeps a subscription open and archives what it brings as it comes, until the relay or the signal ends it.
+   * What arrives while a batch is stored makes the next one. @throws DatabaseError
+   */
+  async follow(signal: AbortSignal): Promise<PageEnd> {
+    const { filter, now } = this.context;
+    const request = { ...filter, since: now() - FOLLOW_SINCE_SECONDS, limit: 0 };
+    const page = readLive(this.session.connection, request, signal);
+    for (;;) {
+      const step = await page.next();
+      if (step.done) return step.value;
+      for (const value of step.value) await this.#receive(value, EVERY_EVENT);
+      await this.writer.flush();
+    }
+  }
+
+  /** Notes a refusal that ends the visit. One that is about size, or cannot be read, does not. */
+  noteRefusal(text: string): void {
+    const refusal = refusalOf(text);
+    if (refusal !== 'limit' && refusal !== 'other') this.refusal = refusal;
+  }
+
+  /** Waits until the relay may be sent another request. */
+  async pace(): Promise<void> {
+    this.requests += 1;
+    const wait = this.#lastRequest + this.terms.paceMs - performance.now();
+    if (wait > 0) await sleep(wait, undefined, { signal: this.context.signal }).catch(() => {});
+    this.#lastRequest = performance.now();
+  }
+
+  countInvalid(reason: string): void {
+    this.invalid.set(reason, (this.invalid.get(reason) ?? 0) + 1);
+    this.#untold[reason] = (this.#untold[reason] ?? 0) + 1;
+  }
+
+  /** Tells what was refused since the last batch was stored. */
+  tellInvalid(): void {
+    this.context.onProgress({
+      events: 0,
+      sightings: 0,
+      quarantined: 0,
+      invalid: this.#takeInvalid(),
+    });
+  }
+
+  #takeInvalid(): Record<string, number> {
+    const untold = this.#untold;
+    this.#untold = {};
+    return untold;
+  }
+
+  async #askOnce(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+    await this.pace();
+    const page = readPage(this.session.connection, filter, this.limits, this.context.signal);
+    for (;;) {
+      const step = await page.next();
+      if (step.done) return step.value;
+      for (const value of step.value) await this.#receive(value, tally);
+    }
+  }
+
+  /** Every well-formed event counts for progress; only what is whole and was asked for goes on. */
+  async #receive(value: unknown, tally: Tally): Promise<void> {
+    const parsed = parseEvent(value);
+    if (!parsed.ok) {
+      this.countInvalid(parsed.reason);
+      const createdAt = createdAtOf(value);
+      if (createdAt !== null) tally.add(this.#claimedId(value), createdAt);
+      return;
+    }
+    const { event } = parsed;
+    if (!tally.add(event.id, event.created_at)) return;
+    if (matchesFilter(event, this.context.filter)) await this.writer.add(event);
+    else this.countInvalid('filter_mismatch');
+  }
+
+  /** The id that a broken event claims, so that a repeat of it is not counted twice. */
+  #claimedId(value: unknown): string {
+    const id = typeof value === 'object' && value !== null && 'id' in value ? value.id : undefined;
+    if (typeof id === 'string') return id.slice(0, 64);
+    this.#unnamed += 1;
+    return `unnamed ${this.#unnamed}`;
+  }
+
+  #count(stored: Stored): void {
+    this.context.onProgress({ ...stored, invalid: this.#takeInvalid() });
+    this.stored = {
+      events: this.stored.events + stored.events,
+      sightings: this.stored.sightings + stored.sightings,
+      quarantined: this.stored.quarantined + stored.quarantined,
+    };
+  }
+}
+
+function mannersOf({
+  notBefore,
+  reason,
+  refusals,
+  paceMs,
+  pageLimit,
+  nip77RefusedAt,
+}: RelayTerms): Manners {
+  return { notBefore, reason, refusals, paceMs, pageLimit, nip77RefusedAt };
+}
