@@ -338,17 +338,23 @@ return (select coalesce(sum((upper(stretch) - lower(stretch))::numeric), 0) from
 comment on function seconds_in(int8multirange) is 'How many seconds these stretches hold together.';
 
 create or replace view coverage_gaps as
-select
-    r.url as relay_url, f.filter, lower(gap) as since, upper(gap) - 1 as until,
-    h.reason as hole, h.events as hole_events
+select r.url as relay_url, f.filter, lower(g.gap) as since, upper(g.gap) - 1 as until, g.hole, g.hole_events
 from visits v
 join relays r on r.relay_id = v.relay_id
 join filters f on f.filter_id = v.filter_id
-left join lateral (
-    select range_agg(covered) as covered from coverage where relay_id = v.relay_id and filter_id = v.filter_id
-) c on true
-cross join lateral unnest(v.wanted::int8multirange - coalesce(c.covered, '{}')) gap
-left join holes h on h.relay_id = v.relay_id and h.filter_id = v.filter_id and h.stretch = gap;
+cross join lateral (
+    select v.wanted::int8multirange - coalesce(range_agg(covered), '{}') as missing
+    from coverage where relay_id = v.relay_id and filter_id = v.filter_id
+) c
+cross join lateral (
+    select gap, null::text as hole, null::integer as hole_events
+    from unnest(c.missing - coalesce((
+        select range_agg(stretch) from holes where relay_id = v.relay_id and filter_id = v.filter_id
+    ), '{}')) gap
+    union all
+    select stretch, reason, events
+    from holes where relay_id = v.relay_id and filter_id = v.filter_id and stretch && c.missing
+) g;
 comment on view coverage_gaps is 'One row a gap: a stretch of created_at (both ends inclusive) that was wanted of a relay and is not proven complete; hole says why, where it was tried in vain.';
 
 create or replace view relay_coverage as
@@ -368,6 +374,57 @@ cross join lateral (
     from coverage where relay_id = v.relay_id and filter_id = v.filter_id
 ) c;
 comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, and how the latest visit ended.';
+
+-- A column of a view that bears the name of the column it comes from means the same; the others are explained below.
+do $$
+declare
+    wanted record;
+begin
+    for wanted in
+        select distinct on (v.oid, c.attname) v.relname, c.attname, col_description(s.attrelid, s.attnum) as meaning
+        from pg_class v
+        join pg_attribute c on c.attrelid = v.oid and c.attnum > 0
+        join pg_rewrite w on w.ev_class = v.oid
+        join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+        join pg_attribute s on s.attrelid = d.refobjid and s.attnum = d.refobjsubid and s.attname = c.attname and s.attrelid <> v.oid
+        where v.oid in (
+            'events_hex'::regclass, 'relay_metadata'::regclass, 'relay_metadata_latest'::regclass,
+            'coverage_gaps'::regclass, 'relay_coverage'::regclass
+        ) and col_description(s.attrelid, s.attnum) is not null
+        order by v.oid, c.attname, s.attrelid
+    loop
+        execute format('comment on column %I.%I is %L', wanted.relname, wanted.attname, wanted.meaning);
+    end loop;
+end $$;
+
+comment on column events_relays.event_id is 'Id of the event (events.id), 32 bytes.';
+comment on column events_relays.relay_url is 'URL of the relay (relays.url).';
+comment on column events_relays.seen_at is 'When the event was first seen there, Unix seconds.';
+comment on column events_hex.id is 'SHA-256 of the NIP-01 serialisation, as 64 hex digits.';
+comment on column events_hex.pubkey is 'Public key of the author, as 64 hex digits.';
+comment on column events_hex.sig is 'BIP-340 signature over the id, as 128 hex digits.';
+comment on column relay_metadata.relay_url is 'URL of the relay (relays.url).';
+comment on column relay_metadata_latest.relay_url is 'URL of the relay (relays.url).';
+comment on column readable_relays.relay_url is 'URL of the relay (relays.url).';
+comment on column readable_relays.network is 'clearnet, tor, i2p or loki: told by the host name.';
+comment on column readable_relays.generated_at is 'When it was checked, Unix seconds.';
+comment on column readable_relays.rtt_open is 'Milliseconds to open.';
+comment on column readable_relays.rtt_read is 'Milliseconds from REQ to the first answer.';
+comment on column readable_relays.rtt_write is 'Milliseconds from EVENT to OK.';
+comment on column readable_relays.writable is 'A signed test event was accepted with OK true.';
+comment on column coverage_gaps.relay_url is 'URL of the relay (relays.url).';
+comment on column coverage_gaps.since is 'First second of the gap, as in a filter.';
+comment on column coverage_gaps.until is 'Last second of the gap, as in a filter.';
+comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason); null when it is only not read yet.';
+comment on column coverage_gaps.hole_events is 'Events the relay showed there (holes.events).';
+comment on column relay_coverage.relay_url is 'URL of the relay (relays.url).';
+comment on column relay_coverage.share is 'Share of the wanted seconds that is proven complete: 1 when all are.';
+comment on column relay_coverage.first_second is 'First second of created_at that is proven complete.';
+comment on column relay_coverage.last_second is 'Last second of created_at that is proven complete.';
+comment on column relay_coverage.gaps is 'How many gaps coverage_gaps shows.';
+comment on column relay_coverage.holes is 'How many stretches were tried in vain.';
+comment on column relay_coverage.oldest_proof_age is 'Seconds since the oldest proof that still stands; null when there is none.';
+comment on column relay_coverage.visited_at is 'When the latest visit ended, Unix seconds; null while it goes on or when it was cut off.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Functions. All idempotent: the same call twice leaves the archive as one call does. Errors are raised, never hidden.

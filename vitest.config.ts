@@ -6,6 +6,7 @@ const project = (name: string, options: Record<string, unknown> = {}) => ({
 
 export default defineConfig({
   test: {
+    globalSetup: './tests/support/global-setup.ts',
     projects: [
       project('unit'),
       project('db', { testTimeout: 60_000, hookTimeout: 120_000 }),

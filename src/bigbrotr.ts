@@ -285,7 +285,8 @@ export class Bigbrotr {
   /**
    * Notes that a visit begins, and gives what to read: what is wanted and not proven, and what was proven too long
    * ago. The newest `overlapSeconds` of what is proven are missing again, since events arrive late; the age at which
-   * a proof is stale differs by relay, a quarter to either side, so that relays read in one day do not come due in one.
+   * a proof is stale differs by relay, a quarter to either side, so that relays read in one day do not come due in one. A hole
+   * is tried again after that age too.
    * Each gap comes with its anchor, the newest second below it at which an event of this filter was seen on this
    * relay; known for the filter {} only.
    */
@@ -310,9 +311,12 @@ export class Bigbrotr {
              from coverage where relay_id = $1 and filter_id = $2
          ), settled as (
              select covered * int8range(null, upper(covered) - $5)::int8multirange as covered, old from proven
+         ), tried as (
+             select coalesce(range_agg(stretch), '{}') as in_vain from holes
+             where relay_id = $1 and filter_id = $2 and noted_at > extract(epoch from now())::bigint - $6::bigint
          ), gaps as (
              select gap, false as stale
-             from settled, unnest(int8range($3, $4, '[]')::int8multirange - covered) gap
+             from settled, tried, unnest(int8range($3, $4, '[]')::int8multirange - covered - in_vain) gap
              union all
              select gap, true
              from settled, unnest(int8range($3, $4, '[]')::int8multirange * covered * old) gap

@@ -15,8 +15,8 @@ import {
   readEnvironment,
 } from './config.ts';
 import { DatabaseError } from './database.ts';
-import { startEmbeddedPostgres } from './embedded-postgres.ts';
 import { keptKeys } from './local/keys.ts';
+import { startEmbeddedPostgres } from './local/postgres.ts';
 import { Progress } from './local/progress.ts';
 import { ServiceProcess } from './local/service-process.ts';
 import { summaryOf } from './local/summary.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import type { NostrEvent } from '../../src/nostr/event.ts';
+import { projectFile } from './project.ts';
 import { type Random, seededRandom } from './relay-random.ts';
 import { type Keys, makeKeys, signEvent } from './relay-signer.ts';
 
@@ -97,8 +97,7 @@ export function forge(event: NostrEvent, how: Forgery, salt = 0): NostrEvent {
 
 /** Where the real events lie: BIGBROTR_TEST_EVENTS, or `../shared/data` beside the project. */
 export function realEventsPath(): string {
-  const beside = new URL('../../../shared/data/nostr-events.jsonl', import.meta.url);
-  return process.env.BIGBROTR_TEST_EVENTS || fileURLToPath(beside);
+  return process.env.BIGBROTR_TEST_EVENTS || projectFile('../shared/data/nostr-events.jsonl');
 }
 
 /** Reads the real events of the network, one JSON event a line; an empty list where the file is absent. */

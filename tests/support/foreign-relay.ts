@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { NostrEvent } from '../../src/nostr/event.ts';
+import { projectFile } from './project.ts';
 
-const HOUSE = fileURLToPath(new URL('../foreign-relay/', import.meta.url));
+const HOUSE = projectFile('tests/foreign-relay');
 const STAMP = join(HOUSE, 'node_modules', '.bigbrotr-installed');
 const LOCK = join(HOUSE, '.installing');
 

@@ -9,10 +9,10 @@ import {
   keepPassword,
   makeParent,
   removeUnfinished,
-} from './embedded-postgres-data.ts';
-import type { Launcher, LauncherLog, PostgresPrograms } from './embedded-postgres-launcher.ts';
-import { follow, installedPrograms, prepareLauncher } from './embedded-postgres-launcher.ts';
-import * as holder from './embedded-postgres-orphan.ts';
+} from './postgres-data.ts';
+import type { Launcher, LauncherLog, PostgresPrograms } from './postgres-launcher.ts';
+import { follow, installedPrograms, prepareLauncher } from './postgres-launcher.ts';
+import * as holder from './postgres-orphan.ts';
 
 /**
  * A PostgreSQL server of our own, for a machine that has nothing but Node.js. It listens on 127.0.0.1 alone.

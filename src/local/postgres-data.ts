@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import { totalmem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import type { Launcher, LauncherLog } from './embedded-postgres-launcher.ts';
-import { follow } from './embedded-postgres-launcher.ts';
-import { isAlive } from './embedded-postgres-orphan.ts';
+import type { Launcher, LauncherLog } from './postgres-launcher.ts';
+import { follow } from './postgres-launcher.ts';
+import { isAlive } from './postgres-orphan.ts';
 
 /** The data directory of an embedded PostgreSQL and the password beside it. */
 

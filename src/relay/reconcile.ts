@@ -1,0 +1,300 @@
+import { randomBytes } from 'node:crypto';
+import type { EventFilter, Window } from '../nostr/filter.ts';
+import { parseRelayMessage, type RelayMessage, refusalOf } from '../nostr/message.ts';
+import type { RelayConnection } from './connection.ts';
+import type { LocalSet } from './local-set.ts';
+import { NegentropyInitiator } from './negentropy.ts';
+import { NegentropyError } from './negentropy-message.ts';
+
+/**
+ * How a reconciliation ended. Only `done` proves anything; what was learned before another end is true all the same.
+ * - `blocked`: the window is too large, for the relay or for us. Halve it.
+ * - `unsupported`: the relay does not do NIP-77, whatever its NIP-11 document says. Remember it and page.
+ * - `failed`: this time. `refused` carries what the relay said, for `refusalOf`.
+ */
+export type ReconcileEnd =
+  | { type: 'done' }
+  | { type: 'blocked'; text: string }
+  | { type: 'unsupported'; text: string }
+  | { type: 'failed'; reason: ReconcileFailure; text: string };
+
+export type ReconcileFailure =
+  | 'neg_err'
+  | 'refused'
+  | 'timeout'
+  | 'disconnected'
+  | 'garbage'
+  | 'overflow'
+  | 'too_many_rounds'
+  | 'aborted';
+
+export interface ReconcileLimits {
+  /** Longest silence after a message of ours, in milliseconds. */
+  readonly idleTimeoutMs: number;
+  /** Longest time in all, in milliseconds. */
+  readonly totalTimeoutMs: number;
+  /** Answers taken. At frames of 60 KB one answer lists about 1,900 ids. */
+  readonly maxRounds: number;
+  /** Ids taken that we lack; above it the window is `blocked`. */
+  readonly maxNeed: number;
+  /** Characters received, whatever they are. */
+  readonly maxBytes: number;
+  /** Bytes of a message of ours, before it becomes hex: see `frameSizeFor`. */
+  readonly frameSizeLimit: number;
+}
+
+export interface Reconciliation {
+  readonly end: ReconcileEnd;
+  /** Ids, in hex, that the relay holds and the local set lacks. Their times are not known before their events are. */
+  readonly need: string[];
+  /** Positions in the local set of ids that the relay does not hold, or no longer. */
+  readonly have: number[];
+  /** Ids that the relay holds in the window, as far as it says; null unless done. */
+  readonly relayIds: number | null;
+  /** Answers of the relay. */
+  readonly rounds: number;
+  /** Characters of NIP-77 messages, both ways. */
+  readonly bytes: number;
+}
+
+const SMALLEST_FRAME = 2048;
+const DEFAULT_FRAME = 60_000;
+const LARGEST_FRAME = 500_000;
+/** A NEG-MSG without its payload. */
+const ENVELOPE = 64;
+/** Messages that are no answer to us: a flood of them ends it. */
+const MAX_UNRELATED_MESSAGES = 5000;
+/** After a NOTICE that refuses, a relay that was going to answer has done so by then. */
+const REFUSAL_GRACE_MS = 2000;
+
+/**
+ * Bytes of Negentropy that fit into a message to this relay.
+ *
+ * @param maxMessageLength `limitation.max_message_length` of its NIP-11 document; null gives 60,000, which is
+ * within the 131,072 characters that strfry takes unless told otherwise.
+ */
+export function frameSizeFor(maxMessageLength: number | null): number {
+  if (maxMessageLength === null) return DEFAULT_FRAME;
+  const fitting = Math.floor((maxMessageLength - ENVELOPE) / 2);
+  return Math.min(LARGEST_FRAME, Math.max(SMALLEST_FRAME, fitting));
+}
+
+/**
+ * Finds out which events of a window the relay holds that the local set lacks, and the other way round (NIP-77).
+ * No event bodies are sent. The session is always closed, however it ends. Never throws.
+ *
+ * The filter goes out without `limit`, which would cut the relay's set, and keep strfry from its prepared trees.
+ */
+export async function reconcileWindow(
+  connection: RelayConnection,
+  filter: EventFilter,
+  window: Window,
+  local: LocalSet,
+  limits: ReconcileLimits,
+  signal?: AbortSignal,
+): Promise<Reconciliation> {
+  const exchange = new Exchange(connection, limits, signal);
+  const initiator = new NegentropyInitiator(local, limits);
+  try {
+    exchange.send('NEG-OPEN', windowFilter(filter, window), initiator.open());
+    const end = await converse(exchange, initiator, limits);
+    const need = [...initiator.need];
+    const have = [...initiator.have];
+    const relayIds = end.type === 'done' ? local.size - have.length + need.length : null;
+    return { end, need, have, relayIds, rounds: exchange.rounds, bytes: exchange.bytes };
+  } finally {
+    exchange.close();
+  }
+}
+
+function windowFilter(filter: EventFilter, { since, until }: Window) {
+  return since > 0 ? { ...filter, since, until } : { ...filter, until };
+}
+
+async function converse(
+  exchange: Exchange,
+  initiator: NegentropyInitiator,
+  { maxRounds }: ReconcileLimits,
+): Promise<ReconcileEnd> {
+  for (;;) {
+    const answer = await exchange.answer();
+    if (typeof answer !== 'string') return answer;
+    try {
+      const next = initiator.accept(answer);
+      if (next === null) return { type: 'done' };
+      if (exchange.rounds >= maxRounds)
+        return failed('too_many_rounds', `not reconciled after ${maxRounds} rounds`);
+      exchange.send('NEG-MSG', next);
+    } catch (error) {
+      if (!(error instanceof NegentropyError)) throw error;
+      return endOf(error);
+    }
+  }
+}
+
+function endOf({ fault, message }: NegentropyError): ReconcileEnd {
+  if (fault === 'too_many') return { type: 'blocked', text: message };
+  if (fault === 'garbage') return failed('garbage', message);
+  return { type: 'unsupported', text: message };
+}
+
+function failed(reason: ReconcileFailure, text: string): ReconcileEnd {
+  return { type: 'failed', reason, text };
+}
+
+/** One NIP-77 session: messages out, answers in, and every way that it can end. */
+class Exchange {
+  rounds = 0;
+  bytes = 0;
+  readonly #id = randomBytes(6).toString('hex');
+  readonly #connection: RelayConnection;
+  readonly #limits: ReconcileLimits;
+  readonly #signal: AbortSignal | undefined;
+  readonly #stopListening: () => void;
+  readonly #onAbort = () => this.#finish(failed('aborted', 'stopped'));
+  readonly #deadline: number;
+  #end: ReconcileEnd | null = null;
+  #payload: string | null = null;
+  #isWaiting = false;
+  #sentAt = 0;
+  #refusal: { text: string; at: number } | null = null;
+  #received = 0;
+  #unrelated = 0;
+  #wake: (() => void) | null = null;
+
+  constructor(connection: RelayConnection, limits: ReconcileLimits, signal?: AbortSignal) {
+    this.#connection = connection;
+    this.#limits = limits;
+    this.#signal = signal;
+    this.#deadline = performance.now() + limits.totalTimeoutMs;
+    this.#stopListening = connection.onMessage((data) => this.#receive(data));
+    void connection.closed.then(({ code, reason }) =>
+      this.#finish(failed('disconnected', reason || `code ${code}`)),
+    );
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (signal?.aborted) this.#onAbort();
+  }
+
+  /** Sends a message whose last part is the payload; from then on an answer is waited for. */
+  send(verb: 'NEG-OPEN' | 'NEG-MSG', ...parts: unknown[]): void {
+    this.bytes += String(parts.at(-1)).length;
+    this.#isWaiting = true;
+    this.#sentAt = performance.now();
+    this.#connection.send([verb, this.#id, ...parts]);
+  }
+
+  /** The payload of the relay's answer, or how it ended instead. */
+  async answer(): Promise<string | ReconcileEnd> {
+    while (this.#payload === null && this.#end === null) await this.#arrival();
+    const payload = this.#payload;
+    this.#payload = null;
+    return payload ?? this.#end ?? failed('aborted', 'stopped');
+  }
+
+  close(): void {
+    this.#end ??= { type: 'done' };
+    this.#stopListening();
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#connection.send(['NEG-CLOSE', this.#id]);
+  }
+
+  /** Resolves when something has changed or a deadline has passed. */
+  async #arrival(): Promise<void> {
+    const idle = this.#sentAt + this.#limits.idleTimeoutMs;
+    const grace = this.#refusal ? this.#refusal.at + REFUSAL_GRACE_MS : idle;
+    const until = Math.min(idle, grace, this.#deadline);
+    const timer = setTimeout(() => this.#expire(), Math.max(0, until - performance.now()));
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    clearTimeout(timer);
+  }
+
+  #expire(): void {
+    const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
+    const silent = performance.now() - this.#sentAt >= idleTimeoutMs - 1;
+    if (this.#refusal) this.#finish(this.#refused(this.#refusal.text));
+    else if (silent && this.rounds === 0)
+      this.#finish({ type: 'unsupported', text: `no answer to NEG-OPEN in ${idleTimeoutMs} ms` });
+    else if (silent) this.#finish(failed('timeout', `no answer in ${idleTimeoutMs} ms`));
+    else this.#finish(failed('timeout', `not reconciled in ${totalTimeoutMs} ms`));
+  }
+
+  #finish(end: ReconcileEnd): void {
+    this.#end ??= end;
+    this.#wake?.();
+  }
+
+  #receive(data: string): void {
+    if (this.#end) return;
+    this.#received += data.length;
+    const message = parseRelayMessage(data);
+    if (!('subscription' in message) || message.subscription !== this.#id)
+      this.#receiveUnrelated(message);
+    else if (message.type === 'NEG-MSG') this.#receiveAnswer(message.payload);
+    else if (message.type === 'NEG-ERR') this.#finish(this.#negErr(message.text));
+    else if (message.type === 'CLOSED') this.#finish(this.#refused(message.text));
+    if (this.#received > this.#limits.maxBytes)
+      this.#finish(failed('overflow', `more than ${this.#limits.maxBytes} characters`));
+  }
+
+  /** Client and relay take turns: a second answer to one message is none. */
+  #receiveAnswer(payload: string): void {
+    if (!this.#isWaiting) {
+      this.#payload = null;
+      this.#finish(failed('garbage', 'two answers to one message'));
+      return;
+    }
+    this.#isWaiting = false;
+    this.rounds += 1;
+    this.bytes += payload.length;
+    this.#payload = payload;
+    this.#wake?.();
+  }
+
+  #receiveUnrelated(message: RelayMessage): void {
+    this.#unrelated += 1;
+    if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
+      this.#finish(failed('overflow', `more than ${MAX_UNRELATED_MESSAGES} unrelated messages`));
+    } else if (message.type === 'NOTICE' && isRefusal(message.text)) {
+      this.#refusal ??= { text: message.text, at: performance.now() };
+      this.#wake?.(); // the shorter deadline begins now
+    }
+  }
+
+  #negErr(text: string): ReconcileEnd {
+    if (isTooLarge(text)) return { type: 'blocked', text };
+    if (this.rounds === 0 && DISABLED.test(text)) return { type: 'unsupported', text };
+    return failed(isAboutUs(text) ? 'refused' : 'neg_err', text);
+  }
+
+  /** A refusal outside NIP-77, by NOTICE or CLOSED: of the client or of the message. */
+  #refused(text: string): ReconcileEnd {
+    if (isTooLarge(text)) return { type: 'blocked', text };
+    if (this.rounds > 0 || isAboutUs(text)) return failed('refused', text);
+    return { type: 'unsupported', text };
+  }
+}
+
+/** `blocked:` of NIP-77, less those who are blocked themselves, and what relays say instead. */
+const TOO_LARGE =
+  /^blocked:(?!.*(\bbann?ed\b|not allowed|forbidden|whitelist))|too (big|large)|too many (query )?(results|events|records|items)|results_too_big/i;
+const DISABLED =
+  /disabled|not (supported|implemented|enabled|available)|unsupported|unknown (command|verb|message)/i;
+/** How relays complain of a message that they do not know: strfry, khatru, nostr-rs-relay and others. */
+const UNKNOWN_MESSAGE =
+  /neg-?(open|msg|entropy)|unknown|unrecogni[sz]ed|invalid|bad (msg|message|command)|parse|envelope/i;
+
+function isTooLarge(text: string): boolean {
+  return TOO_LARGE.test(text) && !DISABLED.test(text);
+}
+
+/** Whether it is the client that is refused, or asked to wait, and not NIP-77. */
+function isAboutUs(text: string): boolean {
+  return ['rate_limited', 'auth_required', 'restricted', 'blocked'].includes(refusalOf(text));
+}
+
+/** NOTICE carries no subscription id: only its text tells whether it is about us. */
+function isRefusal(text: string): boolean {
+  return refusalOf(text) !== 'other' || DISABLED.test(text) || UNKNOWN_MESSAGE.test(text);
+}
