@@ -1,6 +1,7 @@
 import type { Relay, VisitEnd, Wanted } from './bigbrotr.ts';
 import type { LiveRelays } from './live.ts';
 import { type PagesEnd, readPages } from './read-pages.ts';
+import { canReconcile, readReconciled } from './read-reconciled.ts';
 import { Authenticator } from './relay/authentication.ts';
 import { connectRelay, RelayError } from './relay/connection.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
@@ -33,7 +34,6 @@ export async function visitRelay(
 ): Promise<VisitReport> {
   const { bigbrotr, filterId } = context;
   const wanted = await wantedOf(relay, context);
-  if (!wanted) return idleReport('complete', null);
   const gaps = await bigbrotr.beginVisit(relay, wanted, context);
   const report =
     gaps.missing.length + gaps.stale.length === 0
@@ -56,7 +56,7 @@ async function readRelay(
 ): Promise<VisitReport> {
   const { bigbrotr } = context;
   const terms = await bigbrotr.relayTerms(relay);
-  const session = live?.session(relay.url) ?? (await openSession(relay, context));
+  const session = live?.take(relay.url) ?? (await openSession(relay, context));
   if ('failure' in session) {
     if (session.failure === 'aborted') return idleReport('unfinished', 'stopped');
     await bigbrotr.setManners(relay, afterVisit(terms, 'failed', context.now()));
@@ -69,26 +69,24 @@ async function readRelay(
     await visit.writer.flush();
     visit.tellInvalid();
     const report = reportOf(visit, end);
-    await bigbrotr.setManners(relay, mannersAfter(visit, report, end));
-    followed =
-      report.outcome !== 'failed' &&
-      report.outcome !== 'unfinished' &&
-      (live?.follow(visit) ?? false);
+    await bigbrotr.setManners(relay, mannersAfter(visit, report));
+    const welcome = report.outcome !== 'failed' && visit.refusal === null;
+    followed = welcome && (live?.follow(visit, end.caughtUp) ?? false);
     return report;
   } finally {
     if (!followed) session.connection.close();
   }
 }
 
-/** The stretch of time that this visit should cover; null when it is empty. */
-async function wantedOf(relay: Relay, context: VisitContext): Promise<Wanted | null> {
-  const { bigbrotr, filterId, startTimestamp, stopTimestamp, now } = context;
-  const until = stopTimestamp === 'now' ? now() : stopTimestamp;
+/** The stretch of time that this visit should cover. It is empty when it would end before it begins. */
+async function wantedOf(relay: Relay, context: VisitContext): Promise<Wanted> {
+  const { bigbrotr, filterId, startTimestamp, stopTimestamp, overlapSeconds, now } = context;
   const since =
     startTimestamp === 'resume'
-      ? ((await bigbrotr.newestCovered(relay, filterId)) ?? 0)
+      ? await bigbrotr.resumeFrom(relay, filterId, overlapSeconds)
       : startTimestamp;
-  return since <= until ? { filterId, since, until } : null;
+  const until = stopTimestamp === 'now' ? now() : stopTimestamp;
+  return { filterId, since, until: Math.max(until, since - 1) };
 }
 
 async function openSession(
@@ -104,11 +102,25 @@ async function openSession(
   }
 }
 
+interface GapsEnd extends PagesEnd {
+  /** Whether all that was missing has been asked for, proven or not. */
+  readonly caughtUp: boolean;
+}
+
 /** What was never proven comes first; then what was proven long ago. */
-async function readGaps(visit: Visit, gaps: Gaps): Promise<PagesEnd> {
-  const end = await readPages(visit, gaps.missing);
-  if (end.stopped !== null || end.interrupted !== null || gaps.stale.length === 0) return end;
-  return readPages(visit, gaps.stale);
+async function readGaps(visit: Visit, gaps: Gaps): Promise<GapsEnd> {
+  const end = await readGap(visit, gaps.missing);
+  const caughtUp = end.interrupted === null;
+  if (!caughtUp || end.stopped !== null) return { ...end, caughtUp };
+  return { ...(await readGap(visit, gaps.stale)), caughtUp };
+}
+
+/** NIP-77 where the relay has it; page by page what that leaves. */
+async function readGap(visit: Visit, gaps: readonly Gap[]): Promise<PagesEnd> {
+  if (gaps.length === 0 || !canReconcile(visit)) return readPages(visit, gaps);
+  const { rest, stopped, interrupted } = await readReconciled(visit, gaps);
+  if (stopped !== null || interrupted !== null) return { stopped, interrupted };
+  return readPages(visit, rest);
 }
 
 function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport {
@@ -127,13 +139,11 @@ function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport
   return { outcome: 'complete', detail: null, ...figures };
 }
 
-function mannersAfter(visit: Visit, { outcome }: VisitReport, { limit }: PagesEnd): Manners {
+function mannersAfter(visit: Visit, { outcome }: VisitReport): Manners {
   const reception: Reception = visit.refusal ?? (outcome === 'failed' ? 'failed' : 'welcome');
-  const manners = afterVisit(visit.manners, reception, visit.context.now());
-  // A limit that was lowered and then answered is the relay's own.
-  return visit.proved && limit < visit.context.batchSize
-    ? { ...manners, pageLimit: limit }
-    : manners;
+  // A visit that we cut off before the relay has answered tells nothing.
+  if (reception === 'welcome' && outcome === 'unfinished' && !visit.proved) return visit.manners;
+  return afterVisit(visit.manners, reception, visit.context.now());
 }
 
 function idleReport(outcome: VisitEnd['outcome'], detail: string | null): VisitReport {

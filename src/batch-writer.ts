@@ -1,8 +1,13 @@
 import { setImmediate as yieldToSockets } from 'node:timers/promises';
-import type { Bigbrotr, Relay, Stored } from './bigbrotr.ts';
+import type { Batch, Bigbrotr, Evidence, Relay, Stored } from './bigbrotr.ts';
 import type { IdentifiedEvent } from './nostr/event.ts';
 import { matchesArchived, type VerifiedEvent, type Verifier } from './nostr/verify.ts';
 import type { Verdict } from './relay/paging.ts';
+
+/** What a page or a reconciliation proved. */
+export interface Proof extends Omit<Verdict, 'evidence'> {
+  readonly evidence: Evidence;
+}
 
 export interface BatchWriterOptions {
   readonly bigbrotr: Bigbrotr;
@@ -22,7 +27,7 @@ const MAX_IN_FLIGHT = 3;
 /** Signatures are checked in slices, so that sockets are not kept waiting longer, in milliseconds. */
 const VERIFY_SLICE_MS = 4;
 
-const NOTHING_PROVEN: Verdict = { proven: [], holes: [], evidence: 'paging' };
+const NOTHING_PROVEN: Proof = { proven: [], holes: [], evidence: 'paging' };
 
 /**
  * The way of one visit's events into the archive: batch → which are known → verify the others → store.
@@ -33,6 +38,7 @@ export class BatchWriter {
   readonly #options: BatchWriterOptions;
   #events: IdentifiedEvent[] = [];
   #chars = 0;
+  #sighted: string[] = [];
   #inFlight: Promise<void>[] = [];
   #lastStored: Promise<void> = Promise.resolve();
 
@@ -49,28 +55,40 @@ export class BatchWriter {
     }
   }
 
+  /** Takes the id of an event that the archive holds and the relay says it holds. @throws DatabaseError */
+  async addSighted(id: string): Promise<void> {
+    this.#sighted.push(id);
+    if (this.#sighted.length >= this.#options.batchSize) await this.#submit(NOTHING_PROVEN);
+  }
+
   /** Ends a page: what waits is stored together with what the page proved. @throws DatabaseError */
-  async endPage(verdict: Verdict): Promise<void> {
-    if (this.#events.length > 0 || verdict.proven.length > 0 || verdict.holes.length > 0) {
+  async endPage(verdict: Proof): Promise<void> {
+    if (this.#isWaiting || verdict.proven.length > 0 || verdict.holes.length > 0) {
       await this.#submit(verdict);
     }
   }
 
   /** Waits until everything given is stored. @throws DatabaseError */
   async flush(): Promise<void> {
-    if (this.#events.length > 0) await this.#submit(NOTHING_PROVEN);
+    if (this.#isWaiting) await this.#submit(NOTHING_PROVEN);
     await this.#lastStored;
   }
 
-  async #submit(verdict: Verdict): Promise<void> {
+  get #isWaiting(): boolean {
+    return this.#events.length + this.#sighted.length > 0;
+  }
+
+  async #submit(verdict: Proof): Promise<void> {
     const events = this.#events;
+    const sighted = this.#sighted;
     this.#events = [];
     this.#chars = 0;
+    this.#sighted = [];
     const prepared = this.#prepare(events);
     const previous = this.#lastStored;
     const stored = (async () => {
       const [batch] = await Promise.all([prepared, previous]);
-      await this.#store(batch, verdict);
+      await this.#store({ ...batch, sighted }, verdict);
     })();
     stored.catch(() => {}); // reported by whoever waits next
     this.#lastStored = stored;
@@ -101,10 +119,7 @@ export class BatchWriter {
     return { events, known };
   }
 
-  async #store(
-    batch: { events: VerifiedEvent[]; known: VerifiedEvent[] },
-    verdict: Verdict,
-  ): Promise<void> {
+  async #store(batch: Pick<Batch, 'events' | 'known' | 'sighted'>, verdict: Proof): Promise<void> {
     const { bigbrotr, relay, filterId, now } = this.#options;
     const stored = await bigbrotr.store({
       relay,

@@ -24,6 +24,8 @@ export interface Batch {
   readonly events: readonly VerifiedEvent[];
   /** Events that the archive holds: only their sightings are new. */
   readonly known: readonly VerifiedEvent[];
+  /** Ids, in hex, of events that the archive holds and this relay says it holds (NIP-77): sightings without a body. */
+  readonly sighted: readonly string[];
   readonly proven: readonly Window[];
   readonly evidence: Evidence;
   readonly holes: readonly Hole[];
@@ -54,13 +56,16 @@ export async function storeBatch(
   events: VerifiedEvent[],
   aside: Aside,
 ): Promise<Stored> {
-  const inserted = await insertEvents(query, events);
+  let inserted = await insertEvents(query, events);
   const all = sortById([...events, ...batch.known]);
-  let sightings = await insertSightings(query, batch, all);
-  if (sightings.matched < all.length) {
-    // An event that was known has been deleted since: its body is at hand.
-    await insertEvents(query, all);
-    sightings = await insertSightings(query, batch, all);
+  const ids = [...new Set([...all.map(({ id }) => id), ...batch.sighted])].sort();
+  let sightings = await insertSightings(query, batch, ids);
+  if (sightings.matched < ids.length) {
+    // An event that was known has been deleted since: its body is at hand, unless only its id was seen.
+    inserted += await insertEvents(query, all);
+    sightings = await insertSightings(query, batch, ids);
+    if (sightings.matched < ids.length)
+      throw new Error(`${batch.relay.url}, or events it holds, were deleted while it was visited`);
   }
   const quarantined = await insertQuarantine(query, batch, aside);
   await recordCoverage(query, batch);
@@ -116,21 +121,28 @@ async function insertEvents(query: Query, events: readonly VerifiedEvent[]): Pro
   return rowCount ?? 0;
 }
 
-async function insertSightings(query: Query, batch: Batch, events: readonly VerifiedEvent[]) {
-  if (events.length === 0) return { matched: 0, inserted: 0 };
+/**
+ * The relay's row is locked against being deleted, as a foreign key on the sightings would do for each of them: a
+ * relay that is gone has no sightings. `matched` counts the events that are there, of a relay that is there.
+ */
+async function insertSightings(query: Query, batch: Batch, ids: readonly string[]) {
+  if (ids.length === 0) return { matched: 0, inserted: 0 };
   const { rows } = await query<{ matched: number; inserted: number }>(
-    `with matched as (
-         select e.event_key
+    `with relay as (
+         select relay_id from relays where relay_id = $2 for key share
+     ), matched as (
+         select e.event_key, relay.relay_id
          from unnest($1::text[]) as t (id)
          join events e on e.id = decode(t.id, 'hex')
+         cross join relay
      ), inserted as (
          insert into sightings (event_key, relay_id, seen_at)
-         select event_key, $2, $3 from matched order by event_key
+         select event_key, relay_id, $3 from matched order by event_key
          on conflict do nothing
          returning 1
      )
      select (select count(*) from matched) as matched, (select count(*) from inserted) as inserted`,
-    [events.map(({ id }) => id), batch.relay.relayId, batch.seenAt - SEEN_AT_EPOCH],
+    [ids, batch.relay.relayId, batch.seenAt - SEEN_AT_EPOCH],
   );
   return rows[0] ?? { matched: 0, inserted: 0 };
 }
@@ -156,7 +168,10 @@ async function insertQuarantine(query: Query, batch: Batch, aside: Aside): Promi
   return inserted;
 }
 
-/** Moves what is proven into today's row of its evidence, so that each stretch stands once, with its latest proof. */
+/**
+ * Moves what is proven into today's row of its evidence, so that each stretch stands once, with its latest proof.
+ * What turns out to be a hole is no longer proven, whatever an earlier visit found.
+ */
 async function recordCoverage(query: Query, batch: Batch): Promise<void> {
   const { relay, filterId, proven, holes } = batch;
   if (proven.length === 0 && holes.length === 0) return;
@@ -165,30 +180,30 @@ async function recordCoverage(query: Query, batch: Batch): Promise<void> {
     relay.relayId,
     filterId,
   ]);
+  const where = [relay.relayId, filterId];
+  await query(
+    `update coverage set covered = covered - $3::int8multirange
+     where relay_id = $1 and filter_id = $2 and covered && $3::int8multirange`,
+    [...where, multirange([...proven, ...holes])],
+  );
   if (proven.length > 0) {
-    const stretches = `{${proven.map(({ since, until }) => `[${since},${until}]`).join(',')}}`;
-    const where = [relay.relayId, filterId, stretches];
-    await query(
-      `update coverage set covered = covered - $3::int8multirange
-       where relay_id = $1 and filter_id = $2 and covered && $3::int8multirange`,
-      where,
-    );
+    const stretches = multirange(proven);
     await query(
       `insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
        values ($1, $2, $4, (now() at time zone 'utc')::date, $3, extract(epoch from now())::bigint)
        on conflict (relay_id, filter_id, evidence, proven_on) do update
        set covered = coverage.covered + excluded.covered, proven_at = excluded.proven_at`,
-      [...where, batch.evidence],
-    );
-    await query(
-      'delete from coverage where relay_id = $1 and filter_id = $2 and isempty(covered)',
-      where.slice(0, 2),
+      [...where, stretches, batch.evidence],
     );
     await query(
       'delete from holes where relay_id = $1 and filter_id = $2 and stretch <@ $3::int8multirange',
-      where,
+      [...where, stretches],
     );
   }
+  await query(
+    'delete from coverage where relay_id = $1 and filter_id = $2 and isempty(covered)',
+    where,
+  );
   for (const hole of holes) {
     await query(
       `insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)
@@ -198,6 +213,11 @@ async function recordCoverage(query: Query, batch: Batch): Promise<void> {
       [relay.relayId, filterId, hole.since, hole.until, hole.reason, hole.count],
     );
   }
+}
+
+/** An int8multirange in PostgreSQL's notation (chapter 8.17.5). */
+function multirange(windows: readonly Window[]): string {
+  return `{${windows.map(({ since, until }) => `[${since},${until}]`).join(',')}}`;
 }
 
 /** The same values as event_tagvalues() of init.sql, made here because that costs the server a quarter of its rate. */

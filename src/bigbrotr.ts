@@ -63,6 +63,9 @@ export interface Totals {
   readonly unchecked: number;
 }
 
+/** Records of one statement of `sightedRecords`: 800 KB. */
+const RECORDS_AT_A_TIME = 20_000;
+
 /**
  * The archive. Every query of every service is here; what it takes carries its proof in its type
  * (`VerifiedEvent`, `RelayUrl`). All of it may be called again with the same arguments without harm.
@@ -283,6 +286,21 @@ export class Bigbrotr {
   }
 
   /**
+   * Where a visit goes on that wants what is new, in Unix seconds: at the newest second proven, less the overlap.
+   * While the visits before it have not read all that they wanted, it is where they began: 0 at first.
+   */
+  async resumeFrom(relay: Relay, filterId: number, overlapSeconds: number): Promise<number> {
+    const { rows } = await this.#database.query<{ since: number | null }>(
+      `select case when outcome = 'complete' then (
+                  select greatest(max(upper(covered)) - $3, 0) from coverage where relay_id = $1 and filter_id = $2
+              ) else lower(wanted) end as since
+       from visits where relay_id = $1 and filter_id = $2`,
+      [relay.relayId, filterId, overlapSeconds],
+    );
+    return rows[0]?.since ?? 0;
+  }
+
+  /**
    * Notes that a visit begins, and gives what to read: what is wanted and not proven, and what was proven too long
    * ago. The newest `overlapSeconds` of what is proven are missing again, since events arrive late; the age at which
    * a proof is stale differs by relay, a quarter to either side, so that relays read in one day do not come due in one. A hole
@@ -298,7 +316,7 @@ export class Bigbrotr {
     return this.#database.transaction(async (query) => {
       await query(
         `insert into visits (relay_id, filter_id, wanted, started_at)
-         values ($1, $2, int8range($3, $4, '[]'), extract(epoch from now())::bigint)
+         values ($1, $2, int8range($3, $4::bigint + 1), extract(epoch from now())::bigint)
          on conflict (relay_id, filter_id) do update
          set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null`,
         [relay.relayId, wanted.filterId, wanted.since, wanted.until],
@@ -316,10 +334,10 @@ export class Bigbrotr {
              where relay_id = $1 and filter_id = $2 and noted_at > extract(epoch from now())::bigint - $6::bigint
          ), gaps as (
              select gap, false as stale
-             from settled, tried, unnest(int8range($3, $4, '[]')::int8multirange - covered - in_vain) gap
+             from settled, tried, unnest(int8range($3, $4::bigint + 1)::int8multirange - covered - in_vain) gap
              union all
              select gap, true
-             from settled, unnest(int8range($3, $4, '[]')::int8multirange * covered * old) gap
+             from settled, unnest(int8range($3, $4::bigint + 1)::int8multirange * covered * old) gap
          )
          select lower(gap) as since, upper(gap) - 1 as until, anchor.created_at as anchor, stale
          from gaps
@@ -348,12 +366,12 @@ export class Bigbrotr {
     });
   }
 
-  /** Notes how a visit ended. Failures in a row are counted. */
+  /** Notes how a visit ended. Failures in a row are counted, each once. */
   async endVisit(relay: Relay, filterId: number, end: VisitEnd): Promise<void> {
     await this.#database.query(
       `update visits
        set ended_at = extract(epoch from now())::bigint, outcome = $3, detail = $4, pages = $5,
-           failures = case when $3 = 'failed' then failures + 1 else 0 end
+           failures = case when $3 = 'failed' then failures + (ended_at is null)::integer else 0 end
        where relay_id = $1 and filter_id = $2`,
       [relay.relayId, filterId, end.outcome, end.detail, end.pages],
     );
@@ -371,6 +389,55 @@ export class Bigbrotr {
       [ids],
     );
     return new Map(rows.map(({ id, sig }) => [id, sig]));
+  }
+
+  /**
+   * The events of a window that were seen on a relay, in time order, in packed records of 40 bytes: `created_at` as
+   * eight bytes, the most significant first, then the id. A filter may name ids, authors and kinds.
+   */
+  async *sightedRecords(
+    relay: Relay,
+    { ids, authors, kinds }: EventFilter,
+    window: Window,
+  ): AsyncGenerator<Buffer> {
+    const bytes = (hex: readonly string[] | undefined) =>
+      hex?.map((text) => Buffer.from(text, 'hex')) ?? null;
+    type Chunk = { records: Buffer | null; last: string; seen: number };
+    let after: string | null = null;
+    for (;;) {
+      const result: { rows: Chunk[] } = await this.#database.query<Chunk>(
+        `select string_agg(int8send(created_at) || id, ''::bytea) filter (where wanted) as records,
+                max(event_key)::text as last, count(*) as seen
+         from (
+             select s.event_key, e.created_at, e.id,
+                    ($5::bytea[] is null or e.id = any ($5)) and ($6::bytea[] is null or e.pubkey = any ($6))
+                        and ($7::integer[] is null or e.kind = any ($7)) as wanted
+             from (
+                 select event_key from sightings
+                 where relay_id = $1 and event_key >= event_key_floor($2) and event_key < event_key_floor($3 + 1)
+                   and event_key > coalesce($4::bigint, -1)
+                 order by event_key limit $8
+             ) s
+             join events e on e.event_key = s.event_key
+             order by s.event_key
+         ) t`,
+        [
+          relay.relayId,
+          window.since,
+          window.until,
+          after,
+          bytes(ids),
+          bytes(authors),
+          kinds ?? null,
+          RECORDS_AT_A_TIME,
+        ],
+      );
+      const chunk: Chunk | undefined = result.rows[0];
+      if (!chunk || chunk.seen === 0) return;
+      if (chunk.records) yield chunk.records;
+      if (chunk.seen < RECORDS_AT_A_TIME) return;
+      after = chunk.last;
+    }
   }
 
   /**

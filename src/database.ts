@@ -3,12 +3,24 @@ import pg from 'pg';
 import type { Logger } from 'pino';
 import type { DatabaseConfig } from './config.ts';
 
-/** Longest wait for a free connection, in milliseconds. */
-const CONNECTION_WAIT_MS = 30_000;
-const CONNECT_TRIES = 5;
-const CONNECT_FIRST_DELAY_MS = 250;
-/** A statement that fails for a passing reason is tried again for this long, in milliseconds. */
-const RETRY_FOR_MS = 15_000;
+/** How long a database that does not answer is waited for. Times are milliseconds. */
+export interface Patience {
+  /** Longest wait for a free connection, or for a new one. */
+  readonly connectionWaitMs: number;
+  readonly connectTries: number;
+  /** Before the second try; doubles from try to try. */
+  readonly connectFirstDelayMs: number;
+  /** A statement that fails for a passing reason is tried again for this long. */
+  readonly retryForMs: number;
+}
+
+export const PATIENCE: Patience = {
+  connectionWaitMs: 30_000,
+  connectTries: 5,
+  connectFirstDelayMs: 250,
+  retryForMs: 15_000,
+};
+
 const RETRY_LONGEST_DELAY_MS = 1000;
 
 /**
@@ -31,11 +43,13 @@ export class DatabaseError extends Error {
 const TRANSIENT_STATES = new Set([
   '40001', // serialization failure
   '40P01', // deadlock
+  '25P03', // idle in transaction for too long
   '55P03', // lock not available
   '53000', // insufficient resources
   '53100', // disk full
   '53200', // out of memory
   '53300', // too many connections
+  '57014', // statement timeout, which may come before our own; or cancelled
   '57P01', // admin shutdown
   '57P02', // crash shutdown
   '57P03', // cannot connect now
@@ -53,7 +67,7 @@ const TRANSIENT_SYSTEM_CODES = new Set([
   'EAI_AGAIN',
 ]);
 const TRANSIENT_MESSAGES =
-  /connection terminated|connection ended|timeout exceeded when trying to connect|query read timeout|client has encountered a connection error|server closed the connection/i;
+  /connection terminated|connection ended|timeout exceeded when trying to connect|timeout expired|query read timeout|client has encountered a connection error|server closed the connection/i;
 
 function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string'
@@ -122,10 +136,12 @@ export class Database {
   readonly #pool: pg.Pool;
   readonly #config: DatabaseConfig;
   readonly #log: Logger;
+  readonly #patience: Patience;
 
-  private constructor(config: DatabaseConfig, log: Logger) {
+  private constructor(config: DatabaseConfig, log: Logger, patience: Patience) {
     this.#config = config;
     this.#log = log;
+    this.#patience = patience;
     this.#pool = new pg.Pool({
       host: config.host,
       port: config.port,
@@ -134,7 +150,7 @@ export class Database {
       database: config.database,
       min: config.minPool,
       max: config.maxPool,
-      connectionTimeoutMillis: CONNECTION_WAIT_MS,
+      connectionTimeoutMillis: patience.connectionWaitMs,
       // On our side of the wire: a statement_timeout at connect is refused by PgBouncer (08P01).
       query_timeout: config.commandTimeoutMs,
       keepAlive: true,
@@ -151,19 +167,23 @@ export class Database {
    *
    * @throws DatabaseError at once for what no retry mends (wrong password, missing database), else after the last try.
    */
-  static async connect(config: DatabaseConfig, log: Logger): Promise<Database> {
-    const database = new Database(config, log);
+  static async connect(
+    config: DatabaseConfig,
+    log: Logger,
+    patience: Patience = PATIENCE,
+  ): Promise<Database> {
+    const database = new Database(config, log, patience);
     for (let attempt = 1; ; attempt += 1) {
       try {
         await database.#pool.query('select 1');
         return database;
       } catch (error) {
-        if (attempt < CONNECT_TRIES && isTransient(error)) {
+        if (attempt < patience.connectTries && isTransient(error)) {
           log.warn(
             { attempt, reason: (error as Error).message || codeOf(error) },
             'database not reachable, trying again',
           );
-          await sleep(CONNECT_FIRST_DELAY_MS * 2 ** (attempt - 1));
+          await sleep(patience.connectFirstDelayMs * 2 ** (attempt - 1));
           continue;
         }
         await database.close();
@@ -187,34 +207,43 @@ export class Database {
   async #transactionOnce<T>(work: (query: Query) => Promise<T>): Promise<T> {
     const client = await this.#pool.connect();
     let failure: Error | undefined;
+    // A connection lost between two statements says so here, or ends the process. The next statement fails by itself.
+    const onError = (error: Error) => {
+      failure = error;
+    };
+    client.on('error', onError);
     try {
       await client.query(`begin; set local statement_timeout = ${this.#config.commandTimeoutMs}`);
       const result = await work((text, values) => client.query(text, values as unknown[]));
-      await client.query('commit');
+      const { command } = await client.query('commit');
+      // PostgreSQL answers so, without an error, when a statement of the transaction has failed.
+      if (command !== 'COMMIT') throw new Error(`a transaction ended in ${command}, not in COMMIT`);
       return result;
     } catch (error) {
       failure = error as Error;
-      if (!isTransient(error)) {
+      // Where the server has answered, or the mistake is ours, the connection is sound; else it is given up.
+      if (error instanceof pg.DatabaseError || !isTransient(error)) {
         await client.query('rollback').then(
           () => {
-            failure = undefined; // the connection is sound: keep it
+            failure = undefined;
           },
           () => {},
         );
       }
       throw error;
     } finally {
+      client.off('error', onError);
       client.release(failure);
     }
   }
 
   async #retrying<T>(work: () => Promise<T>): Promise<T> {
-    const started = Date.now();
+    const started = performance.now();
     for (let delay = 50; ; delay = Math.min(delay * 2, RETRY_LONGEST_DELAY_MS)) {
       try {
         return await work();
       } catch (error) {
-        if (!isTransient(error) || Date.now() - started > RETRY_FOR_MS)
+        if (!isTransient(error) || performance.now() - started > this.#patience.retryForMs)
           throw this.#asDatabaseError(error);
         this.#log.debug(
           { code: codeOf(error), err: error },

@@ -2,71 +2,94 @@ import type { Logger } from 'pino';
 import type { RelayUrl } from './relay/url.ts';
 import type { RelaySession, Visit } from './visit.ts';
 
+export interface LiveOptions {
+  /** Relays followed at a time; further ones are only visited. */
+  readonly max: number;
+  /** A connection that is only half there is noticed within twice this, in milliseconds. */
+  readonly keepAliveMs: number;
+  /** A relay that is not visited for so long, in milliseconds, is not ours any more: blocked, or on no list. */
+  readonly forgetMs: number;
+  readonly log: Logger;
+}
+
 interface Followed {
   readonly session: RelaySession;
   readonly stop: AbortController;
-  readonly ended: Promise<void>;
+  readonly forget: NodeJS.Timeout;
 }
-
-/** A connection that is only half there is noticed within twice this, in milliseconds. */
-const KEEP_ALIVE_MS = 60_000;
 
 /**
  * The relays of a worker that are caught up and followed: a subscription stays open and what it brings is
  * archived at once. Nothing of it counts as proof; the next visit reads the same stretch over the same connection.
  */
 export class LiveRelays {
-  readonly #max: number;
-  readonly #log: Logger;
+  readonly #options: LiveOptions;
   readonly #followed = new Map<RelayUrl, Followed>();
+  /** Those that were let go but whose last events are still being stored are in here too. */
+  readonly #running = new Set<Promise<void>>();
+  /** Sessions that a visit uses: it closes them, or gives them back. */
+  readonly #taken = new WeakSet<RelaySession>();
 
-  /** @param max relays followed at a time; further ones are only visited */
-  constructor(max: number, log: Logger) {
-    this.#max = max;
-    this.#log = log;
+  constructor(options: LiveOptions) {
+    this.#options = options;
   }
 
   get size(): number {
     return this.#followed.size;
   }
 
-  /** The open session of a relay that is followed: one connection a relay. */
-  session(url: RelayUrl): RelaySession | null {
+  /** The open session of a relay that is followed, for a visit, which ends with `follow` or closes it: one connection a relay. */
+  take(url: RelayUrl): RelaySession | null {
     const followed = this.#followed.get(url);
-    return followed?.session.connection.isOpen ? followed.session : null;
+    if (!followed?.session.connection.isOpen) return null;
+    followed.forget.refresh();
+    this.#taken.add(followed.session);
+    return followed.session;
   }
 
-  /** Follows the relay of a visit that is over, on its connection. @returns whether the connection is kept */
-  follow(visit: Visit): boolean {
-    const { url } = visit.relay;
-    if (this.#followed.get(url)?.session === visit.session) return true;
-    const allowed = visit.terms.limitation?.max_subscriptions;
-    if (this.#followed.size >= this.#max || !visit.session.connection.isOpen || allowed === 1)
-      return false;
-    visit.session.connection.keepAlive(KEEP_ALIVE_MS);
+  /**
+   * Follows the relay of a visit that is over, on its connection.
+   *
+   * @param caughtUp whether the visit has read what was missing; one that is followed already stays so without it
+   * @returns whether the connection is kept
+   */
+  follow(visit: Visit, caughtUp: boolean): boolean {
+    const { relay, session, terms } = visit;
+    this.#taken.delete(session);
+    if (this.#followed.get(relay.url)?.session === session) return true;
+    const { max, keepAliveMs, forgetMs } = this.#options;
+    if (!caughtUp || this.#followed.size >= max || !session.connection.isOpen) return false;
+    if (terms.limitation?.max_subscriptions === 1) return false; // that one is for visits
+    session.connection.keepAlive(keepAliveMs);
     const stop = new AbortController();
-    const ended = this.#run(visit, stop.signal).finally(() => {
-      if (this.#followed.get(url)?.session === visit.session) this.#followed.delete(url);
-      visit.session.connection.close();
+    const forget = setTimeout(() => stop.abort(), forgetMs);
+    this.#followed.set(relay.url, { session, stop, forget });
+    const running = this.#run(visit, stop.signal).finally(() => {
+      clearTimeout(forget);
+      this.#running.delete(running);
+      if (this.#followed.get(relay.url)?.session === session) this.#followed.delete(relay.url);
+      if (!this.#taken.has(session)) session.connection.close();
     });
-    this.#followed.set(url, { session: visit.session, stop, ended });
+    this.#running.add(running);
     return true;
   }
 
   /** Stops following, with everything stored that had arrived. */
   async close(): Promise<void> {
-    const followed = [...this.#followed.values()];
-    for (const { stop } of followed) stop.abort();
-    await Promise.all(followed.map(({ ended }) => ended));
+    for (const { stop } of this.#followed.values()) stop.abort();
+    await Promise.all(this.#running);
   }
 
   async #run(visit: Visit, signal: AbortSignal): Promise<void> {
     const relay = visit.relay.url;
     try {
       const end = await visit.follow(signal);
-      this.#log.debug({ relay, end: end.type }, 'no longer followed');
+      this.#options.log.debug({ relay, end }, 'no longer followed');
     } catch (err) {
-      this.#log.warn({ relay, err }, 'no longer followed: the archive could not be written');
+      this.#options.log.warn(
+        { relay, err },
+        'no longer followed: the archive could not be written',
+      );
     }
   }
 }

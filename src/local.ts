@@ -26,10 +26,10 @@ import { parseArguments } from './service.ts';
 /** Before a service that ended by itself is started again, in milliseconds. */
 const RESTART_DELAY_MS = 2000;
 
-process.exitCode = await main();
-
 /** The embedded PostgreSQL cannot be started; the message says why and what to do. */
 class StartError extends Error {}
+
+process.exitCode = await main();
 
 async function main(): Promise<number> {
   try {

@@ -1,4 +1,5 @@
 import type { ReqFilter } from './nostr/filter.ts';
+import { refusalOf } from './nostr/message.ts';
 import { type Gap, type PageRequest, Pager, PageTally } from './relay/paging.ts';
 import type { Visit } from './visit.ts';
 
@@ -6,8 +7,6 @@ import type { Visit } from './visit.ts';
 export interface PagesEnd {
   readonly stopped: string | null;
   readonly interrupted: string | null;
-  /** The limit that the relay put up with. */
-  readonly limit: number;
 }
 
 /** Below this a claimed `max_limit` is taken for a mistake. */
@@ -16,11 +15,8 @@ const SMALLEST_LIMIT = 20;
 /** Reads gaps page by page, newest first; what a page proves is stored with its events. @throws DatabaseError */
 export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<PagesEnd> {
   const pager = new Pager(gaps, { limit: pageLimit(visit) });
-  const end = (interrupted: string | null) => ({
-    stopped: pager.stopped,
-    interrupted,
-    limit: pager.limit,
-  });
+  const end = (interrupted: string | null) => ({ stopped: pager.stopped, interrupted });
+  let limitRefused = false;
   for (let request = pager.next(); request; request = pager.next()) {
     const interruption = visit.interruption();
     if (interruption) return end(interruption);
@@ -31,6 +27,11 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
       pager.stopped = page.type === 'closed' ? `${visit.refusal}: ${page.text}` : visit.refusal;
       return end(null);
     }
+    if (page.type === 'closed') limitRefused ||= refusalOf(page.text) === 'limit';
+    else if (limitRefused && page.type !== 'timeout' && page.type !== 'disconnected') {
+      visit.manners = { ...visit.manners, pageLimit: request.limit };
+      limitRefused = false;
+    }
     const verdict = pager.accept(tally, page);
     visit.proved ||= verdict.proven.length > 0;
     visit.holes += verdict.holes.length;
@@ -40,8 +41,8 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
 }
 
 /** The relay's own limit where it names one (NIP-11 `max_limit`) or was found to have one. */
-function pageLimit({ context, terms }: Visit): number {
-  const limits = [context.batchSize, terms.limitation?.max_limit, terms.pageLimit];
+function pageLimit({ context, terms, manners }: Visit): number {
+  const limits = [context.batchSize, terms.limitation?.max_limit, manners.pageLimit];
   const smallest = Math.min(
     ...(limits.filter((limit) => typeof limit === 'number' && limit > 0) as number[]),
   );

@@ -29,6 +29,8 @@ const RESTART_DELAY_MS = 200;
 const MAX_BARREN_RESTARTS = 5;
 
 interface Waiting<Job, Result> {
+  /** Tells apart what has the same key. */
+  readonly id: string;
   readonly key: string;
   readonly job: Job;
   readonly resolve: (outcome: JobOutcome<Result>) => void;
@@ -53,6 +55,7 @@ export class Scheduler<Job, Result, Progress = never> {
   readonly #options: SchedulerOptions<Job, Progress>;
   readonly #seats: Seat<Job, Result>[];
   #queue: Waiting<Job, Result>[] = [];
+  #jobs = 0;
   #stopping = false;
 
   constructor(options: SchedulerOptions<Job, Progress>) {
@@ -74,22 +77,28 @@ export class Scheduler<Job, Result, Progress = never> {
 
   /** Keys of the jobs that are being done now. */
   runningKeys(): string[] {
-    return this.#seats.flatMap((seat) => [...seat.running.keys()]);
+    return this.#seats.flatMap(({ running }) => [...running.values()].map(({ key }) => key));
   }
 
-  /** Starts every worker. @throws Error with the sentence of the first worker that cannot start. */
+  /** Starts every worker, or none. @throws Error with the sentence of the first worker that cannot start. */
   async start(): Promise<void> {
-    await Promise.all(this.#seats.map((seat) => this.#startWorker(seat)));
+    try {
+      await Promise.all(this.#seats.map((seat) => this.#startWorker(seat)));
+    } catch (error) {
+      await this.stop(); // a thread that is left would keep the process alive
+      throw error;
+    }
   }
 
   /** Does one job as soon as a worker is free. Never rejects. */
   run(key: string, job: Job): Promise<JobOutcome<Result>> {
     return new Promise((resolve) => {
-      if (this.#stopping) {
-        resolve({ ok: false, reason: 'stopping' });
+      if (this.#stopping || this.#seats.length === 0) {
+        resolve({ ok: false, reason: this.#stopping ? 'stopping' : 'no worker is left' });
         return;
       }
-      this.#queue.push({ key, job, resolve, tries: 0 });
+      this.#jobs += 1;
+      this.#queue.push({ id: `${this.#jobs}`, key, job, resolve, tries: 0 });
       this.#dispatch();
     });
   }
@@ -171,6 +180,7 @@ export class Scheduler<Job, Result, Progress = never> {
       this.#abandon(seat, why);
       return;
     }
+    this.#dispatch(); // another worker may be idle
     this.#options.log.warn(
       { thread: seat.name, reason: why, jobs: orphans.length },
       'a worker died, starting another',
@@ -185,7 +195,10 @@ export class Scheduler<Job, Result, Progress = never> {
       'a worker dies again and again: its seat stays empty',
     );
     this.#seats.splice(this.#seats.indexOf(seat), 1);
-    if (this.#seats.length > 0) return;
+    if (this.#seats.length > 0) {
+      this.#dispatch();
+      return;
+    }
     for (const waiting of this.#queue.splice(0))
       waiting.resolve({ ok: false, reason: 'no worker is left' });
     this.#options.onDead(why);
@@ -202,10 +215,10 @@ export class Scheduler<Job, Result, Progress = never> {
       }
       this.#queue.splice(index, 1);
       waiting.tries += 1;
-      seat.running.set(waiting.key, waiting);
+      seat.running.set(waiting.id, waiting);
       seat.worker?.postMessage({
         type: 'job',
-        key: waiting.key,
+        key: waiting.id,
         job: waiting.job,
       } satisfies ToWorker<Job>);
     }

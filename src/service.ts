@@ -279,10 +279,9 @@ class ServiceLife {
   }
 
   #report(): void {
-    process.send?.({
-      service: this.#config.service,
-      status: this.#status(),
-    } satisfies StatusReport);
+    const report: StatusReport = { service: this.#config.service, status: this.#status() };
+    // The parent may be gone, which is heard of as 'disconnect'.
+    if (process.connected) process.send?.(report, undefined, undefined, () => {});
   }
 
   #status(): HealthStatus {

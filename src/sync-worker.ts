@@ -12,6 +12,9 @@ import { serveJobs } from './worker-thread.ts';
 const VISIT_MS = 120_000;
 /** Relays that one worker follows at a time: each is an open socket with its buffers. */
 const MAX_LIVE_RELAYS = 50;
+const KEEP_ALIVE_MS = 60_000;
+/** A followed relay is let go when its visits stay away for two intervals and so long, in milliseconds, for a round takes time. */
+const FORGET_AFTER_MS = 3_600_000;
 
 await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport, Progress>(
   async (config) => {
@@ -39,7 +42,14 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
       log,
       now: () => Math.floor(Date.now() / 1000),
     };
-    const live = config.live ? new LiveRelays(MAX_LIVE_RELAYS, log) : null;
+    const live = config.live
+      ? new LiveRelays({
+          max: MAX_LIVE_RELAYS,
+          keepAliveMs: KEEP_ALIVE_MS,
+          forgetMs: 2 * config.loopIntervalMs + FORGET_AFTER_MS,
+          log,
+        })
+      : null;
     return {
       note: verifier.note,
       run: (relay, signal, onProgress) =>

@@ -60,8 +60,8 @@ export interface RelaySession {
 
 /** One page may keep us waiting this many times the longest silence. */
 const PAGE_TIMEOUTS = 10;
-/** A subscription that stays open begins this long ago, in seconds: what arrived since the last page is in it. */
-const FOLLOW_SINCE_SECONDS = 60;
+/** A relay that is followed may send so many events that are of no use, and one more for each that is. */
+const MAX_USELESS_LIVE_EVENTS = 1000;
 const EVERY_EVENT: Tally = { add: () => true };
 /** Bounds of one page, for relays that ignore `limit`. */
 const MAX_PAGE_EVENTS = 20_000;
@@ -143,8 +143,11 @@ export class Visit {
     let end = await this.#askOnce(filter, tally);
     if (end.type === 'closed' && refusalOf(end.text) === 'auth_required') {
       const { requestTimeoutMs, signal } = this.context;
-      if (await this.session.authenticator.authenticate(requestTimeoutMs, signal)) {
-        end = await this.#askOnce(filter, tally);
+      const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
+      if (answer === 'accepted') end = await this.#askOnce(filter, tally);
+      else if (answer === 'refused') {
+        this.refusal = 'restricted';
+        return end;
       }
     }
     if (end.type === 'closed') this.noteRefusal(end.text);
@@ -153,17 +156,29 @@ export class Visit {
 
   /**
    * Keeps a subscription open and archives what it brings as it comes, until the relay or the signal ends it.
-   * What arrives while a batch is stored makes the next one. @throws DatabaseError
+   * It has no `since`, so that what the relay receives late is heard of as well. What arrives while a batch is
+   * stored makes the next one. @throws DatabaseError
    */
   async follow(signal: AbortSignal): Promise<PageEnd> {
-    const { filter, now } = this.context;
-    const request = { ...filter, since: now() - FOLLOW_SINCE_SECONDS, limit: 0 };
+    await this.pace(signal);
+    const request = { ...this.context.filter, limit: 0 };
     const page = readLive(this.session.connection, request, signal);
-    for (;;) {
-      const step = await page.next();
-      if (step.done) return step.value;
-      for (const value of step.value) await this.#receive(value, EVERY_EVENT);
-      await this.writer.flush();
+    const before = usefulIn(this.stored);
+    let received = 0;
+    try {
+      for (;;) {
+        const step = await page.next();
+        if (step.done) return step.value;
+        for (const value of step.value) await this.#receive(value, EVERY_EVENT);
+        await this.writer.flush();
+        this.tellInvalid();
+        received += step.value.length;
+        const useful = usefulIn(this.stored) - before;
+        if (received - useful > MAX_USELESS_LIVE_EVENTS + useful)
+          return { type: 'overflow', text: `${received} events, of use ${useful}` };
+      }
+    } finally {
+      await page.return({ type: 'aborted' });
     }
   }
 
@@ -174,10 +189,10 @@ export class Visit {
   }
 
   /** Waits until the relay may be sent another request. */
-  async pace(): Promise<void> {
+  async pace(signal: AbortSignal = this.context.signal): Promise<void> {
     this.requests += 1;
     const wait = this.#lastRequest + this.terms.paceMs - performance.now();
-    if (wait > 0) await sleep(wait, undefined, { signal: this.context.signal }).catch(() => {});
+    if (wait > 0) await sleep(wait, undefined, { signal }).catch(() => {});
     this.#lastRequest = performance.now();
   }
 
@@ -188,6 +203,7 @@ export class Visit {
 
   /** Tells what was refused since the last batch was stored. */
   tellInvalid(): void {
+    if (Object.keys(this.#untold).length === 0) return;
     this.context.onProgress({
       events: 0,
       sightings: 0,
@@ -205,10 +221,14 @@ export class Visit {
   async #askOnce(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
     await this.pace();
     const page = readPage(this.session.connection, filter, this.limits, this.context.signal);
-    for (;;) {
-      const step = await page.next();
-      if (step.done) return step.value;
-      for (const value of step.value) await this.#receive(value, tally);
+    try {
+      for (;;) {
+        const step = await page.next();
+        if (step.done) return step.value;
+        for (const value of step.value) await this.#receive(value, tally);
+      }
+    } finally {
+      await page.return({ type: 'aborted' }); // closes the subscription also when the archive could not be written
     }
   }
 
@@ -243,6 +263,11 @@ export class Visit {
       quarantined: this.stored.quarantined + stored.quarantined,
     };
   }
+}
+
+/** Events that told us something: of ones that we know the relay to hold there is no new sighting. */
+function usefulIn({ sightings, quarantined }: Stored): number {
+  return sightings + quarantined;
 }
 
 function mannersOf({

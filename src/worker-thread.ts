@@ -59,7 +59,7 @@ export async function serveJobs<Data, Job, Result, Progress = never>(
   };
   port.on('message', (message: ToWorker<Job>) => {
     if (message.type === 'stop') {
-      void stop();
+      if (!stopping.signal.aborted) void stop();
       return;
     }
     const work = runJob(message.key, message.job);

@@ -1,11 +1,18 @@
 import { finalizeEvent } from 'nostr-tools/pure';
-import { parseRelayMessage } from '../nostr/message.ts';
+import { parseRelayMessage, type RelayMessage } from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
 
 /** Kind of the event that answers a challenge (NIP-42). */
 const CLIENT_AUTHENTICATION = 22242;
 /** A relay that challenges again and again is answered this often. */
 const MAX_ATTEMPTS = 2;
+/** Some relays send their challenge only after the refusal; it is waited for so long, in milliseconds. */
+const CHALLENGE_GRACE_MS = 2000;
+/** Challenges are signed and sent back: longer ones, in characters, are none. */
+const MAX_CHALLENGE_LENGTH = 1024;
+
+/** How it ended: `refused` is the relay's answer to our key, `impossible` that there was nothing to answer with or to. */
+export type Authentication = 'accepted' | 'refused' | 'impossible';
 
 /**
  * Answers a relay's NIP-42 challenge when a request was refused with `auth-required:`. It listens from the
@@ -22,20 +29,20 @@ export class Authenticator {
     this.#secretKey = secretKey;
     connection.onMessage((data) => {
       if (!/^\s*\[\s*"AUTH"/.test(data)) return;
-      const message = parseRelayMessage(data);
-      if (message.type === 'AUTH') this.#challenge = message.challenge;
+      this.#challenge = challengeOf(parseRelayMessage(data)) ?? this.#challenge;
     });
   }
 
   /**
-   * Signs the latest challenge and waits for the relay's OK.
+   * Signs the latest challenge and waits for the relay's OK. Never throws.
    *
    * @param timeoutMs longest wait for the OK, in milliseconds
-   * @returns whether the relay accepted; false as well without a key or a challenge. Never throws.
    */
-  async authenticate(timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
-    const challenge = this.#challenge;
-    if (!this.#secretKey || challenge === null || this.#attempts >= MAX_ATTEMPTS) return false;
+  async authenticate(timeoutMs: number, signal?: AbortSignal): Promise<Authentication> {
+    if (!this.#secretKey || this.#attempts >= MAX_ATTEMPTS) return 'impossible';
+    const grace = Math.min(timeoutMs, CHALLENGE_GRACE_MS);
+    const challenge = this.#challenge ?? (await this.#hear(challengeOf, grace, signal));
+    if (challenge === null) return 'impossible';
     this.#attempts += 1;
     const event = finalizeEvent(
       {
@@ -49,27 +56,51 @@ export class Authenticator {
       },
       this.#secretKey,
     );
-    const accepted = this.#okFor(event.id, timeoutMs, signal);
+    const accepted = this.#hear(
+      (message) => (message.type === 'OK' && message.id === event.id ? message.accepted : null),
+      timeoutMs,
+      signal,
+    );
     this.#connection.send(['AUTH', event]);
-    return accepted;
+    switch (await accepted) {
+      case null:
+        return 'impossible';
+      case true:
+        return 'accepted';
+      case false:
+        return 'refused';
+    }
   }
 
-  #okFor(id: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+  /** What is picked out of the first message that has it; null when none comes in time or any more. */
+  #hear<T>(
+    pick: (message: RelayMessage) => T | null,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<T | null> {
     return new Promise((resolve) => {
-      const finish = (accepted: boolean) => {
+      const finish = (heard: T | null) => {
         clearTimeout(timer);
         stopListening();
-        signal?.removeEventListener('abort', refuse);
-        resolve(accepted);
+        stopWatching();
+        signal?.removeEventListener('abort', giveUp);
+        resolve(heard);
       };
-      const refuse = () => finish(false);
+      const giveUp = () => finish(null);
       const stopListening = this.#connection.onMessage((data) => {
-        const message = parseRelayMessage(data);
-        if (message.type === 'OK' && message.id === id) finish(message.accepted);
+        const heard = pick(parseRelayMessage(data));
+        if (heard !== null) finish(heard);
       });
-      const timer = setTimeout(refuse, timeoutMs);
-      void this.#connection.closed.then(refuse);
-      signal?.addEventListener('abort', refuse, { once: true });
+      const stopWatching = this.#connection.onClosed(giveUp);
+      const timer = setTimeout(giveUp, timeoutMs);
+      signal?.addEventListener('abort', giveUp, { once: true });
+      if (signal?.aborted) giveUp();
     });
   }
+}
+
+function challengeOf(message: RelayMessage): string | null {
+  return message.type === 'AUTH' && message.challenge.length <= MAX_CHALLENGE_LENGTH
+    ? message.challenge
+    : null;
 }

@@ -56,6 +56,7 @@ export class RelayConnection {
   readonly #handlers = new Set<(data: string) => void>();
   readonly #closedHandlers = new Set<(closed: Closed) => void>();
   #wasHeard = false;
+  #keptAlive = false;
 
   /** @param socket before it is open: what goes wrong in its first moment is an error that nobody else hears */
   constructor(url: RelayUrl, socket: WebSocket) {
@@ -129,9 +130,11 @@ export class RelayConnection {
 
   /**
    * Pings the relay at this interval and cuts the socket when a ping is not answered before the next: so that a
-   * connection that is only half there is noticed (RFC 6455 section 5.5.2).
+   * connection that is only half there is noticed (RFC 6455 section 5.5.2). Once begun it goes on to the end.
    */
   keepAlive(intervalMs: number): void {
+    if (this.#keptAlive) return;
+    this.#keptAlive = true;
     let answered = true;
     this.#socket.on('pong', () => {
       answered = true;

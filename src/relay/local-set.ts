@@ -37,6 +37,11 @@ export class LocalSet {
     return this.#records.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES);
   }
 
+  /** The same set without its first records. */
+  from(index: number): LocalSet {
+    return new LocalSet(this.#records.subarray(index * RECORD_BYTES));
+  }
+
   /** Copies the id of a record to a place in another buffer. */
   copyId(index: number, target: Uint8Array, at: number): void {
     const from = index * RECORD_BYTES + TIME_BYTES;
@@ -125,12 +130,15 @@ export class LocalSetBuilder {
     return true;
   }
 
-  /** Gives the set: sorted, repeats dropped. The builder is empty then. */
-  build(): LocalSet {
+  /** Gives the set: sorted, repeats dropped, and what is older than `since`. The builder is empty then. */
+  build(since = 0): LocalSet {
     const records = this.#records.subarray(0, this.#size * RECORD_BYTES);
     this.#records = Buffer.alloc(0);
     this.#size = 0;
-    return new LocalSet(withoutRepeats(sorted(records)));
+    const set = new LocalSet(withoutRepeats(sorted(records)));
+    const bound = Buffer.alloc(RECORD_BYTES);
+    writeTime(bound, 0, since);
+    return set.from(set.indexOf(bound));
   }
 
   #grow(size: number): void {

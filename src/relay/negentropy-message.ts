@@ -154,11 +154,10 @@ export class MessageReader {
     }
   }
 
-  /** The upper bound of the next range; bounds never go down. */
+  /** The upper bound of the next range. Bounds never go down; the infinite one may come twice, where a frame was full. */
   bound(previous: Bound): Bound {
     this.#ranges += 1;
     if (this.#ranges > MAX_RANGES) throw garbage(`more than ${MAX_RANGES} ranges`);
-    if (previous === INFINITE) throw garbage('it goes on after the end of time');
     const step = this.varint();
     const length = this.varint();
     if (length > ID_BYTES) throw garbage(`a bound has ${length} bytes of an id`);

@@ -177,6 +177,7 @@ class Exchange {
 
   /** Sends a message whose last part is the payload; from then on an answer is waited for. */
   send(verb: 'NEG-OPEN' | 'NEG-MSG', ...parts: unknown[]): void {
+    if (this.#end) return;
     this.bytes += String(parts.at(-1)).length;
     this.#isWaiting = true;
     this.#sentAt = performance.now();
@@ -200,24 +201,33 @@ class Exchange {
 
   /** Resolves when something has changed or a deadline has passed. */
   async #arrival(): Promise<void> {
-    const idle = this.#sentAt + this.#limits.idleTimeoutMs;
-    const grace = this.#refusal ? this.#refusal.at + REFUSAL_GRACE_MS : idle;
-    const until = Math.min(idle, grace, this.#deadline);
-    const timer = setTimeout(() => this.#expire(), Math.max(0, until - performance.now()));
+    const { at, end } = this.#nextDeadline();
+    const timer = setTimeout(() => this.#finish(end), Math.max(0, at - performance.now()));
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
     clearTimeout(timer);
   }
 
-  #expire(): void {
+  /** The deadline that passes first, and how it ends then: decided here, since timers may fire a little early. */
+  #nextDeadline(): { at: number; end: ReconcileEnd } {
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
-    const silent = performance.now() - this.#sentAt >= idleTimeoutMs - 1;
-    if (this.#refusal) this.#finish(this.#refused(this.#refusal.text));
-    else if (silent && this.rounds === 0)
-      this.#finish({ type: 'unsupported', text: `no answer to NEG-OPEN in ${idleTimeoutMs} ms` });
-    else if (silent) this.#finish(failed('timeout', `no answer in ${idleTimeoutMs} ms`));
-    else this.#finish(failed('timeout', `not reconciled in ${totalTimeoutMs} ms`));
+    const deadlines = [
+      { at: this.#deadline, end: failed('timeout', `not reconciled in ${totalTimeoutMs} ms`) },
+      { at: this.#sentAt + idleTimeoutMs, end: this.#silent() },
+    ];
+    if (this.#refusal) {
+      const { text, at } = this.#refusal;
+      deadlines.push({ at: at + REFUSAL_GRACE_MS, end: this.#refused(text) });
+    }
+    return deadlines.reduce((first, other) => (other.at < first.at ? other : first));
+  }
+
+  #silent(): ReconcileEnd {
+    if (this.#refusal) return this.#refused(this.#refusal.text);
+    const { idleTimeoutMs } = this.#limits;
+    if (this.rounds > 0) return failed('timeout', `no answer in ${idleTimeoutMs} ms`);
+    return { type: 'unsupported', text: `no answer to NEG-OPEN in ${idleTimeoutMs} ms` };
   }
 
   #finish(end: ReconcileEnd): void {

@@ -31,6 +31,8 @@ const PAUSE_ABOVE_BYTES = 4 * 1024 * 1024;
 const PAUSE_ABOVE_EVENTS = 1000;
 /** Messages that are no answer to this subscription: a flood of them ends the page. */
 const MAX_UNRELATED_MESSAGES = 5000;
+/** A live subscription outlives many others on its connection: there it is so many in this time, in milliseconds. */
+const UNRELATED_WITHIN_MS = 60_000;
 /** After a NOTICE that refuses, a relay that was going to answer has done so by then. */
 const REFUSAL_GRACE_MS = 2000;
 
@@ -71,11 +73,14 @@ export function readLive(
   return readPage(connection, filter, LIVE, signal);
 }
 
-/** Limits of a live subscription: none in time or number; what waits is bounded by pausing the socket. */
+/**
+ * Limits of a live subscription: none in time or number; what waits is bounded by pausing the socket. The number
+ * counts until EOSE: a relay that takes `limit: 0` for no limit would send all that it has.
+ */
 const LIVE: SubscriptionLimits = {
   idleTimeoutMs: Number.POSITIVE_INFINITY,
   totalTimeoutMs: Number.POSITIVE_INFINITY,
-  maxEvents: Number.POSITIVE_INFINITY,
+  maxEvents: 1000,
   maxBytes: Number.POSITIVE_INFINITY,
 };
 
@@ -94,6 +99,9 @@ class Subscription {
   #eventCount = 0;
   #byteCount = 0;
   #unrelated = 0;
+  #unrelatedSince = performance.now();
+  /** Of a live subscription: whether the relay has taken it, so that what it refuses from now on is something else. */
+  #established = false;
   #waitedMs = 0;
   #refusal: string | null = null;
   #closedByRelay = false;
@@ -182,7 +190,7 @@ class Subscription {
     this.#eventCount += 1;
     this.#bufferedBytes += bytes;
     const { maxEvents } = this.#limits;
-    if (this.#eventCount > maxEvents) {
+    if (this.#eventCount > maxEvents && !this.#established) {
       this.#finish({ type: 'overflow', text: `more than ${maxEvents} events` });
     } else if (
       this.#bufferedBytes > PAUSE_ABOVE_BYTES ||
@@ -200,10 +208,15 @@ class Subscription {
   }
 
   #receiveEose(hint: EoseHint | null): void {
-    if (this.#limits !== LIVE) this.#finish({ type: hint ?? 'eose' });
+    if (this.#limits === LIVE) this.#established = true;
+    else this.#finish({ type: hint ?? 'eose' });
   }
 
   #receiveUnrelated(message: RelayMessage): void {
+    if (this.#limits === LIVE && performance.now() - this.#unrelatedSince > UNRELATED_WITHIN_MS) {
+      this.#unrelated = 0;
+      this.#unrelatedSince = performance.now();
+    }
     // Events of the page before this one are still on their way when it was cut short: the cap on bytes bounds them.
     if (message.type !== 'EVENT') this.#unrelated += 1;
     if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
@@ -211,9 +224,13 @@ class Subscription {
         type: 'overflow',
         text: `more than ${MAX_UNRELATED_MESSAGES} unrelated messages`,
       });
-    } else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other') {
+    } else if (message.type === 'NOTICE' && this.#isRefusal(message.text)) {
       this.#refusal = message.text;
       this.#wake?.(); // the shorter deadline begins now
     }
+  }
+
+  #isRefusal(notice: string): boolean {
+    return !this.#established && refusalOf(notice) !== 'other';
   }
 }

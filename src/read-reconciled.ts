@@ -1,0 +1,172 @@
+import type { Window } from './nostr/filter.ts';
+import { type LocalSet, LocalSetBuilder } from './relay/local-set.ts';
+import { mayReconcile } from './relay/manners.ts';
+import type { Gap } from './relay/paging.ts';
+import {
+  frameSizeFor,
+  type ReconcileLimits,
+  type Reconciliation,
+  reconcileWindow,
+} from './relay/reconcile.ts';
+import type { Visit } from './visit.ts';
+
+/** What reconciling left to be read page by page, and why it stopped where it did. */
+export interface ReconciledEnd {
+  readonly rest: Gap[];
+  /** The relay refuses or is gone: paging would fare no better. */
+  readonly stopped: string | null;
+  readonly interrupted: string | null;
+}
+
+/** Ids of ours in one window: 40 bytes each. A window with more is halved. */
+const MAX_LOCAL_IDS = 250_000;
+/** Ids taken from a relay for one window; with more it is halved. */
+const MAX_NEEDED_IDS = 50_000;
+const MAX_ROUNDS = 500;
+const MAX_BYTES = 64 * 1024 * 1024;
+/** Ids asked for in one REQ: 67 bytes each, within the 64 KB of message that relays take. */
+const IDS_A_REQ = 500;
+/** Nostr began in November 2020: a window from 1970 on is halved from there. */
+const GENESIS = 1_604_188_800;
+const NIP = 77;
+
+/**
+ * Whether gaps of this relay may be reconciled: it says that it does NIP-77, was not found not to, and the filter is
+ * one that the archive can answer by itself.
+ */
+export function canReconcile({ terms, manners, context }: Visit): boolean {
+  const hasTags = Object.keys(context.filter).some((key) => key.startsWith('#'));
+  return (
+    !hasTags && (terms.supportedNips ?? []).includes(NIP) && mayReconcile(manners, context.now())
+  );
+}
+
+/**
+ * Closes gaps by NIP-77: the events of a window that this relay is known to hold are compared with those it says it
+ * holds. An event that the archive has becomes a sighting without its body, the others are fetched by id. A finished
+ * comparison whose events have all come proves the window. @throws DatabaseError
+ */
+export async function readReconciled(visit: Visit, gaps: readonly Gap[]): Promise<ReconciledEnd> {
+  const windows = [...gaps].sort((a, b) => a.until - b.until);
+  const rest: Gap[] = [];
+  const end = (why: { stopped?: string; interrupted?: string } = {}): ReconciledEnd => ({
+    rest: [...rest, ...windows],
+    stopped: why.stopped ?? null,
+    interrupted: why.interrupted ?? null,
+  });
+  for (let window = windows.at(-1); window; window = windows.at(-1)) {
+    const interrupted = visit.interruption();
+    if (interrupted) return end({ interrupted });
+    const local = await localSet(visit, window);
+    const result = local && (await reconcile(visit, window, local));
+    if (visit.refusal !== null) return end({ stopped: `${visit.refusal} during NIP-77` });
+    const step = result ? judge(visit, result) : 'halve';
+    if (step === 'give up') return end();
+    if (step === 'interrupted') return end({ interrupted: 'stopped' });
+    windows.pop();
+    if (step === 'halve') {
+      const halves = halve(window);
+      if (halves) windows.push(...halves);
+      else rest.push(window);
+    } else if (await fetchNeeded(visit, result?.need ?? [])) {
+      visit.proved = true;
+      await visit.writer.endPage({ proven: [window], holes: [], evidence: 'nip77' });
+    } else rest.push(window);
+    if (visit.refusal !== null) return end({ stopped: `${visit.refusal} during NIP-77` });
+  }
+  return end();
+}
+
+type Judgement = 'fetch' | 'halve' | 'give up' | 'interrupted';
+
+function judge(visit: Visit, { end }: Reconciliation): Judgement {
+  switch (end.type) {
+    case 'done':
+      return 'fetch';
+    case 'blocked':
+      return 'halve';
+    case 'unsupported':
+      visit.manners = { ...visit.manners, nip77RefusedAt: visit.context.now() };
+      return 'give up';
+    case 'failed':
+      if (end.reason === 'refused') visit.noteRefusal(end.text);
+      return end.reason === 'aborted' ? 'interrupted' : 'give up';
+  }
+}
+
+async function reconcile(visit: Visit, window: Window, local: LocalSet): Promise<Reconciliation> {
+  const { context, session, terms } = visit;
+  await visit.pace();
+  const { idleTimeoutMs, totalTimeoutMs } = visit.limits;
+  const limits: ReconcileLimits = {
+    idleTimeoutMs,
+    totalTimeoutMs,
+    maxRounds: MAX_ROUNDS,
+    maxNeed: MAX_NEEDED_IDS,
+    maxBytes: MAX_BYTES,
+    frameSizeLimit: frameSizeFor(terms.limitation?.max_message_length ?? null),
+  };
+  return reconcileWindow(session.connection, context.filter, window, local, limits, context.signal);
+}
+
+/** What this relay is known to hold in the window; null when that is too much for one comparison. */
+async function localSet({ context, relay }: Visit, window: Window): Promise<LocalSet | null> {
+  const builder = new LocalSetBuilder(MAX_LOCAL_IDS);
+  for await (const records of context.bigbrotr.sightedRecords(relay, context.filter, window)) {
+    if (!builder.addRecords(records)) return null;
+  }
+  return builder.build(window.since);
+}
+
+/** @returns whether each of these events is archived now, or was shown and refused for what it is. */
+async function fetchNeeded(visit: Visit, need: readonly string[]): Promise<boolean> {
+  const unknown = await noteKnown(visit, need);
+  const missing = await fetchByIds(visit, unknown);
+  return missing.length === 0 || (await fetchByIds(visit, missing)).length === 0;
+}
+
+/** Events that the archive has become sightings. @returns the ids of the others */
+async function noteKnown(visit: Visit, need: readonly string[]): Promise<string[]> {
+  const unknown: string[] = [];
+  for (const ids of chunks(need, IDS_A_REQ)) {
+    const archived = await visit.context.bigbrotr.archivedSignatures(ids);
+    for (const id of ids) {
+      if (archived.has(id)) await visit.writer.addSighted(id);
+      else unknown.push(id);
+    }
+  }
+  return unknown;
+}
+
+/** @returns the ids that the relay did not show */
+async function fetchByIds(visit: Visit, wanted: readonly string[]): Promise<string[]> {
+  const missing: string[] = [];
+  const limit = Math.min(IDS_A_REQ, visit.terms.limitation?.max_limit || IDS_A_REQ);
+  for (const ids of chunks(wanted, limit)) {
+    const shown = new Set<string>();
+    if (visit.interruption() === null && visit.refusal === null) {
+      await visit.ask(
+        { ids, limit: ids.length },
+        { add: (id) => !shown.has(id) && Boolean(shown.add(id)) },
+      );
+    }
+    missing.push(...ids.filter((id) => !shown.has(id)));
+  }
+  return missing;
+}
+
+function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
+  for (let from = 0; from < items.length; from += size) yield items.slice(from, from + size);
+}
+
+/** The newer half comes last, to be taken first; null when there is nothing to halve. */
+function halve(window: Gap): [Gap, Gap] | null {
+  const { since, until, anchor } = window;
+  if (since === until) return null;
+  const from = until > GENESIS ? Math.max(since, GENESIS) : since;
+  const middle = Math.min(Math.floor((from + until) / 2), until - 1);
+  return [
+    { since, until: middle, anchor },
+    { since: middle + 1, until, anchor: null },
+  ];
+}
