@@ -1,0 +1,184 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { signedEvents } from '../support/events.ts';
+import { type Nip77Options, serveNip77 } from '../support/relay-nip77.ts';
+import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
+import { type TestArchive, testArchive } from '../support/visit-context.ts';
+
+const FROM = 1_700_000_000;
+const history = signedEvents(3000, { from: FROM, to: FROM + 300_000, seed: 77 });
+
+let archive: TestArchive;
+const relays: ScriptedRelay[] = [];
+
+beforeAll(async () => {
+  archive = await testArchive();
+});
+
+afterAll(async () => {
+  await Promise.all(relays.map((relay) => relay.stop()));
+  await archive?.close();
+});
+
+async function relayWith(events: Iterable<NostrEvent>, options: Nip77Options = {}) {
+  const relay = await startScriptedRelay({ events, quirk: { cap: 500 } });
+  relays.push(relay);
+  const nip77 = serveNip77(relay, options);
+  await archive.snapshot(relay.url, { supported_nips: [1, 11, 77] });
+  return { relay, nip77 };
+}
+
+function idsOf(events: Iterable<NostrEvent>): string[] {
+  return [...events].map(({ id }) => id).sort();
+}
+
+async function evidence(relay: ScriptedRelay): Promise<string[]> {
+  const rows = await archive.db.query<{ evidence: string }>(
+    `select distinct evidence from coverage join relays using (relay_id) where url = $1 order by 1`,
+    [relay.url],
+  );
+  return rows.map((row) => row.evidence);
+}
+
+/** Each REQ must ask for ids: no page was read. */
+function onlyIdsWereAsked(relay: ScriptedRelay): boolean {
+  return relay.requests.every(({ filters }) => filters.every((filter) => 'ids' in filter));
+}
+
+it('a new relay is archived by NIP-77 alone, and what it proves says so', async () => {
+  const { relay, nip77 } = await relayWith(history);
+  const report = await archive.visit(relay.url);
+  expect(report).toMatchObject({ outcome: 'complete', events: 3000, sightings: 3000 });
+  expect(await archive.ids(relay.url)).toEqual(idsOf(history));
+  expect(nip77.opened.length).toBeGreaterThan(0);
+  expect(onlyIdsWereAsked(relay)).toBe(true);
+  expect(await evidence(relay)).toEqual(['nip77']);
+  expect(nip77.open).toBe(0);
+});
+
+it('a second relay with the same events costs sightings and not one body', async () => {
+  const { relay } = await relayWith(history.slice(0, 2000));
+  const report = await archive.visit(relay.url);
+  expect(report).toMatchObject({ outcome: 'complete', events: 0, sightings: 2000 });
+  expect(relay.eventsSent).toBe(0);
+  expect(await archive.ids(relay.url)).toEqual(idsOf(history.slice(0, 2000)));
+});
+
+it('proving an unchanged relay anew costs no bodies and a few hundred bytes', async () => {
+  const { relay } = await relayWith(history);
+  await archive.visit(relay.url);
+  const before = { sent: relay.eventsSent, bytes: relay.bytes.sent };
+  const report = await archive.visit(relay.url, { overlapSeconds: 10 ** 10 });
+  expect(report).toMatchObject({ outcome: 'complete', events: 0, sightings: 0 });
+  expect(relay.eventsSent).toBe(before.sent);
+  expect(relay.bytes.sent - before.bytes).toBeLessThan(2000);
+});
+
+it('one percent that is new, late and scattered is fetched by id, and nothing else', async () => {
+  const { relay } = await relayWith(history);
+  await archive.visit(relay.url);
+  const late = signedEvents(30, { from: FROM, to: FROM + 300_000, seed: 78 });
+  relay.add(late);
+  const sent = relay.eventsSent;
+  const report = await archive.visit(relay.url, { overlapSeconds: 10 ** 10 });
+  expect(report).toMatchObject({ outcome: 'complete', events: 30, sightings: 30 });
+  expect(relay.eventsSent - sent).toBe(30);
+  expect(await archive.ids(relay.url)).toEqual(idsOf([...history, ...late]));
+});
+
+it('2,200 events in one second, with a cap of 500, become complete', async () => {
+  const burst = signedEvents(2200, { from: FROM, to: FROM, seed: 79 });
+  const { relay } = await relayWith(burst);
+  const report = await archive.visit(relay.url);
+  expect(report).toMatchObject({ outcome: 'complete', sightings: 2200 });
+  expect(await archive.ids(relay.url)).toEqual(idsOf(burst));
+});
+
+it('windows are halved while the relay answers blocked:', async () => {
+  const { relay, nip77 } = await relayWith(history, { maxIds: 400 });
+  const report = await archive.visit(relay.url);
+  expect(nip77.fired.blocked).toBeGreaterThan(5);
+  expect(report).toMatchObject({ outcome: 'complete', sightings: 3000 });
+  expect(await evidence(relay)).toEqual(['nip77']);
+});
+
+it('a second that the relay blocks is read by paging, and stays a named hole', async () => {
+  const burst = signedEvents(800, { from: FROM, to: FROM, seed: 80 });
+  const rest = signedEvents(100, { from: FROM + 10, to: FROM + 10_000, seed: 81 });
+  const { relay } = await relayWith([...burst, ...rest], { maxIds: 600 });
+  const report = await archive.visit(relay.url);
+  expect(report.outcome).toBe('partial');
+  const gaps = await archive.db.query(
+    'select since::int, until::int, hole from coverage_gaps where relay_url = $1',
+    [relay.url],
+  );
+  expect(gaps).toEqual([{ since: FROM, until: FROM, hole: 'dense' }]);
+});
+
+it.each([
+  ['NEG-ERR half-way', { round: 2, what: { error: 'closed: took too long' } }],
+  ['two answers to one message', { round: 2, what: 'twice' }],
+  ['garbage', { round: 1, what: { payload: 'zz' } }],
+] as const)('%s proves nothing: the relay is paged instead', async (_name, trouble) => {
+  const { relay, nip77 } = await relayWith(history, { trouble, frameSizeLimit: 4096 });
+  const report = await archive.visit(relay.url);
+  expect(Object.keys(nip77.fired).length).toBeGreaterThan(0);
+  expect(report).toMatchObject({ outcome: 'complete', sightings: 3000 });
+  expect(await evidence(relay)).toEqual(['paging']);
+  expect(await archive.ids(relay.url)).toEqual(idsOf(history));
+});
+
+it.each([
+  ['silence', 'silence'],
+  ['a NOTICE', { notice: 'ERROR: bad msg: unknown command NEG-OPEN' }],
+] as const)(
+  'a relay that claims NIP-77 and answers with %s is remembered and paged',
+  async (_name, what) => {
+    const { relay, nip77 } = await relayWith(history, { trouble: { round: 1, what } });
+    const visit = () => archive.visit(relay.url, { requestTimeoutMs: 800, overlapSeconds: 100 });
+    expect(await visit()).toMatchObject({ outcome: 'complete', sightings: 3000 });
+    expect(nip77.opened).toHaveLength(1);
+    await visit();
+    expect(nip77.opened).toHaveLength(1);
+  },
+);
+
+it('a connection lost half-way claims nothing; the next visit goes on', async () => {
+  const { relay } = await relayWith(history, {
+    trouble: { round: 2, what: 'disconnect' },
+    frameSizeLimit: 4096,
+  });
+  const report = await archive.visit(relay.url);
+  expect(report.outcome).toBe('failed');
+  expect(await archive.covered(relay.url)).toBe('{}');
+  serveNip77(relay);
+  expect(await archive.visit(relay.url)).toMatchObject({ outcome: 'complete' });
+  expect(await archive.ids(relay.url)).toEqual(idsOf(history));
+});
+
+it('an id that the relay lists and does not show is not taken for archived', async () => {
+  const phantom = { createdAt: FROM + 5, id: 'ab'.repeat(32) };
+  const shown = history.slice(0, 50);
+  const { relay } = await relayWith(shown, {
+    items: [...shown.map(({ created_at, id }) => ({ createdAt: created_at, id })), phantom],
+  });
+  const report = await archive.visit(relay.url);
+  expect(report).toMatchObject({ outcome: 'complete', sightings: 50 });
+  expect(await evidence(relay)).toEqual(['paging']);
+});
+
+it('a filter has its own set: kinds that the archive holds from another filter do not confuse it', async () => {
+  const { relay } = await relayWith(
+    signedEvents(600, { from: FROM, to: FROM + 6000, seed: 83, kinds: [1, 7] }),
+  );
+  const ones = relay.events.filter(({ kind }) => kind === 1);
+  const first = await archive.visit(relay.url, { filter: { kinds: [1] } });
+  expect(first).toMatchObject({ outcome: 'complete', sightings: ones.length });
+  const wider = await archive.visit(relay.url, { filter: { kinds: [1, 7] } });
+  expect(wider).toMatchObject({ outcome: 'complete', sightings: 600 - ones.length });
+  const again = await archive.visit(relay.url, {
+    filter: { kinds: [1] },
+    overlapSeconds: 10 ** 10,
+  });
+  expect(again).toMatchObject({ outcome: 'complete', events: 0, sightings: 0 });
+});

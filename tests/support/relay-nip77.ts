@@ -1,0 +1,178 @@
+import { randomBytes } from 'node:crypto';
+import { NegentropyResponder, type SetItem } from './negentropy-responder.ts';
+import type { Verb } from './relay-session.ts';
+import { answersFilter, type RelayFilter } from './relay-store.ts';
+import type { ScriptedRelay } from './scripted-relay.ts';
+
+/** What comes in place of an answer. */
+export type Nip77Trouble =
+  | 'silence'
+  | 'disconnect'
+  /** The right answer, under the id of somebody else's session. */
+  | 'wrong-subscription'
+  /** The right answer, two times. */
+  | 'twice'
+  | { readonly notice: string }
+  | { readonly closed: string }
+  | { readonly error: string }
+  /** Anything at all, in hex or not. */
+  | { readonly payload: string };
+
+export interface Nip77Options {
+  /** What the relay holds, where that is not the events of its store. */
+  readonly items?: readonly SetItem[];
+  /** Bytes of an answer; 500,000 unless told, as strfry has it. */
+  readonly frameSizeLimit?: number;
+  /** A NEG-OPEN that matches more is answered with NEG-ERR `blocked:`. */
+  readonly maxIds?: number;
+  /** Reconciles the newest so many alone, without a word. */
+  readonly cap?: number;
+  /** Answers lists of ids with Skip, as an initiator would that was put in a responder's place. */
+  readonly skipsLists?: boolean;
+  /** Never agrees: `fingerprints` that are those of nothing, or `ids` that nobody has, so many an answer. */
+  readonly endless?: 'fingerprints' | { readonly ids: number };
+  /** From which answer on, 1 being that to NEG-OPEN, and what. */
+  readonly trouble?: { readonly round: number; readonly what: Nip77Trouble };
+}
+
+/** What a relay has seen of NIP-77. */
+export interface Nip77Record {
+  /** The filters of all NEG-OPEN, in order. */
+  readonly opened: RelayFilter[];
+  /** Sessions now open. */
+  readonly open: number;
+  /** Characters of the longest payload of a client. */
+  readonly longest: number;
+  /** How often each quirk has really happened, by its name. */
+  readonly fired: Readonly<Record<string, number>>;
+}
+
+interface Session {
+  readonly responder: NegentropyResponder;
+  round: number;
+}
+
+type Reply = Parameters<Verb>[1];
+
+/** Teaches a scripted relay NIP-77. Called again, it does it another way from then on. */
+export function serveNip77(relay: ScriptedRelay, options: Nip77Options = {}): Nip77Record {
+  const server = new Nip77Server(relay, options);
+  const verbs = {
+    'NEG-OPEN': server.negOpen,
+    'NEG-MSG': server.negMsg,
+    'NEG-CLOSE': server.negClose,
+  };
+  relay.change({ verbs });
+  return server;
+}
+
+class Nip77Server implements Nip77Record {
+  readonly opened: RelayFilter[] = [];
+  readonly fired: Record<string, number> = {};
+  longest = 0;
+  readonly #relay: ScriptedRelay;
+  readonly #options: Nip77Options;
+  readonly #sessions = new Map<string, Session>();
+
+  constructor(relay: ScriptedRelay, options: Nip77Options) {
+    this.#relay = relay;
+    this.#options = options;
+  }
+
+  get open(): number {
+    return this.#sessions.size;
+  }
+
+  readonly negOpen: Verb = ([, id, filter, payload], reply) => {
+    this.opened.push(filter as RelayFilter);
+    const items = this.#select(filter as RelayFilter);
+    const { maxIds = Number.POSITIVE_INFINITY, frameSizeLimit } = this.#options;
+    if (items.length > maxIds) {
+      this.#fire('blocked');
+      reply('NEG-ERR', id, 'blocked: too many query results', maxIds);
+      return;
+    }
+    const responder = new NegentropyResponder(items, frameSizeLimit);
+    this.#sessions.set(String(id), { responder, round: 0 });
+    this.#answer(String(id), String(payload), reply);
+  };
+
+  readonly negMsg: Verb = ([, id, payload], reply) => {
+    if (this.#sessions.has(String(id))) this.#answer(String(id), String(payload), reply);
+    else reply('NEG-ERR', id, 'closed: unknown subscription handle');
+  };
+
+  readonly negClose: Verb = ([, id]) => {
+    this.#sessions.delete(String(id));
+  };
+
+  #fire(name: string): void {
+    this.fired[name] = (this.fired[name] ?? 0) + 1;
+  }
+
+  #select(filter: RelayFilter): SetItem[] {
+    const { items, cap } = this.#options;
+    const { since = 0, until = Number.POSITIVE_INFINITY } = filter;
+    const matching = items
+      ? items.filter(({ createdAt }) => createdAt >= since && createdAt <= until)
+      : this.#relay.events
+          .filter((event) => answersFilter(event, filter))
+          .map(({ created_at, id }) => ({ createdAt: created_at, id }));
+    if (cap === undefined || matching.length <= cap) return matching;
+    this.#fire('cap');
+    return matching.sort((a, b) => b.createdAt - a.createdAt).slice(0, cap);
+  }
+
+  #answer(id: string, payload: string, reply: Reply): void {
+    const session = this.#sessions.get(id) as Session;
+    session.round += 1;
+    this.longest = Math.max(this.longest, payload.length);
+    const { trouble } = this.#options;
+    const answer = this.#compose(session, payload);
+    if (trouble && session.round >= trouble.round)
+      this.#makeTrouble(trouble.what, id, answer, reply);
+    else reply('NEG-MSG', id, answer);
+  }
+
+  #compose({ responder }: Session, payload: string): string {
+    const { endless, skipsLists } = this.#options;
+    if (endless) this.#fire('endless');
+    if (endless === 'fingerprints') return `61000001${randomBytes(16).toString('hex')}`;
+    if (endless)
+      return `61000002${varint(endless.ids)}${randomBytes(32 * endless.ids).toString('hex')}`;
+    if (skipsLists && payload.startsWith('61000002')) {
+      this.#fire('skipsLists');
+      return '61';
+    }
+    return responder.answer(payload);
+  }
+
+  #makeTrouble(what: Nip77Trouble, id: string, answer: string, reply: Reply): void {
+    this.#fire(typeof what === 'string' ? what : (Object.keys(what)[0] ?? ''));
+    if (what === 'disconnect') this.#disconnect();
+    else if (what === 'wrong-subscription') reply('NEG-MSG', `${id}x`, answer);
+    else if (what === 'twice') for (let i = 0; i < 2; i++) reply('NEG-MSG', id, answer);
+    else if (what === 'silence') return;
+    else if ('notice' in what) reply('NOTICE', what.notice);
+    else if ('closed' in what) reply('CLOSED', id, what.closed);
+    else if ('error' in what) this.#fail(id, what.error, reply);
+    else reply('NEG-MSG', id, what.payload);
+  }
+
+  #disconnect(): void {
+    this.#sessions.clear();
+    this.#relay.dropAll();
+  }
+
+  #fail(id: string, text: string, reply: Reply): void {
+    this.#sessions.delete(id);
+    reply('NEG-ERR', id, text);
+  }
+}
+
+function varint(value: number): string {
+  const digits = [value % 128];
+  for (let rest = Math.floor(value / 128); rest > 0; rest = Math.floor(rest / 128))
+    digits.unshift((rest % 128) + 128);
+  return Buffer.from(digits).toString('hex');
+}

@@ -1,0 +1,18 @@
+import type { ConnectOptions } from '../../src/relay/connection.ts';
+import { parseRelayUrl, type RelayAddress, type RelayUrl } from '../../src/relay/url.ts';
+
+/** The parsed URL of a test's relay. @throws Error for what is no relay URL: the test is wrong then. */
+export function relayUrl(text: string): RelayUrl {
+  return relayAddress(text).url;
+}
+
+export function relayAddress(text: string): RelayAddress {
+  const parsed = parseRelayUrl(text);
+  if (!parsed.ok) throw new Error(`${text} is no relay URL: ${parsed.reason}`);
+  return { url: parsed.url, network: parsed.network };
+}
+
+/** Options for relays on loopback. */
+export function local(options: Partial<ConnectOptions> = {}): ConnectOptions {
+  return { timeoutMs: 5000, allowPrivate: true, torProxy: null, ...options };
+}
