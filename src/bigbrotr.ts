@@ -391,6 +391,16 @@ export class Bigbrotr {
     return new Map(rows.map(({ id, sig }) => [id, sig]));
   }
 
+  /** `created_at` of the oldest event of a window that was seen on a relay; null when none was. */
+  async oldestSeen(relay: Relay, window: Window): Promise<number | null> {
+    const { rows } = await this.#database.query<{ oldest: number | null }>(
+      `select min(event_key) >> 24 as oldest from sightings
+       where relay_id = $1 and event_key >= event_key_floor($2) and event_key < event_key_floor($3 + 1)`,
+      [relay.relayId, window.since, window.until],
+    );
+    return rows[0]?.oldest ?? null;
+  }
+
   /**
    * The events of a window that were seen on a relay, in time order, in packed records of 40 bytes: `created_at` as
    * eight bytes, the most significant first, then the id. A filter may name ids, authors and kinds.

@@ -24,11 +24,16 @@ const MAX_LOCAL_IDS = 250_000;
 const MAX_NEEDED_IDS = 50_000;
 const MAX_ROUNDS = 500;
 const MAX_BYTES = 64 * 1024 * 1024;
-/** Ids asked for in one REQ: 67 bytes each, within the 64 KB of message that relays take. */
+/** Ids asked for in one REQ: 67 bytes each, within the 64 KB of message that relays take unless they say otherwise. */
 const IDS_A_REQ = 500;
+const BYTES_AN_ID = 67;
+/** A REQ without its ids. */
+const ENVELOPE = 64;
 /** Nostr began in November 2020: a window from 1970 on is halved from there. */
 const GENESIS = 1_604_188_800;
 const NIP = 77;
+/** A list shorter than this is not thought to be cut. */
+const SMALLEST_CAP = 20;
 
 /**
  * Whether gaps of this relay may be reconciled: it says that it does NIP-77, was not found not to, and the filter is
@@ -57,10 +62,12 @@ export async function readReconciled(visit: Visit, gaps: readonly Gap[]): Promis
   for (let window = windows.at(-1); window; window = windows.at(-1)) {
     const interrupted = visit.interruption();
     if (interrupted) return end({ interrupted });
+    if (!canReconcile(visit)) return end(); // it was found out meanwhile
     const local = await localSet(visit, window);
     const result = local && (await reconcile(visit, window, local));
+    const step = result ? await judge(visit, result) : 'halve';
     if (visit.refusal !== null) return end({ stopped: `${visit.refusal} during NIP-77` });
-    const step = result ? judge(visit, result) : 'halve';
+    if (step === 'again') continue;
     if (step === 'give up') return end();
     if (step === 'interrupted') return end({ interrupted: 'stopped' });
     windows.pop();
@@ -68,18 +75,27 @@ export async function readReconciled(visit: Visit, gaps: readonly Gap[]): Promis
       const halves = halve(window);
       if (halves) windows.push(...halves);
       else rest.push(window);
-    } else if (await fetchNeeded(visit, result?.need ?? [])) {
-      visit.proved = true;
-      await visit.writer.endPage({ proven: [window], holes: [], evidence: 'nip77' });
-    } else rest.push(window);
+    } else if (!(await prove(visit, window, result?.need ?? []))) rest.push(window);
     if (visit.refusal !== null) return end({ stopped: `${visit.refusal} during NIP-77` });
   }
   return end();
 }
 
-type Judgement = 'fetch' | 'halve' | 'give up' | 'interrupted';
+/** Fetches what the archive lacks of a window; what is proven then is stored. @returns false where paging has to do it */
+async function prove(visit: Visit, window: Gap, need: readonly string[]): Promise<boolean> {
+  if (!(await fetchNeeded(visit, need))) return false;
+  if (need.length >= SMALLEST_CAP && (await holdsMore(visit, window))) {
+    visit.manners = { ...visit.manners, nip77RefusedAt: visit.context.now() };
+    return false;
+  }
+  visit.proved = true;
+  await visit.writer.endPage({ proven: [window], holes: [], evidence: 'nip77' });
+  return true;
+}
 
-function judge(visit: Visit, { end }: Reconciliation): Judgement {
+type Judgement = 'fetch' | 'halve' | 'again' | 'give up' | 'interrupted';
+
+async function judge(visit: Visit, { end }: Reconciliation): Promise<Judgement> {
   switch (end.type) {
     case 'done':
       return 'fetch';
@@ -89,7 +105,7 @@ function judge(visit: Visit, { end }: Reconciliation): Judgement {
       visit.manners = { ...visit.manners, nip77RefusedAt: visit.context.now() };
       return 'give up';
     case 'failed':
-      if (end.reason === 'refused') visit.noteRefusal(end.text);
+      if (end.reason === 'refused' && (await visit.mayAskAgain(end.text))) return 'again';
       return end.reason === 'aborted' ? 'interrupted' : 'give up';
   }
 }
@@ -141,8 +157,7 @@ async function noteKnown(visit: Visit, need: readonly string[]): Promise<string[
 /** @returns the ids that the relay did not show */
 async function fetchByIds(visit: Visit, wanted: readonly string[]): Promise<string[]> {
   const missing: string[] = [];
-  const limit = Math.min(IDS_A_REQ, visit.terms.limitation?.max_limit || IDS_A_REQ);
-  for (const ids of chunks(wanted, limit)) {
+  for (const ids of chunks(wanted, idsARequest(visit))) {
     const shown = new Set<string>();
     if (visit.interruption() === null && visit.refusal === null) {
       await visit.ask(
@@ -153,6 +168,37 @@ async function fetchByIds(visit: Visit, wanted: readonly string[]): Promise<stri
     missing.push(...ids.filter((id) => !shown.has(id)));
   }
   return missing;
+}
+
+/** Whether the relay shows an event older than all that it listed: its list was cut, which NIP-77 has no word for. */
+async function holdsMore(visit: Visit, { since, until }: Window): Promise<boolean> {
+  const { context, relay } = visit;
+  await visit.writer.flush();
+  const oldest = await context.bigbrotr.oldestSeen(relay, { since, until });
+  if (oldest === null || oldest <= since) return false;
+  let more = false;
+  const filter = { ...context.filter, since, until: oldest - 1, limit: 1 };
+  await visit.ask(filter, {
+    add: (_id, createdAt) => {
+      more ||= createdAt >= since && createdAt < oldest;
+      return true;
+    },
+  });
+  return more;
+}
+
+/** How many ids fit into a REQ by what the relay says of its limits (NIP-11), or has shown. */
+function idsARequest({ terms: { limitation }, manners }: Visit): number {
+  const bytes = (limitation?.max_message_length || Number.POSITIVE_INFINITY) - ENVELOPE;
+  return Math.max(
+    1,
+    Math.min(
+      IDS_A_REQ,
+      limitation?.max_limit || IDS_A_REQ,
+      manners.pageLimit ?? IDS_A_REQ,
+      Math.floor(bytes / BYTES_AN_ID),
+    ),
+  );
 }
 
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {

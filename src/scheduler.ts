@@ -206,11 +206,11 @@ export class Scheduler<Job, Result, Progress = never> {
 
   #dispatch(): void {
     for (let index = 0; index < this.#queue.length; ) {
+      if (!this.#seats.some((seat) => this.#hasRoom(seat))) return;
       const waiting = this.#queue[index] as Waiting<Job, Result>;
       const seat = this.#seatFor(waiting.job);
       if (!seat) {
-        if (!this.#options.seatOf) return; // nobody is free, for this job or any other
-        index += 1;
+        index += 1; // its worker is busy, another's job may be next
         continue;
       }
       this.#queue.splice(index, 1);

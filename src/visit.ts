@@ -140,18 +140,22 @@ export class Visit {
    * and the REQ sent once more. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
    */
   async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
-    let end = await this.#askOnce(filter, tally);
-    if (end.type === 'closed' && refusalOf(end.text) === 'auth_required') {
-      const { requestTimeoutMs, signal } = this.context;
-      const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
-      if (answer === 'accepted') end = await this.#askOnce(filter, tally);
-      else if (answer === 'refused') {
-        this.refusal = 'restricted';
-        return end;
-      }
-    }
-    if (end.type === 'closed') this.noteRefusal(end.text);
-    return end;
+    const end = await this.#askOnce(filter, tally);
+    if (end.type !== 'closed' || !(await this.mayAskAgain(end.text))) return end;
+    const second = await this.#askOnce(filter, tally);
+    if (second.type === 'closed') this.noteRefusal(second.text);
+    return second;
+  }
+
+  /** Notes a refusal, or answers it where it asks for NIP-42. @returns whether the request may be sent once more */
+  async mayAskAgain(text: string): Promise<boolean> {
+    this.noteRefusal(text);
+    if (this.refusal !== 'auth_required') return false;
+    const { requestTimeoutMs, signal } = this.context;
+    const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
+    if (answer === 'refused') this.refusal = 'restricted';
+    else if (answer === 'accepted' || signal.aborted) this.refusal = null;
+    return answer === 'accepted';
   }
 
   /**

@@ -40,9 +40,11 @@ async function evidence(relay: ScriptedRelay): Promise<string[]> {
   return rows.map((row) => row.evidence);
 }
 
-/** Each REQ must ask for ids: no page was read. */
+/** Each REQ must ask for ids, or look for one event beyond the list: no page was read. */
 function onlyIdsWereAsked(relay: ScriptedRelay): boolean {
-  return relay.requests.every(({ filters }) => filters.every((filter) => 'ids' in filter));
+  return relay.requests.every(({ filters }) =>
+    filters.every((filter) => 'ids' in filter || filter.limit === 1),
+  );
 }
 
 it('a new relay is archived by NIP-77 alone, and what it proves says so', async () => {
@@ -154,6 +156,17 @@ it('a connection lost half-way claims nothing; the next visit goes on', async ()
   serveNip77(relay);
   expect(await archive.visit(relay.url)).toMatchObject({ outcome: 'complete' });
   expect(await archive.ids(relay.url)).toEqual(idsOf(history));
+});
+
+it('a relay whose lists are cut without a word is found out, remembered and paged', async () => {
+  const { relay, nip77 } = await relayWith(history, { cap: 700 });
+  const report = await archive.visit(relay.url);
+  expect(nip77.fired.cap).toBe(1);
+  expect(report).toMatchObject({ outcome: 'complete', sightings: 3000 });
+  expect(await archive.ids(relay.url)).toEqual(idsOf(history));
+  expect(await evidence(relay)).toEqual(['paging']);
+  await archive.visit(relay.url, { overlapSeconds: 1000 });
+  expect(nip77.opened).toHaveLength(1);
 });
 
 it('an id that the relay lists and does not show is not taken for archived', async () => {
