@@ -64,27 +64,27 @@ export async function readReconciled(visit: Visit, gaps: readonly Gap[]): Promis
     if (interrupted) return end({ interrupted });
     if (!canReconcile(visit)) return end(); // it was found out meanwhile
     const local = await localSet(visit, window);
-    const result = local && (await reconcile(visit, window, local));
+    const result: Reconciliation | null = local && (await reconcile(visit, window, local));
     const step = result ? await judge(visit, result) : 'halve';
     if (visit.refusal !== null) return end({ stopped: `${visit.refusal} during NIP-77` });
     if (step === 'again') continue;
     if (step === 'give up') return end();
     if (step === 'interrupted') return end({ interrupted: 'stopped' });
     windows.pop();
-    if (step === 'halve') {
+    if (step === 'halve' || !result) {
       const halves = halve(window);
       if (halves) windows.push(...halves);
       else rest.push(window);
-    } else if (!(await prove(visit, window, result?.need ?? []))) rest.push(window);
+    } else if (!(await prove(visit, window, result))) rest.push(window);
     if (visit.refusal !== null) return end({ stopped: `${visit.refusal} during NIP-77` });
   }
   return end();
 }
 
 /** Fetches what the archive lacks of a window; what is proven then is stored. @returns false where paging has to do it */
-async function prove(visit: Visit, window: Gap, need: readonly string[]): Promise<boolean> {
-  if (!(await fetchNeeded(visit, need))) return false;
-  if (need.length >= SMALLEST_CAP && (await holdsMore(visit, window))) {
+async function prove(visit: Visit, window: Gap, result: Reconciliation): Promise<boolean> {
+  if (!(await fetchNeeded(visit, result.need))) return false;
+  if (await wasCut(visit, window, result)) {
     visit.manners = { ...visit.manners, nip77RefusedAt: visit.context.now() };
     return false;
   }
@@ -170,35 +170,38 @@ async function fetchByIds(visit: Visit, wanted: readonly string[]): Promise<stri
   return missing;
 }
 
-/** Whether the relay shows an event older than all that it listed: its list was cut, which NIP-77 has no word for. */
-async function holdsMore(visit: Visit, { since, until }: Window): Promise<boolean> {
-  const { context, relay } = visit;
+/**
+ * Whether the relay shows an event older than all that it listed: its list was cut, which NIP-77 has no word for.
+ * Looked at where the list differs much from what is known of the relay.
+ */
+async function wasCut(visit: Visit, window: Window, result: Reconciliation): Promise<boolean> {
+  const { need, have, oldestShared } = result;
+  if (need.length < SMALLEST_CAP && have.length < SMALLEST_CAP) return false;
   await visit.writer.flush();
-  const oldest = await context.bigbrotr.oldestSeen(relay, { since, until });
-  if (oldest === null || oldest <= since) return false;
-  let more = false;
-  const filter = { ...context.filter, since, until: oldest - 1, limit: 1 };
-  await visit.ask(filter, {
-    add: (_id, createdAt) => {
-      more ||= createdAt >= since && createdAt < oldest;
-      return true;
+  const { since } = window;
+  const oldestNeeded = await visit.context.bigbrotr.oldestOf(visit.relay, need);
+  const oldest = Math.min(oldestNeeded ?? window.until + 1, oldestShared ?? window.until + 1);
+  if (oldest <= since) return false;
+  let showsMore = false;
+  await visit.ask(
+    { ...visit.context.filter, since, until: oldest - 1, limit: 1 },
+    {
+      add: (_id, createdAt) => {
+        showsMore ||= createdAt >= since && createdAt < oldest;
+        return true;
+      },
     },
-  });
-  return more;
+  );
+  return showsMore;
 }
 
-/** How many ids fit into a REQ by what the relay says of its limits (NIP-11), or has shown. */
-function idsARequest({ terms: { limitation }, manners }: Visit): number {
-  const bytes = (limitation?.max_message_length || Number.POSITIVE_INFINITY) - ENVELOPE;
-  return Math.max(
-    1,
-    Math.min(
-      IDS_A_REQ,
-      limitation?.max_limit || IDS_A_REQ,
-      manners.pageLimit ?? IDS_A_REQ,
-      Math.floor(bytes / BYTES_AN_ID),
-    ),
-  );
+/** As many as the relay's own limits allow (NIP-11 `max_limit`, `max_message_length`). */
+function idsARequest({ terms }: Visit): number {
+  const { max_limit, max_message_length } = terms.limitation ?? {};
+  const fitting = max_message_length
+    ? Math.floor((max_message_length - ENVELOPE) / BYTES_AN_ID)
+    : IDS_A_REQ;
+  return Math.max(1, Math.min(IDS_A_REQ, max_limit || IDS_A_REQ, fitting));
 }
 
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {

@@ -154,7 +154,8 @@ export class Visit {
     const { requestTimeoutMs, signal } = this.context;
     const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
     if (answer === 'refused') this.refusal = 'restricted';
-    else if (answer === 'accepted' || signal.aborted) this.refusal = null;
+    else if (answer === 'accepted' || signal.aborted || !this.session.connection.isOpen)
+      this.refusal = null;
     return answer === 'accepted';
   }
 

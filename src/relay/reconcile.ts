@@ -51,6 +51,11 @@ export interface Reconciliation {
   readonly have: number[];
   /** Ids that the relay holds in the window, as far as it says; null unless done. */
   readonly relayIds: number | null;
+  /**
+   * `created_at` of the oldest id that both hold; null when there is none, or unless done. Nothing older than this and
+   * than all that is needed was listed: a relay that shows an older event to a REQ has cut its list without a word.
+   */
+  readonly oldestShared: number | null;
   /** Answers of the relay. */
   readonly rounds: number;
   /** Characters of NIP-77 messages, both ways. */
@@ -100,11 +105,23 @@ export async function reconcileWindow(
     const end = await converse(exchange, initiator, limits);
     const need = [...initiator.need];
     const have = [...initiator.have];
-    const relayIds = end.type === 'done' ? local.size - have.length + need.length : null;
-    return { end, need, have, relayIds, rounds: exchange.rounds, bytes: exchange.bytes };
+    const { rounds, bytes } = exchange;
+    if (end.type !== 'done')
+      return { end, need, have, relayIds: null, oldestShared: null, rounds, bytes };
+    const relayIds = local.size - have.length + need.length;
+    const oldestShared = oldestBut(local, initiator.have);
+    return { end, need, have, relayIds, oldestShared, rounds, bytes };
   } finally {
     exchange.close();
   }
+}
+
+/** `created_at` of the first of the set that is not among those left out. */
+function oldestBut(local: LocalSet, leftOut: ReadonlySet<number>): number | null {
+  for (let index = 0; index < local.size; index++) {
+    if (!leftOut.has(index)) return local.createdAt(index);
+  }
+  return null;
 }
 
 function windowFilter(filter: EventFilter, { since, until }: Window) {

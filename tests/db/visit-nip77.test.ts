@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { signedEvents } from '../support/events.ts';
+import { signedEvent, signedEvents } from '../support/events.ts';
 import { type Nip77Options, serveNip77 } from '../support/relay-nip77.ts';
 import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
 import { type TestArchive, testArchive } from '../support/visit-context.ts';
@@ -167,6 +167,29 @@ it('a relay whose lists are cut without a word is found out, remembered and page
   expect(await evidence(relay)).toEqual(['paging']);
   await archive.visit(relay.url, { overlapSeconds: 1000 });
   expect(nip77.opened).toHaveLength(1);
+});
+
+it('a list that begins to be cut at a relay that is known already is found out too', async () => {
+  const { relay } = await relayWith(history);
+  await archive.visit(relay.url);
+  const older = signedEvents(40, { from: FROM - 5000, to: FROM - 1, seed: 84 });
+  relay.add(older);
+  const nip77 = serveNip77(relay, { cap: 100 });
+  const report = await archive.visit(relay.url, { overlapSeconds: 10 ** 10 });
+  expect(nip77.fired.cap).toBe(1);
+  expect(report).toMatchObject({ outcome: 'complete', events: 40 });
+  expect(await archive.ids(relay.url)).toEqual(idsOf([...history, ...older]));
+});
+
+it('what is in quarantine is not fetched again', async () => {
+  const nul = signedEvents(30, { from: FROM, to: FROM + 30, seed: 85 }).map((event) =>
+    signedEvent({ created_at: event.created_at, content: `\0${event.id}` }),
+  );
+  const { relay } = await relayWith(nul);
+  expect(await archive.visit(relay.url)).toMatchObject({ outcome: 'complete', quarantined: 30 });
+  const sent = relay.eventsSent;
+  await archive.visit(relay.url, { overlapSeconds: 10 ** 10 });
+  expect(relay.eventsSent).toBe(sent);
 });
 
 it('an id that the relay lists and does not show is not taken for archived', async () => {
