@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import {
   type Batch,
@@ -9,7 +10,7 @@ import {
 } from './bigbrotr-batch.ts';
 import type { DatabaseConfig } from './config.ts';
 import { Database, isDataError } from './database.ts';
-import { storageObstacle } from './nostr/event.ts';
+import { type NostrEvent, storageObstacle } from './nostr/event.ts';
 import { canonicalFilter, type EventFilter, type Window } from './nostr/filter.ts';
 import type { Nip11Limitation } from './nostr/nip11.ts';
 import { type Manners, NEW_RELAY } from './relay/manners.ts';
@@ -49,6 +50,14 @@ export interface SnapshotRow {
 export interface RelayTerms extends Manners {
   readonly limitation: Nip11Limitation | null;
   readonly supportedNips: readonly number[] | null;
+}
+
+/** An event as it was read back, not yet checked. */
+export interface StoredEvent {
+  /** The id that it stands under. */
+  readonly id: string;
+  readonly place: 'events' | 'quarantine';
+  readonly event: unknown;
 }
 
 export interface Totals {
@@ -472,6 +481,46 @@ export class Bigbrotr {
     }
   }
 
+  // Reading back
+
+  /** Every archived event in time order, then those in quarantine, in chunks of at most 1,000. */
+  async *storedEvents(): AsyncGenerator<StoredEvent[]> {
+    let after: string | null = '-1';
+    while (after !== null) {
+      const { rows }: { rows: EventRow[] } = await this.#database.query<EventRow>(
+        `select ${EVENT_COLUMNS} from events where event_key > $1 order by event_key limit 1000`,
+        [after],
+      );
+      if (rows.length > 0) yield rows.map(asStoredEvent);
+      after = rows.at(-1)?.event_key ?? null;
+    }
+    for (let place: unknown[] = [-1, '\\x']; place.length > 0; ) {
+      const { rows }: { rows: AsideRow[] } = await this.#database.query<AsideRow>(
+        `select relay_id, id as raw_id, encode(id, 'hex') as id, convert_from(raw, 'UTF8') as raw
+         from quarantine where (relay_id, id) > ($1, $2) order by relay_id, id limit 100`,
+        place,
+      );
+      if (rows.length > 0)
+        yield rows.map(({ id, raw }) => ({ id, place: 'quarantine', event: asJson(raw) }));
+      const last = rows.at(-1);
+      place = last ? [last.relay_id, last.raw_id] : [];
+    }
+  }
+
+  /** So many archived events, each taken at random by its id. */
+  async *sampledEvents(count: number): AsyncGenerator<StoredEvent[]> {
+    for (let left = count; left > 0; left -= 1000) {
+      const points = Array.from({ length: Math.min(left, 1000) }, () => randomBytes(32));
+      const { rows } = await this.#database.query<EventRow>(
+        `select ${EVENT_COLUMNS}
+         from unnest($1::bytea[]) as t (point)
+         cross join lateral (select * from events where id >= point order by id limit 1) e`,
+        [points],
+      );
+      yield rows.map(asStoredEvent);
+    }
+  }
+
   // Figures
 
   /** Counts of the whole archive. Exact, so it reads every row: for summaries, not for metrics. */
@@ -492,6 +541,24 @@ export class Bigbrotr {
     );
     if (!rows[0]) throw new Error('the totals query gave no row');
     return rows[0];
+  }
+}
+
+const EVENT_COLUMNS = `event_key::text, encode(id, 'hex') as id, encode(pubkey, 'hex') as pubkey, created_at, kind, tags,
+    content, encode(sig, 'hex') as sig`;
+
+type EventRow = NostrEvent & { event_key: string } & Record<string, unknown>;
+type AsideRow = { relay_id: number; raw_id: Buffer; id: string; raw: string };
+
+function asStoredEvent({ event_key: _, ...event }: EventRow): StoredEvent {
+  return { id: event.id, place: 'events', event };
+}
+
+function asJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
   }
 }
 
