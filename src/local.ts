@@ -179,11 +179,11 @@ async function runUntilStopped(start: Start, { stopping, log }: Run): Promise<nu
       const code = await service.ended;
       if (stopping.signal.aborted) return code;
       if (!service.wasReady) {
-        log.fatal({ service: name }, 'a service cannot start: everything stops');
+        log.fatal({ name }, 'a service cannot start: everything stops');
         stopping.abort();
         return 1;
       }
-      log.warn({ service: name, code }, 'a service ended, starting it again');
+      log.warn({ name, code }, 'a service ended, starting it again');
       await sleep(RESTART_DELAY_MS, undefined, { signal: stopping.signal }).catch(() => {});
       if (stopping.signal.aborted) return 0;
     }

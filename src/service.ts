@@ -30,6 +30,8 @@ export interface Service {
   readonly once: boolean;
   /** Adds to a figure of `/health`. */
   count(name: string, by?: number): void;
+  /** The present value of such a figure. */
+  counted(name: string): number;
   /** Sets a text of `/health`. */
   detail(name: string, text: string): void;
   /** Ends the service as failed: it cannot work any more. */
@@ -98,6 +100,10 @@ export function parseArguments(given: readonly string[]): boolean {
   return given.includes('--once');
 }
 
+function isPassing(error: unknown): error is DatabaseError {
+  return error instanceof DatabaseError && !error.permanent;
+}
+
 class ServiceLife {
   readonly #config: ServiceConfig;
   readonly #once: boolean;
@@ -148,7 +154,8 @@ class ServiceLife {
       this.#ready = true;
       await this.#do(work, bigbrotr);
     } catch (error) {
-      this.#fail(error);
+      // Who is told to stop while the database is away has not failed.
+      if (!(this.#stopping.signal.aborted && isPassing(error))) this.#fail(error);
     }
     this.#state = 'stopping';
     await this.#end(async () => {
@@ -168,6 +175,7 @@ class ServiceLife {
       count: (name, by = 1) => {
         this.#counts[name] = (this.#counts[name] ?? 0) + by;
       },
+      counted: (name) => this.#counts[name] ?? 0,
       detail: (name, text) => {
         this.#details[name] = text;
       },
@@ -217,8 +225,7 @@ class ServiceLife {
       if (round.relays > 0 && !cutOff) this.#finishRound(startedAt, round);
       return work.pauseMs;
     } catch (error) {
-      const passing = error instanceof DatabaseError && !error.permanent;
-      if (!passing || this.#once) throw error;
+      if (!isPassing(error) || this.#once) throw error;
       this.#log.error(
         { code: error.code, reason: error.message },
         'the round was cut off by the database, trying again',

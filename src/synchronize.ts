@@ -51,7 +51,10 @@ async function visitRelays(
   service: Service,
   scheduler: Scheduler<Relay, VisitReport, Progress>,
 ): Promise<Round> {
+  const lostBefore = service.counted('relays_lost');
   const reports = await Promise.all(relays.map((relay) => visit(relay, service, scheduler)));
+  const lost = service.counted('relays_lost') - lostBefore;
+  if (service.once && lost > 0) service.fail(`${lost} visits were lost, for the reasons above`);
   return { relays: relays.length, failed: reports.filter((good) => !good).length };
 }
 
@@ -66,8 +69,10 @@ async function visit(
   const outcome = await job;
   showRunning(service, scheduler);
   if (!outcome.ok) {
-    if (!service.signal.aborted)
+    if (!service.signal.aborted) {
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'visit lost');
+      service.count('relays_lost');
+    }
     return false;
   }
   countReport(outcome.result, service);

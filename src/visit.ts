@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { BatchWriter } from './batch-writer.ts';
-import type { Bigbrotr, Relay, RelayTerms, Stored } from './bigbrotr.ts';
+import type { Bigbrotr, Refused, Relay, RelayTerms, Stored } from './bigbrotr.ts';
 import { createdAtOf, parseEvent } from './nostr/event.ts';
 import { type EventFilter, matchesFilter, type ReqFilter } from './nostr/filter.ts';
 import { type Refusal, refusalOf } from './nostr/message.ts';
@@ -62,10 +62,14 @@ export interface RelaySession {
 const PAGE_TIMEOUTS = 10;
 /** A relay that is followed may send so many events that are of no use, and one more for each that is. */
 const MAX_USELESS_LIVE_EVENTS = 1000;
+/** So long after a batch of live events the next one begins, in milliseconds: a transaction for each event is dear. */
+const LIVE_BATCH_MS = 250;
 const EVERY_EVENT: Tally = { add: () => true };
 /** Bounds of one page, for relays that ignore `limit`. */
 const MAX_PAGE_EVENTS = 20_000;
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
+/** A visit puts up with so many forged and broken events, and one more for each good one. */
+const MAX_BROKEN_EVENTS = 50_000;
 
 /**
  * A visit in progress: requests at the relay's pace, their events on the way to the archive, and what is counted.
@@ -91,6 +95,12 @@ export class Visit {
   readonly #bytesBefore: number;
   #lastRequest = Number.NEGATIVE_INFINITY;
   #unnamed = 0;
+  /** Id and signature of each event of this answer. */
+  #copies = new Set<string>();
+  #good = 0;
+  #broken = 0;
+  #binaryFrames: number;
+  #hasToldRefused = false;
   #untold: Record<string, number> = {};
 
   constructor(relay: Relay, context: VisitContext, session: RelaySession, terms: RelayTerms) {
@@ -100,6 +110,7 @@ export class Visit {
     this.terms = terms;
     this.manners = mannersOf(terms);
     this.#bytesBefore = session.connection.bytesReceived;
+    this.#binaryFrames = session.connection.binaryFrames;
     this.#deadline = performance.now() + context.visitMs;
     this.writer = new BatchWriter({
       bigbrotr: context.bigbrotr,
@@ -108,7 +119,7 @@ export class Visit {
       filterId: context.filterId,
       batchSize: context.batchSize,
       onStored: (stored) => this.#count(stored),
-      onInvalid: (reason) => this.countInvalid(reason),
+      onInvalid: (reason) => this.#countBroken(reason),
       now: context.now,
     });
   }
@@ -124,12 +135,18 @@ export class Visit {
     return null;
   }
 
-  /** How long one answer may take and how large it may be. */
+  /** Whether the relay has sent more forged and broken events than a visit puts up with. */
+  get isFlooded(): boolean {
+    return this.#broken > MAX_BROKEN_EVENTS + this.#good;
+  }
+
+  /** How long one answer may take and how large it may be; a slow one does not outlast the visit by more than a silence. */
   get limits(): SubscriptionLimits {
     const idleTimeoutMs = this.context.requestTimeoutMs;
+    const left = Math.max(this.#deadline - performance.now(), idleTimeoutMs);
     return {
       idleTimeoutMs,
-      totalTimeoutMs: idleTimeoutMs * PAGE_TIMEOUTS,
+      totalTimeoutMs: Math.min(idleTimeoutMs * PAGE_TIMEOUTS, left),
       maxEvents: MAX_PAGE_EVENTS,
       maxBytes: MAX_PAGE_BYTES,
     };
@@ -161,8 +178,9 @@ export class Visit {
 
   /**
    * Keeps a subscription open and archives what it brings as it comes, until the relay or the signal ends it.
-   * It has no `since`, so that what the relay receives late is heard of as well. What arrives while a batch is
-   * stored makes the next one. @throws DatabaseError
+   * Ephemeral events are let go: they are no history. It has no `since`, so that what the relay receives late is heard of as well. What arrives while a batch is
+   * stored, and shortly after it, makes the next one. A relay that sends too much of no use is let go: forged
+   * events, repeats, or all that it has because it takes `limit: 0` for no limit. @throws DatabaseError
    */
   async follow(signal: AbortSignal): Promise<PageEnd> {
     await this.pace(signal);
@@ -174,13 +192,16 @@ export class Visit {
       for (;;) {
         const step = await page.next();
         if (step.done) return step.value;
-        for (const value of step.value) await this.#receive(value, EVERY_EVENT);
+        const lasting = step.value.filter((value) => !isEphemeral(value));
+        for (const value of lasting) await this.#receive(value, EVERY_EVENT);
         await this.writer.flush();
+        this.#copies.clear();
         this.tellInvalid();
-        received += step.value.length;
+        received += lasting.length;
         const useful = usefulIn(this.stored) - before;
         if (received - useful > MAX_USELESS_LIVE_EVENTS + useful)
           return { type: 'overflow', text: `${received} events, of use ${useful}` };
+        await sleep(LIVE_BATCH_MS, undefined, { signal }).catch(() => {});
       }
     } finally {
       await page.return({ type: 'aborted' });
@@ -201,9 +222,14 @@ export class Visit {
     this.#lastRequest = performance.now();
   }
 
-  countInvalid(reason: string): void {
-    this.invalid.set(reason, (this.invalid.get(reason) ?? 0) + 1);
-    this.#untold[reason] = (this.#untold[reason] ?? 0) + 1;
+  countInvalid(reason: string, times = 1): void {
+    this.invalid.set(reason, (this.invalid.get(reason) ?? 0) + times);
+    this.#untold[reason] = (this.#untold[reason] ?? 0) + times;
+  }
+
+  #countBroken(reason: string): void {
+    this.#broken += 1;
+    this.countInvalid(reason);
   }
 
   /** Tells what was refused since the last batch was stored. */
@@ -225,7 +251,11 @@ export class Visit {
 
   async #askOnce(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
     await this.pace();
-    const page = readPage(this.session.connection, filter, this.limits, this.context.signal);
+    this.#copies.clear();
+    const { connection } = this.session;
+    const page = readPage(connection, filter, this.limits, this.context.signal, (reason) =>
+      this.countInvalid(reason),
+    );
     try {
       for (;;) {
         const step = await page.next();
@@ -234,6 +264,9 @@ export class Visit {
       }
     } finally {
       await page.return({ type: 'aborted' }); // closes the subscription also when the archive could not be written
+      const binaryFrames = connection.binaryFrames - this.#binaryFrames;
+      if (binaryFrames > 0) this.countInvalid('binary_frame', binaryFrames);
+      this.#binaryFrames = connection.binaryFrames;
     }
   }
 
@@ -241,15 +274,20 @@ export class Visit {
   async #receive(value: unknown, tally: Tally): Promise<void> {
     const parsed = parseEvent(value);
     if (!parsed.ok) {
-      this.countInvalid(parsed.reason);
+      this.#countBroken(parsed.reason);
       const createdAt = createdAtOf(value);
       if (createdAt !== null) tally.add(this.#claimedId(value), createdAt);
       return;
     }
     const { event } = parsed;
-    if (!tally.add(event.id, event.created_at)) return;
-    if (matchesFilter(event, this.context.filter)) await this.writer.add(event);
-    else this.countInvalid('filter_mismatch');
+    const isNew = tally.add(event.id, event.created_at);
+    // What only claims to be this event must not keep it out: it may have another signature, or be broken.
+    const copy = event.id + event.sig;
+    if (!isNew && this.#copies.has(copy)) return;
+    this.#copies.add(copy);
+    if (!matchesFilter(event, this.context.filter)) return this.countInvalid('filter_mismatch');
+    this.#good += 1;
+    await this.writer.add(event);
   }
 
   /** The id that a broken event claims, so that a repeat of it is not counted twice. */
@@ -260,7 +298,8 @@ export class Visit {
     return `unnamed ${this.#unnamed}`;
   }
 
-  #count(stored: Stored): void {
+  #count({ refused, ...stored }: Stored): void {
+    if (refused) this.#noteRefused(refused);
     this.context.onProgress({ ...stored, invalid: this.#takeInvalid() });
     this.stored = {
       events: this.stored.events + stored.events,
@@ -268,6 +307,23 @@ export class Visit {
       quarantined: this.stored.quarantined + stored.quarantined,
     };
   }
+
+  #noteRefused({ count }: Refused): void {
+    this.holes += 1;
+    this.countInvalid('quarantine_full', count);
+    if (this.#hasToldRefused) return;
+    this.#hasToldRefused = true;
+    this.context.log.warn(
+      { relay: this.relay.url, reason: 'quarantine_full' },
+      'the quarantine of this relay is full: further events that PostgreSQL cannot hold are not kept',
+    );
+  }
+}
+
+/** Kinds that relays are not expected to store (NIP-01), the monitor's own test event among them. */
+function isEphemeral(value: unknown): boolean {
+  const kind = typeof value === 'object' && value !== null && 'kind' in value ? value.kind : null;
+  return typeof kind === 'number' && kind >= 20_000 && kind < 30_000;
 }
 
 /** Events that told us something: of ones that we know the relay to hold there is no new sighting. */

@@ -1,0 +1,106 @@
+/** Holds the archive against what the relays serve: every number is exact. */
+import type pg from 'pg';
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { isValidEvent } from '../support/events.ts';
+import type { LogLine } from '../support/programs.ts';
+import type { DemoRelay } from './relays.ts';
+
+export interface Check {
+  readonly what: string;
+  readonly expected: number;
+  readonly archived: number;
+  readonly right: boolean;
+}
+
+/** Compares relay by relay, id by id. `log` is what the services said while they archived. */
+export async function checkArchive(
+  relays: readonly DemoRelay[],
+  database: pg.Client,
+  log: readonly LogLine[],
+): Promise<Check[]> {
+  const served = new Map<DemoRelay, string[]>();
+  for (const relay of relays) served.set(relay, await relay.genuineIds());
+  const events = new Set([...served.values()].flat());
+  const checks = [await checkIds('different events', events, database, 'select id from events')];
+  for (const [{ name, url }, ids] of served)
+    checks.push(await checkIds(`  seen on "${name}"`, new Set(ids), database, SEEN_ON, [url]));
+  return [
+    ...checks,
+    await checkSightings(served, database),
+    await checkSignatures(events.size, database),
+    ...checkRefused(relays, log),
+    ...(await checkReadable(relays, database)),
+  ];
+}
+
+const SEEN_ON = 'select event_id as id from events_relays where relay_url = $1';
+
+function check(what: string, expected: number, archived: number, same = true): Check {
+  return { what, expected, archived, right: same && expected === archived };
+}
+
+async function checkIds(
+  what: string,
+  expected: ReadonlySet<string>,
+  database: pg.Client,
+  sql: string,
+  values: unknown[] = [],
+): Promise<Check> {
+  const { rows } = await database.query<{ id: Buffer }>(sql, values);
+  const archived = rows.map(({ id }) => id.toString('hex'));
+  return check(
+    what,
+    expected.size,
+    archived.length,
+    archived.every((id) => expected.has(id)),
+  );
+}
+
+async function checkSightings(
+  served: ReadonlyMap<DemoRelay, string[]>,
+  database: pg.Client,
+): Promise<Check> {
+  const expected = [...served.values()].reduce((sum, ids) => sum + ids.length, 0);
+  const { rows } = await database.query('select from sightings');
+  return check('sightings in all', expected, rows.length);
+}
+
+/** Each event as it comes back from PostgreSQL, judged anew. */
+async function checkSignatures(expected: number, database: pg.Client): Promise<Check> {
+  const { rows } = await database.query<NostrEvent>('select * from events_hex');
+  return check('events that verify when read back', expected, rows.filter(isValidEvent).length);
+}
+
+function checkRefused(relays: readonly DemoRelay[], log: readonly LogLine[]): Check[] {
+  const expected = sum(relays.map(({ forged }) => forged));
+  const refused = sum(log.map(({ invalid = {} }) => invalid as Record<string, number>));
+  const reasons = new Set([...Object.keys(expected), ...Object.keys(refused)]);
+  return [...reasons].map((reason) =>
+    check(`refused: ${reason}`, expected[reason] ?? 0, refused[reason] ?? 0),
+  );
+}
+
+function sum(counts: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const total: Record<string, number> = {};
+  for (const one of counts)
+    for (const [name, count] of Object.entries(one)) total[name] = (total[name] ?? 0) + count;
+  return total;
+}
+
+async function checkReadable(relays: readonly DemoRelay[], database: pg.Client): Promise<Check[]> {
+  const { rows } = await database.query<{ relay_url: string; readable: boolean }>(
+    'select relay_url, readable from relay_metadata_latest',
+  );
+  return [true, false].map((readable) => {
+    const expected = new Set(relays.filter((relay) => relay.readable === readable).map(urlOf));
+    const found = rows.filter((row) => row.readable === readable);
+    return check(
+      readable ? 'readable relays' : 'relays that are not readable',
+      expected.size,
+      found.length,
+      found.every(({ relay_url }) => expected.has(relay_url)),
+    );
+  });
+}
+
+const urlOf = ({ url }: DemoRelay) => url;

@@ -1,0 +1,210 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
+import { ask } from '../support/archive.ts';
+import { type TestDatabase, testDatabase } from '../support/database.ts';
+import { signedEvents } from '../support/events.ts';
+import { health, healthPort, untilHealth } from '../support/health-client.ts';
+import { endPrograms } from '../support/programs.ts';
+import { projectFile } from '../support/project.ts';
+import {
+  type ScriptedRelay,
+  type ScriptedRelayOptions,
+  startScriptedRelay,
+} from '../support/scripted-relay.ts';
+import { type Entrypoint, Stack } from '../support/stack.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+const EVENTS = signedEvents(1000, { from: NOW - 500_000, to: NOW - 10_000 });
+const SUCCESS = { code: 0, signal: null };
+
+let stack: Stack;
+let undo: (() => Promise<unknown>)[] = [];
+
+beforeEach(async () => {
+  stack = await Stack.create();
+});
+
+afterEach(async () => {
+  await endPrograms();
+  for (const step of undo.reverse()) await step();
+  undo = [];
+  await stack.remove();
+});
+
+async function relay(options: ScriptedRelayOptions): Promise<ScriptedRelay> {
+  const started = await startScriptedRelay(options);
+  undo.push(() => started.stop());
+  return started;
+}
+
+async function ownDatabase(): Promise<TestDatabase> {
+  const database = await testDatabase();
+  undo.push(() => database.drop());
+  stack.useDatabase(database.config);
+  return database;
+}
+
+async function runOnce(entrypoint: Entrypoint, env: Record<string, string> = {}): Promise<void> {
+  const program = stack.start(entrypoint, ['--once'], env);
+  expect(await program.ended, program.said).toEqual(SUCCESS);
+  expect(program.err).toEqual([]);
+}
+
+/** Rows of events and their times, as far as this relay is concerned. */
+async function seenOn(database: TestDatabase, url: string): Promise<Set<string>> {
+  const rows = await database.query<{ id: string }>(
+    `select encode(event_id, 'hex') as id from events_relays where relay_url = $1`,
+    [url],
+  );
+  return new Set(rows.map(({ id }) => id));
+}
+
+/** The stretches of time that count as proven, both ends inclusive. */
+async function covered(database: TestDatabase, url: string) {
+  return database.query<{ since: number; until: number }>(
+    `select lower(stretch)::float as since, upper(stretch)::float - 1 as until
+     from coverage join relays using (relay_id), unnest(covered) stretch where url = $1`,
+    [url],
+  );
+}
+
+describe('one round of each service alone', () => {
+  it('seeds, checks, and archives: each its own part', async () => {
+    const database = await ownDatabase();
+    const plain = await relay({ events: EVENTS.slice(0, 400) });
+    const priority = await relay({ events: EVENTS.slice(300, 700) });
+    await stack.relays([plain.url, priority.url], [priority.url]);
+    const counts = async () => {
+      const tables = ['relays', 'snapshots', 'events', 'sightings'];
+      const selects = tables.map((name) => `(select count(*)::integer from ${name}) as ${name}`);
+      return (await database.query(`select ${selects.join(', ')}`))[0];
+    };
+    await runOnce('initializer');
+    expect(await counts()).toEqual({ relays: 2, snapshots: 0, events: 0, sightings: 0 });
+    expect(plain.connections.total + priority.connections.total).toBe(0);
+    await runOnce('synchronizer');
+    expect(await counts()).toMatchObject({ events: 0 }); // nothing is known to be readable yet
+    await runOnce('monitor');
+    expect(await counts()).toEqual({ relays: 2, snapshots: 2, events: 0, sightings: 0 });
+    await runOnce('synchronizer');
+    expect(await counts()).toEqual({ relays: 2, snapshots: 2, events: 400, sightings: 400 });
+    expect(await covered(database, priority.url)).toEqual([]);
+    await runOnce('priority-synchronizer');
+    expect(await counts()).toEqual({ relays: 2, snapshots: 2, events: 700, sightings: 800 });
+    await runOnce('monitor');
+    await runOnce('initializer');
+    expect(await counts()).toMatchObject({ relays: 2, snapshots: 2 }); // young enough
+  });
+});
+
+describe('a visit that is cut off', () => {
+  it.each<[Entrypoint, NodeJS.Signals]>([
+    ['synchronizer', 'SIGTERM'],
+    ['priority-synchronizer', 'SIGINT'],
+    ['priority-synchronizer', 'SIGKILL'],
+  ])('of the %s by %s claims nothing that is not stored', async (entrypoint, signal) => {
+    const database = await ownDatabase();
+    const slow = await relay({ events: EVENTS, quirk: { betweenMs: 5 } });
+    const none = 'ws://127.0.0.1:9';
+    await stack.relays([slow.url], [entrypoint === 'synchronizer' ? none : slow.url]);
+    if (entrypoint === 'synchronizer') {
+      await runOnce('initializer');
+      await runOnce('monitor');
+    }
+    const env = { SYNCHRONIZER_BATCH_SIZE: '100' };
+    const program = stack.start(entrypoint, [], env);
+    await slow.until(({ eventsSent }) => eventsSent > 450, 'a visit under way', 30_000);
+    const before = performance.now();
+    program.signal(signal);
+    const end = await program.ended;
+    expect(performance.now() - before).toBeLessThan(10_000);
+    expect(end, program.said).toEqual(signal === 'SIGKILL' ? { code: null, signal } : SUCCESS);
+
+    const stored = await seenOn(database, slow.url);
+    const stretches = await covered(database, slow.url);
+    expect(stretches.length).toBeGreaterThan(0);
+    for (const { since, until } of stretches) {
+      const claimed = EVENTS.filter((event) => {
+        return event.created_at >= since && event.created_at <= until;
+      });
+      expect(claimed.filter(({ id }) => !stored.has(id))).toEqual([]);
+    }
+    expect(stored.size).toBeGreaterThan(200);
+    expect(stored.size).toBeLessThan(EVENTS.length);
+    expect(Math.min(...stretches.map(({ since }) => since))).toBeGreaterThan(NOW - 500_000);
+
+    slow.change({ quirk: {} });
+    slow.forget();
+    await runOnce(entrypoint, env);
+    expect(await seenOn(database, slow.url)).toEqual(new Set(EVENTS.map(({ id }) => id)));
+    expect(slow.eventsSent).toBeLessThan(EVENTS.length - 200); // it went on where it was cut off
+  });
+
+  it('of the monitor leaves no snapshot of a check that did not end', async () => {
+    const database = await ownDatabase();
+    const halfOpen = await relay({ upgrade: 'silent', nip11: 'silent' });
+    await stack.relays([halfOpen.url]);
+    await runOnce('initializer');
+    const program = stack.start('monitor', [], { MONITOR_REQUEST_TIMEOUT: '60' });
+    await halfOpen.until(({ fired }) => (fired.upgrade ?? 0) > 0, 'a check under way', 30_000);
+    const before = performance.now();
+    program.signal('SIGTERM');
+    expect(await program.ended, program.said).toEqual(SUCCESS);
+    expect(performance.now() - before).toBeLessThan(10_000);
+    expect(await database.query('select * from snapshots')).toEqual([]);
+  });
+});
+
+describe('health', () => {
+  it('is 503 until the service is ready, while the database is away, and 200 otherwise', async () => {
+    const events = EVENTS.slice(0, 200);
+    const archived = await relay({ events });
+    await stack.relays([archived.url], [archived.url]);
+    const dataDir = join(stack.folder, 'server');
+    let server = await startServer(dataDir, 0);
+    const { port } = server;
+    undo.push(() => server.stop());
+    await ask(server.connectionString, await readFile(projectFile('init.sql'), 'utf8'));
+    stack.useDatabase(server);
+    await server.stop();
+
+    const program = stack.start('priority-synchronizer');
+    const at = await healthPort(program, 'priority-synchronizer');
+    expect(await health(at)).toMatchObject({
+      status: 503,
+      body: { state: 'starting', ready: false, database: 'down', lastRound: null },
+    });
+    expect(await health(at, '/ready')).toMatchObject({ status: 503, body: { ready: false } });
+
+    server = await startServer(dataDir, port);
+    const ready = await untilHealth(at, ({ status }) => status === 200);
+    expect(ready.body).toMatchObject({ ready: true, database: 'up' });
+    await untilHealth(at, ({ body }) => body.lastRound !== null);
+
+    await server.stop();
+    const down = await untilHealth(at, ({ status }) => status === 503);
+    expect(down.body).toMatchObject({ ready: true, database: 'down' });
+    expect(await health(at, '/ready')).toMatchObject({ status: 503, body: { ready: false } });
+
+    const late = signedEvents(1, { from: NOW - 500, to: NOW - 400, seed: 5 });
+    for (const event of late) archived.publish(event); // comes over the open subscription
+    server = await startServer(dataDir, port);
+    await untilHealth(at, ({ status, body }) => status === 200 && body.database === 'up');
+    program.signal('SIGTERM');
+    expect(await program.ended, program.said).toEqual(SUCCESS);
+    expect(program.said).not.toContain(server.password);
+    const rows = await ask(server.connectionString, 'select count(*)::integer as n from events');
+    expect(rows).toEqual([{ n: events.length + late.length }]);
+  });
+});
+
+/** A PostgreSQL that the test stops and starts; always the same port once it has one. */
+async function startServer(dataDir: string, port: number): Promise<EmbeddedPostgres> {
+  const quiet = () => {};
+  const log = { debug: quiet, info: quiet, warn: quiet, error: console.error };
+  const server = await startEmbeddedPostgres({ dataDir, port, durable: false, log });
+  if (port !== 0) expect(server.port).toBe(port);
+  return server;
+}

@@ -1,0 +1,235 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { summaryOf } from '../support/archive.ts';
+import { type TestDatabase, testDatabase } from '../support/database.ts';
+import { signedEvents } from '../support/events.ts';
+import { health, healthPort, untilHealth } from '../support/health-client.ts';
+import { clusterState } from '../support/postgres-state.ts';
+import { endPrograms, Program, processes } from '../support/programs.ts';
+import { projectFile } from '../support/project.ts';
+import {
+  type ScriptedRelay,
+  type ScriptedRelayOptions,
+  startScriptedRelay,
+} from '../support/scripted-relay.ts';
+import { Stack } from '../support/stack.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+const EVENTS = signedEvents(900, { from: NOW - 500_000, to: NOW - 10_000 });
+const SERVICES = ['monitor', 'synchronizer', 'priority-synchronizer'] as const;
+
+let stack: Stack;
+let undo: (() => Promise<unknown>)[] = [];
+
+beforeEach(async () => {
+  stack = await Stack.create();
+});
+
+afterEach(async () => {
+  await endPrograms();
+  await Promise.all(undo.map((step) => step()));
+  undo = [];
+  await stack.remove();
+});
+
+async function relay(options: ScriptedRelayOptions): Promise<ScriptedRelay> {
+  const started = await startScriptedRelay(options);
+  undo.push(() => started.stop());
+  return started;
+}
+
+async function threeRelays(): Promise<ScriptedRelay[]> {
+  const shares = [EVENTS.slice(0, 600), EVENTS.slice(300), EVENTS.slice(500, 700)];
+  return Promise.all(shares.map((events) => relay({ events })));
+}
+
+async function ownDatabase(): Promise<TestDatabase> {
+  const database = await testDatabase();
+  undo.push(() => database.drop());
+  return database;
+}
+
+const urls = (relays: readonly ScriptedRelay[]) => relays.map(({ url }) => url);
+const dataDir = () => join(stack.folder, 'data', 'postgres');
+
+const keptKey = () => readFileSync(join(stack.folder, 'data', 'secret-key'), 'utf8').trim();
+
+/** What is left of a start: its group, and the PostgreSQL that carries its number. */
+function remains(program: Program): string[] {
+  return processes()
+    .filter(({ group, command }) => {
+      return group === program.pid || command.includes(`bigbrotr.owner=${program.pid}`);
+    })
+    .map(({ pid, command }) => `${pid} ${command}`);
+}
+
+describe('npm start -- --once', () => {
+  it('archives three relays, says so in figures, and goes on there the next time', async () => {
+    const relays = await threeRelays();
+    await stack.relays(urls(relays), urls(relays).slice(0, 1));
+    const first = stack.start('local', ['--once']);
+    expect(await first.ended, first.said).toEqual({ code: 0, signal: null });
+    expect(summaryOf(first)).toMatchObject({
+      relays: 3,
+      'relays/openable': 3,
+      'relays/readable': 3,
+      'relays/writable': 3,
+      'relays/not readable': 0,
+      visits: 3,
+      'visits/complete': 3,
+      events: 900,
+      'events/new in this round': 900,
+      sightings: 1400,
+      'sightings/new in this round': 1400,
+      'set aside': 0,
+      'invalid in this round': 0,
+      seconds: expect.any(Number),
+    });
+    expect(first.said).toContain('Making a new archive');
+    expect(first.err).toEqual([]);
+    expect(remains(first)).toEqual([]);
+    expect(clusterState(dataDir())).toBe('shut down');
+    const key = keptKey();
+    expect(key).toMatch(/^[0-9a-f]{64}$/);
+
+    relays[1]?.add(signedEvents(7, { from: NOW - 9000, to: NOW - 8000, seed: 1 }));
+    const second = stack.start('local', ['--once']);
+    expect(await second.ended, second.said).toEqual({ code: 0, signal: null });
+    expect(summaryOf(second)).toMatchObject({
+      relays: 3,
+      visits: 3,
+      events: 907,
+      'events/new in this round': 7,
+      sightings: 1407,
+      'sightings/new in this round': 7,
+    });
+    expect(second.said).not.toContain('Making a new archive');
+    expect(keptKey()).toBe(key);
+    expect(first.said + second.said).not.toContain(key);
+    const read = second.log.filter(({ msg }) => msg === 'relay visited').map(({ bytes }) => bytes);
+    expect(Math.max(...read.map(Number))).toBeLessThan(100_000); // what is proven is not read again
+  });
+
+  it('shows a person at a terminal how it gets on', async (context) => {
+    const { stdout = '' } = spawnSync('script', ['--version'], { encoding: 'utf8' });
+    if (!stdout?.includes('util-linux')) {
+      context.skip('there is no script(1) of util-linux here, which makes a terminal');
+    }
+    const database = await ownDatabase();
+    const slow = await relay({ events: EVENTS.slice(0, 400), quirk: { betweenMs: 8 } });
+    const dead = await relay({});
+    await dead.stop();
+    await stack.relays([slow.url, dead.url], [slow.url]);
+    stack.useDatabase(database.config);
+    const command = `stty cols 120; ${process.execPath} ${projectFile('dist/local.js')} --once`;
+    const program = new Program('script', ['-qec', command, '/dev/null'], {
+      cwd: stack.folder,
+      env: { ...stack.env, TERM: 'xterm' },
+    });
+    expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
+    const shown = program.said;
+    expect(shown).toContain('\x1b[2K'); // a line that is drawn again and again
+    expect(shown).toMatch(/0 relays checked, 0 readable \| 0 events, 0\/s/);
+    expect(shown).toMatch(/2 relays checked, 1 readable \| \d+ events, \d+\/s/);
+    expect(shown).toContain(`synchronising ${slow.url.replace('ws://', '')}`);
+    expect(shown).toContain('1 of 2 relays failed'); // warnings stand above it
+    expect(shown).not.toContain('{"level"');
+    expect(summaryOf(program)).toMatchObject({ events: 400, relays: 2, 'relays/not readable': 1 });
+  });
+});
+
+describe('npm start', () => {
+  it('serves health, replaces a service that was killed, keeps others out, drains on Ctrl-C', async () => {
+    const quick = await relay({ events: EVENTS.slice(0, 300) });
+    const slow = await relay({ events: EVENTS, quirk: { betweenMs: 40 } });
+    await stack.relays([quick.url], [slow.url]);
+    const program = stack.start('local', [], { SYNCHRONIZER_BATCH_SIZE: '50' });
+
+    for (const service of SERVICES) {
+      const port = await healthPort(program, service);
+      const { body } = await untilHealth(port, ({ status }) => status === 200);
+      expect(body).toEqual({
+        service,
+        state: expect.stringMatching(/^(running|waiting)$/),
+        ready: true,
+        database: 'up',
+        tor: 'off',
+        uptimeSeconds: expect.any(Number),
+        lastRound: expect.toBeOneOf([null, expect.any(Object)]),
+        counts: expect.any(Object),
+        details: expect.any(Object),
+      });
+      expect(await health(port, '/ready')).toEqual({ status: 200, body: { service, ready: true } });
+      const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+      expect(metrics).toMatch(/^bigbrotr_events_stored_total\{service=".+"\} \d+$/m);
+    }
+    const synchronizer = await healthPort(program, 'synchronizer');
+    const { body } = await untilHealth(synchronizer, (answer) => answer.body.lastRound !== null);
+    expect(body).toMatchObject({
+      lastRound: { relays: 1, failed: 0, seconds: expect.any(Number) },
+      counts: { relays_visited: 1, relays_complete: 1, sightings: 300 },
+    });
+
+    const [monitor] = processes().filter(
+      ({ parent, command }) => parent === program.pid && command.includes('/monitor.js'),
+    );
+    process.kill(monitor?.pid ?? 0, 'SIGKILL');
+    await program.logged(({ msg }) => msg === 'a service ended, starting it again', 'the restart');
+    await untilHealth(await healthPort(program, 'monitor', 2), ({ status }) => status === 200);
+
+    const second = stack.start('local', ['--once']);
+    expect(await second.ended).toEqual({ code: 1, signal: null });
+    expect(second.err).toEqual([expect.stringContaining(`Another start (process ${program.pid})`)]);
+
+    await slow.until(({ eventsSent }) => eventsSent > 50, 'a visit under way', 30_000);
+    expect(clusterState(dataDir())).toBe('running');
+    const before = performance.now();
+    program.signalGroup('SIGINT');
+    expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
+    expect(performance.now() - before).toBeLessThan(10_000);
+    expect(program.log).toContainEqual(
+      expect.objectContaining({ relay: slow.url, outcome: 'unfinished', detail: 'stopped' }),
+    );
+    expect(remains(program)).toEqual([]);
+    expect(clusterState(dataDir())).toBe('shut down');
+  });
+
+  it('leaves nothing running when it is killed, and starts again afterwards', async () => {
+    // It takes no test event of the monitor, which would come back over the open subscription.
+    const one = await relay({
+      events: EVENTS.slice(0, 600),
+      write: { refuse: 'blocked: read only' },
+    });
+    await stack.relays([one.url], [one.url]);
+    const killed = stack.start('local');
+    for (const service of SERVICES) await healthPort(killed, service);
+    for (const name of ['monitor', 'priority-synchronizer'])
+      await killed.logged((line) => line.service === name && /^round/.test(line.msg), 'a round');
+    killed.signal('SIGKILL');
+    await gone(killed);
+
+    const next = stack.start('local', ['--once']);
+    expect(await next.ended, next.said).toEqual({ code: 0, signal: null });
+    expect(summaryOf(next)).toMatchObject({ events: 600, 'events/new in this round': 0 });
+  });
+
+  it('stops at once on a Ctrl-C that comes while it is still starting', async () => {
+    await stack.relays(['ws://127.0.0.1:9'], ['ws://127.0.0.1:9']);
+    const program = stack.start('local');
+    await program.logged(({ msg }) => msg.startsWith('Making a new archive'), 'the first start');
+    program.signalGroup('SIGINT');
+    expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
+    expect(program.log.filter(({ service }) => service !== 'bigbrotr')).toEqual([]);
+    expect(remains(program)).toEqual([]);
+  });
+});
+
+async function gone(program: Program): Promise<void> {
+  for (let tries = 0; remains(program).length > 0; tries++) {
+    if (tries > 200) throw new Error(`still running: ${remains(program).join('\n')}`);
+    await sleep(100);
+  }
+}
