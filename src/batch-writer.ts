@@ -1,5 +1,5 @@
 import { setImmediate as yieldToSockets } from 'node:timers/promises';
-import type { Batch, Bigbrotr, Evidence, Relay, Stored } from './bigbrotr.ts';
+import type { Batch, Bigbrotr, Evidence, Refused, Relay, Stored } from './bigbrotr.ts';
 import type { IdentifiedEvent } from './nostr/event.ts';
 import { matchesArchived, type VerifiedEvent, type Verifier } from './nostr/verify.ts';
 import type { Verdict } from './relay/paging.ts';
@@ -24,6 +24,8 @@ export interface BatchWriterOptions {
 const MAX_BATCH_CHARS = 8 * 1024 * 1024;
 /** Batches on their way to the database: one is stored, one verified, one waits. More would only hold memory. */
 const MAX_IN_FLIGHT = 3;
+/** Stretches with refused events that are kept apart; with more they become one. */
+const MAX_REFUSED_STRETCHES = 100;
 /** Signatures are checked in slices, so that sockets are not kept waiting longer, in milliseconds. */
 const VERIFY_SLICE_MS = 4;
 
@@ -39,6 +41,8 @@ export class BatchWriter {
   #events: IdentifiedEvent[] = [];
   #chars = 0;
   #sighted: string[] = [];
+  /** What batches before could not keep: a later page may prove the time in which it lies. */
+  #refused: Refused[] = [];
   #inFlight: Promise<void>[] = [];
   #lastStored: Promise<void> = Promise.resolve();
 
@@ -99,15 +103,19 @@ export class BatchWriter {
   async #prepare(
     received: IdentifiedEvent[],
   ): Promise<{ events: VerifiedEvent[]; known: VerifiedEvent[] }> {
-    const unique = [...new Map(received.map((event) => [event.id, event])).values()];
+    // One id under two signatures: a forged copy must not take the place of the good one.
+    const unique = [...new Map(received.map((event) => [event.id + event.sig, event])).values()];
     const archived = await this.#options.bigbrotr.archivedSignatures(unique.map(({ id }) => id));
     const known: VerifiedEvent[] = [];
     const events: VerifiedEvent[] = [];
+    const accepted = new Set<string>();
     let sliceEnd = performance.now() + VERIFY_SLICE_MS;
     for (const event of unique) {
+      if (accepted.has(event.id)) continue;
       const signature = archived.get(event.id);
       const same = signature === undefined ? null : matchesArchived(event, signature);
       const verified = same ?? this.#options.verifier.verify(event);
+      if (verified) accepted.add(event.id);
       if (!verified) this.#options.onInvalid('bad_signature');
       else if (signature === undefined) events.push(verified);
       else known.push(verified);
@@ -129,9 +137,20 @@ export class BatchWriter {
       proven: verdict.proven,
       holes: verdict.holes,
       evidence: verdict.evidence,
+      refused: this.#refused,
     });
+    if (stored.refused) this.#refused.push(stored.refused);
+    if (this.#refused.length > MAX_REFUSED_STRETCHES) this.#refused = [hullOf(this.#refused)];
     this.#options.onStored(stored);
   }
+}
+
+function hullOf(stretches: readonly Refused[]): Refused {
+  return {
+    since: Math.min(...stretches.map(({ since }) => since)),
+    until: Math.max(...stretches.map(({ until }) => until)),
+    count: stretches.reduce((sum, { count }) => sum + count, 0),
+  };
 }
 
 function charsOfTags(event: IdentifiedEvent): number {

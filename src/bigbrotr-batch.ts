@@ -29,12 +29,21 @@ export interface Batch {
   readonly proven: readonly Window[];
   readonly evidence: Evidence;
   readonly holes: readonly Hole[];
+  /** Where earlier batches of this visit could not keep everything: what is proven is proven without that. */
+  readonly refused?: readonly Refused[];
+}
+
+/** A stretch of time with events for which the quarantine of a relay has no room. */
+export interface Refused extends Window {
+  readonly count: number;
 }
 
 export interface Stored {
   readonly events: number;
   readonly sightings: number;
   readonly quarantined: number;
+  /** Absent where everything was kept. */
+  readonly refused?: Refused;
 }
 
 /** Events that the columns cannot hold exactly, and why. */
@@ -42,6 +51,9 @@ export type Aside = readonly { event: VerifiedEvent; reason: string }[];
 
 /** Sightings count seconds from 2020-01-01 UTC (init.sql). */
 const SEEN_AT_EPOCH = 1_577_836_800;
+/** What one relay may have set aside, as events and as bytes: nothing else bounds what a stranger makes us keep raw. */
+const MAX_QUARANTINED = 10_000;
+const MAX_QUARANTINED_BYTES = 64 * 1024 * 1024;
 const MAX_TAG_VALUE_BYTES = 255;
 const ONE_LETTER = /^[A-Za-z]$/;
 
@@ -67,9 +79,10 @@ export async function storeBatch(
     if (sightings.matched < ids.length)
       throw new Error(`${batch.relay.url}, or events it holds, were deleted while it was visited`);
   }
-  const quarantined = await insertQuarantine(query, batch, aside);
-  await recordCoverage(query, batch);
-  return { events: inserted, sightings: sightings.inserted, quarantined };
+  const { quarantined, refused } = await insertQuarantine(query, batch, aside);
+  await recordCoverage(query, batch, [...(batch.refused ?? []), ...(refused ? [refused] : [])]);
+  const stored = { events: inserted, sightings: sightings.inserted, quarantined };
+  return refused ? { ...stored, refused } : stored;
 }
 
 /** After a value that broke a batch: each event in a savepoint of its own, and the one to blame set aside. */
@@ -95,7 +108,7 @@ export async function storeOneByOne(
     await query('release savepoint one');
   }
   const rest = await storeBatch(query, batch, good, [...aside, ...bad]);
-  return { ...rest, events: inserted };
+  return { ...rest, events: inserted + rest.events };
 }
 
 async function insertEvents(query: Query, events: readonly VerifiedEvent[]): Promise<number> {
@@ -147,33 +160,61 @@ async function insertSightings(query: Query, batch: Batch, ids: readonly string[
   return rows[0] ?? { matched: 0, inserted: 0 };
 }
 
-async function insertQuarantine(query: Query, batch: Batch, aside: Aside): Promise<number> {
-  let inserted = 0;
+/** Sets events aside as far as the relay's quarantine has room; those that are in it already need none. */
+async function insertQuarantine(query: Query, batch: Batch, aside: Aside) {
+  if (aside.length === 0) return { quarantined: 0, refused: null };
+  const { held, ...used } = await quarantineOf(query, batch, aside);
+  const refused: number[] = [];
+  let quarantined = 0;
   for (const { event, reason } of aside) {
+    if (held.has(event.id)) continue;
+    const raw = Buffer.from(serializeEvent(event));
+    used.rows += 1;
+    used.bytes += raw.length;
+    if (used.rows > MAX_QUARANTINED || used.bytes > MAX_QUARANTINED_BYTES) {
+      refused.push(event.created_at);
+      continue;
+    }
     const { rowCount } = await query(
       `insert into quarantine (id, relay_id, created_at, reason, raw, seen_at)
        values (decode($1, 'hex'), $2, $3, $4, $5, $6)
        on conflict do nothing`,
-      [
-        event.id,
-        batch.relay.relayId,
-        event.created_at,
-        reason,
-        Buffer.from(serializeEvent(event)),
-        batch.seenAt,
-      ],
+      [event.id, batch.relay.relayId, event.created_at, reason, raw, batch.seenAt],
     );
-    inserted += rowCount ?? 0;
+    quarantined += rowCount ?? 0;
   }
-  return inserted;
+  return { quarantined, refused: stretchOf(refused) };
+}
+
+/** What the relay's quarantine holds, and which of these events. */
+async function quarantineOf(query: Query, { relay }: Batch, aside: Aside) {
+  const { rows } = await query<{ rows: number; bytes: number; held: string[] | null }>(
+    `select count(*) as rows, coalesce(sum(octet_length(raw)), 0)::bigint as bytes,
+            array_agg(encode(id, 'hex')) filter (where id = any ($2::bytea[])) as held
+     from quarantine where relay_id = $1`,
+    [relay.relayId, aside.map(({ event }) => Buffer.from(event.id, 'hex'))],
+  );
+  const { rows: count = 0, bytes = 0, held = null } = rows[0] ?? {};
+  return { rows: count, bytes, held: new Set(held) };
+}
+
+function stretchOf(seconds: readonly number[]): Refused | null {
+  if (seconds.length === 0) return null;
+  return { since: Math.min(...seconds), until: Math.max(...seconds), count: seconds.length };
 }
 
 /**
  * Moves what is proven into today's row of its evidence, so that each stretch stands once, with its latest proof.
- * What turns out to be a hole is no longer proven, whatever an earlier visit found.
+ * What turns out to be a hole is no longer proven, whatever an earlier visit found. Where something was refused the
+ * proof is good for the rest.
  */
-async function recordCoverage(query: Query, batch: Batch): Promise<void> {
-  const { relay, filterId, proven, holes } = batch;
+async function recordCoverage(
+  query: Query,
+  batch: Batch,
+  refused: readonly Refused[],
+): Promise<void> {
+  const { relay, filterId, proven } = batch;
+  const holes = [...batch.holes, ...holesIn(proven, refused)];
   if (proven.length === 0 && holes.length === 0) return;
   // One writer at a time for the coverage of a relay and filter.
   await query('select from visits where relay_id = $1 and filter_id = $2 for update', [
@@ -190,10 +231,11 @@ async function recordCoverage(query: Query, batch: Batch): Promise<void> {
     const stretches = multirange(proven);
     await query(
       `insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
-       values ($1, $2, $4, (now() at time zone 'utc')::date, $3, extract(epoch from now())::bigint)
+       values ($1, $2, $4, (now() at time zone 'utc')::date, $3::int8multirange - $5::int8multirange,
+               extract(epoch from now())::bigint)
        on conflict (relay_id, filter_id, evidence, proven_on) do update
        set covered = coverage.covered + excluded.covered, proven_at = excluded.proven_at`,
-      [...where, stretches, batch.evidence],
+      [...where, stretches, batch.evidence, multirange(holes)],
     );
     await query(
       'delete from holes where relay_id = $1 and filter_id = $2 and stretch <@ $3::int8multirange',
@@ -213,6 +255,17 @@ async function recordCoverage(query: Query, batch: Batch): Promise<void> {
       [relay.relayId, filterId, hole.since, hole.until, hole.reason, hole.count],
     );
   }
+}
+
+/** The parts of proven windows where events were refused. */
+function holesIn(proven: readonly Window[], refused: readonly Refused[]) {
+  return proven.flatMap((window) =>
+    refused.flatMap(({ count, ...stretch }) => {
+      const since = Math.max(window.since, stretch.since);
+      const until = Math.min(window.until, stretch.until);
+      return since <= until ? [{ since, until, reason: 'quarantine_full', count }] : [];
+    }),
+  );
 }
 
 /** An int8multirange in PostgreSQL's notation (chapter 8.17.5). */

@@ -17,7 +17,14 @@ import { type Manners, NEW_RELAY } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
 import { parseRelayUrl, type RelayAddress } from './relay/url.ts';
 
-export { type Batch, type Evidence, type Relay, type Stored, tagValues } from './bigbrotr-batch.ts';
+export {
+  type Batch,
+  type Evidence,
+  type Refused,
+  type Relay,
+  type Stored,
+  tagValues,
+} from './bigbrotr-batch.ts';
 
 /** What a visit wants of a relay: everything of this filter in this window. */
 export interface Wanted extends Window {
@@ -285,15 +292,6 @@ export class Bigbrotr {
     return id;
   }
 
-  /** The newest second proven for this relay and filter, in Unix seconds; null when nothing is. */
-  async newestCovered(relay: Relay, filterId: number): Promise<number | null> {
-    const { rows } = await this.#database.query<{ newest: number | null }>(
-      'select max(upper(covered)) - 1 as newest from coverage where relay_id = $1 and filter_id = $2',
-      [relay.relayId, filterId],
-    );
-    return rows[0]?.newest ?? null;
-  }
-
   /**
    * Where a visit goes on that wants what is new, in Unix seconds: at the newest second proven, less the overlap.
    * While the visits before it have not read all that they wanted, it is where they began: 0 at first.
@@ -353,8 +351,8 @@ export class Bigbrotr {
          left join lateral (
              select s.event_key >> 24 as created_at
              from sightings s
-             join filters f on f.filter_id = $2 and f.filter = '{}'
              where s.relay_id = $1 and s.event_key < event_key_floor(lower(gap))
+               and (select filter from filters where filter_id = $2) = '{}'
              order by s.event_key desc
              limit 1
          ) anchor on true
@@ -496,7 +494,7 @@ export class Bigbrotr {
     }
     for (let place: unknown[] = [-1, '\\x']; place.length > 0; ) {
       const { rows }: { rows: AsideRow[] } = await this.#database.query<AsideRow>(
-        `select relay_id, id as raw_id, encode(id, 'hex') as id, convert_from(raw, 'UTF8') as raw
+        `select relay_id, id as raw_id, encode(id, 'hex') as id, raw
          from quarantine where (relay_id, id) > ($1, $2) order by relay_id, id limit 100`,
         place,
       );
@@ -548,15 +546,16 @@ const EVENT_COLUMNS = `event_key::text, encode(id, 'hex') as id, encode(pubkey, 
     content, encode(sig, 'hex') as sig`;
 
 type EventRow = NostrEvent & { event_key: string } & Record<string, unknown>;
-type AsideRow = { relay_id: number; raw_id: Buffer; id: string; raw: string };
+type AsideRow = { relay_id: number; raw_id: Buffer; id: string; raw: Buffer };
 
 function asStoredEvent({ event_key: _, ...event }: EventRow): StoredEvent {
   return { id: event.id, place: 'events', event };
 }
 
-function asJson(text: string): unknown {
+/** Null for what is no JSON in UTF-8. */
+function asJson(raw: Buffer): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(raw));
   } catch {
     return null;
   }

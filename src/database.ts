@@ -70,9 +70,14 @@ const TRANSIENT_MESSAGES =
   /connection terminated|connection ended|timeout exceeded when trying to connect|timeout expired|query read timeout|client has encountered a connection error|server closed the connection/i;
 
 function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string'
-    ? error.code
-    : '';
+  if (!(error instanceof Error && 'code' in error && typeof error.code === 'string')) return '';
+  return error.code === '08P01' ? codeOfPooler(error.message) : error.code;
+}
+
+/** PgBouncer before 1.20 gives every error of its own the code 08P01, which else means that its server is gone. */
+function codeOfPooler(message: string): string {
+  if (/authentication failed|no such user/i.test(message)) return '28P01';
+  return /no such database/i.test(message) ? '3D000' : '08P01';
 }
 
 /** Whether the same statement may succeed when it is sent again. */
@@ -112,6 +117,14 @@ function explain(error: unknown, config: DatabaseConfig): string {
     default:
       return `The database ${where} failed: ${said}`;
   }
+}
+
+/**
+ * Begins a transaction that the server ends by itself when we are gone without its noticing: a dead wire would
+ * leave its locks in everybody's way. For the transaction alone: PgBouncer hands the connection on.
+ */
+function begin(timeoutMs: number): string {
+  return `begin; set local statement_timeout = ${timeoutMs}; set local idle_in_transaction_session_timeout = ${timeoutMs}`;
 }
 
 /** int8 as a number: every one that is read here is a count or a time, far below 2^53. */
@@ -213,7 +226,7 @@ export class Database {
     };
     client.on('error', onError);
     try {
-      await client.query(`begin; set local statement_timeout = ${this.#config.commandTimeoutMs}`);
+      await client.query(begin(this.#config.commandTimeoutMs));
       const result = await work((text, values) => client.query(text, values as unknown[]));
       const { command } = await client.query('commit');
       // PostgreSQL answers so, without an error, when a statement of the transaction has failed.

@@ -20,6 +20,10 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
   for (let request = pager.next(); request; request = pager.next()) {
     const interruption = visit.interruption();
     if (interruption) return end(interruption);
+    if (visit.isFlooded) {
+      pager.stopped = 'too many forged or broken events';
+      return end(null);
+    }
     const tally = new PageTally(request);
     const page = await visit.ask(reqFilter(visit, request), tally);
     if (page.type === 'aborted') return end('stopped');

@@ -159,7 +159,7 @@ async function fetchByIds(visit: Visit, wanted: readonly string[]): Promise<stri
   const missing: string[] = [];
   for (const ids of chunks(wanted, idsARequest(visit))) {
     const shown = new Set<string>();
-    if (visit.interruption() === null && visit.refusal === null) {
+    if (visit.interruption() === null && visit.refusal === null && !visit.isFlooded) {
       await visit.ask(
         { ids, limit: ids.length },
         { add: (id) => !shown.has(id) && Boolean(shown.add(id)) },
@@ -195,13 +195,14 @@ async function wasCut(visit: Visit, window: Window, result: Reconciliation): Pro
   return showsMore;
 }
 
-/** As many as the relay's own limits allow (NIP-11 `max_limit`, `max_message_length`). */
-function idsARequest({ terms }: Visit): number {
+/** As many as the relay's own limits allow: NIP-11 `max_limit`, `max_message_length`, and what it was found to refuse. */
+function idsARequest({ terms, manners }: Visit): number {
   const { max_limit, max_message_length } = terms.limitation ?? {};
   const fitting = max_message_length
     ? Math.floor((max_message_length - ENVELOPE) / BYTES_AN_ID)
     : IDS_A_REQ;
-  return Math.max(1, Math.min(IDS_A_REQ, max_limit || IDS_A_REQ, fitting));
+  const limit = Math.min(max_limit || IDS_A_REQ, manners.pageLimit ?? IDS_A_REQ);
+  return Math.max(1, Math.min(IDS_A_REQ, limit, fitting));
 }
 
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {

@@ -119,7 +119,10 @@ export class Visit {
       filterId: context.filterId,
       batchSize: context.batchSize,
       onStored: (stored) => this.#count(stored),
-      onInvalid: (reason) => this.#countBroken(reason),
+      onInvalid: (reason) => {
+        this.#good -= 1; // it seemed so before its signature was checked
+        this.#countBroken(reason);
+      },
       now: context.now,
     });
   }

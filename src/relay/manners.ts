@@ -37,7 +37,7 @@ const DAY = 24 * 60 * MINUTE;
 /** First and longest pause for each reception, in seconds; each refusal in a row doubles it. */
 const PAUSES: Record<Exclude<Reception, 'welcome'>, { first: number; longest: number }> = {
   rate_limited: { first: MINUTE, longest: 6 * 60 * MINUTE },
-  failed: { first: 5 * MINUTE, longest: DAY / 2 },
+  failed: { first: 5 * MINUTE, longest: 2 * 60 * MINUTE }, // it may be our own line that was down
   auth_required: { first: DAY, longest: 30 * DAY },
   restricted: { first: DAY, longest: 30 * DAY },
   blocked: { first: DAY, longest: 30 * DAY },

@@ -14,11 +14,12 @@
  * - A page out of order proves nothing; its window is halved until the counts stay well under the largest page.
  * - A second that fills a page is reported as dense: only NIP-77 can prove it.
  *
- * What it takes for granted: a relay that caps pages below SMALLEST_PLAUSIBLE_CAP answers newest-first; a false
- * answer (an EOSE before everything was sent) is followed by a true one; `finish` is not said falsely.
+ * What it takes for granted, beside what every relay must do: a relay that caps pages below 20 events answers
+ * newest-first; a false answer, an EOSE before everything was sent, is followed by a true one.
  */
 import type { Window } from '../nostr/filter.ts';
 import { refusalOf } from '../nostr/message.ts';
+import { PageHabits } from './page-habits.ts';
 import type { PageRequest, PageTally } from './page-tally.ts';
 import type { PageEnd } from './subscription.ts';
 
@@ -47,20 +48,21 @@ export interface Verdict {
   readonly evidence: 'paging' | 'finish';
 }
 
-/** No relay is known that caps a page below this: a page with fewer events is not thought to be cut. */
-const SMALLEST_PLAUSIBLE_CAP = 20;
-/** Newest-first is taken for a habit once chance would have brought it about once in 2^20 times. */
-const ORDER_BITS = 20;
+export interface PagerOptions {
+  /** Events asked for in a page. */
+  readonly limit: number;
+}
+
 /**
  * How many empty answers in a row are believed. `vouched`: pages just before agree with it; `alone`: all that the
  * relay has shown lies in one second; `silent`: it has shown nothing at all; `caught`: it has hidden events before.
  */
 const EMPTY_ASKS = { vouched: 1, alone: 2, silent: 3, usual: 4, caught: 6 };
-/** How often in a row a relay may fail to answer, or contradict itself, before the visit gives up on it. */
+/** How often a relay may fail to answer, or contradict itself, without anything new proven, before it is given up. */
 const MAX_STRIKES = 3;
 /** The same for empty answers where it has shown events: they are cheap, and some relays give many. */
 const MAX_CONTRADICTIONS = 6;
-/** Two answers must agree. When more than this many do not, the largest stands. */
+/** Two answers must agree. When so many do not, the largest stands. */
 const MAX_ANSWERS = 6;
 const SMALLEST_LIMIT = 20;
 
@@ -74,10 +76,10 @@ interface Task {
   stale: boolean;
   /** How many events of `until` the page showed that ended there: if there are more, it was cut. */
   follows: number | null;
-  /** How many empty answers are believed here, where that does not depend on the relay. */
-  emptyAsks: number | null;
   /** The second above, which was split off: if anything shows up below, it is in doubt. */
   second: Task | null;
+  /** How many empty answers are believed here, where that does not depend on the relay. */
+  emptyAsks: number | null;
   empties: number;
   misses: number;
   answers: number;
@@ -87,70 +89,54 @@ interface Task {
 }
 
 type Step = { proven?: Window[]; holes?: Hole[] };
+type Eose = Extract<PageEnd['type'], 'finish' | 'more' | 'eose'>;
 
 const NOTHING: Step = {};
-
-export interface PagerOptions {
-  /** Events asked for in a page. */
-  readonly limit: number;
-}
 
 export class Pager {
   /** Why reading stopped before every window was proven; null while it goes on or when it is done. */
   stopped: string | null = null;
-  /** The limit now in use: lowered when the relay refuses or does not answer. */
+  /** The largest limit that the relay puts up with, as far as it was tried. */
   limit: number;
-  #limitCeiling: number;
-  readonly #tasks: Task[];
-  #largestPage = 0;
-  #ignoresLimit = false;
-  /** Whether a page was ever followed by more of the same window. */
-  #sawCutPage = false;
-  #order: 'unknown' | 'newest-first' | 'unordered' = 'unknown';
-  #orderBits = 0;
-  #caughtHiding = false;
+  /** The limit in use: less for a while when the relay does not answer. */
+  #limit: number;
+  #hasLowered = false;
   #strikes = 0;
+  readonly #tasks: Task[];
+  readonly #habits = new PageHabits();
 
   /** @param gaps the windows to prove, in any order; they are read newest first. */
-  constructor(gaps: readonly Gap[], options: PagerOptions) {
-    this.limit = options.limit;
-    this.#limitCeiling = options.limit;
+  constructor(gaps: readonly Gap[], { limit }: PagerOptions) {
+    this.limit = limit;
+    this.#limit = limit;
     this.#tasks = [...gaps].sort((a, b) => a.until - b.until).map(taskOf);
   }
 
   /** Whether the relay has shown nothing at all so far: what is proven then rests on its silence alone. */
   get silent(): boolean {
-    return this.#largestPage === 0;
+    return this.#habits.silent;
   }
 
   /** The next page to ask for; null when nothing is left or reading has stopped. */
   next(): PageRequest | null {
     const current = this.#tasks.at(-1);
     if (!current || this.stopped !== null) return null;
-    return { since: current.anchor ?? current.since, until: current.until, limit: this.limit };
+    return { since: current.anchor ?? current.since, until: current.until, limit: this.#limit };
   }
 
   /** Takes the answer to the last `next()`. */
   accept(page: PageTally, end: PageEnd): Verdict {
     const current = this.#tasks.at(-1);
     if (!current) throw new Error('a page was accepted that nobody asked for');
-    this.#note(page);
+    this.#habits.note(page, this.#limit);
     const step = this.#judge(current, page, end);
     const proven = [...(step.proven ?? []), ...this.#takeSettled()];
     const holes = step.holes ?? [];
-    if (proven.length + holes.length > 0) this.#progress();
+    if (proven.length + holes.length > 0) {
+      this.#strikes = 0;
+      this.#limit = Math.min(this.limit, this.#limit * 2);
+    }
     return { proven, holes, evidence: end.type === 'finish' ? 'finish' : 'paging' };
-  }
-
-  /** What any page tells about the relay, however it ended. */
-  #note(page: PageTally): void {
-    this.#largestPage = Math.max(this.#largestPage, page.inside);
-    if (page.inside > this.limit) this.#ignoresLimit = true;
-    const { order, orderOfAll } = page;
-    this.#orderBits += orderOfAll.newestFirst ? orderOfAll.bits : order.bits;
-    if (!order.newestFirst) this.#order = 'unordered';
-    else if (this.#order === 'unknown' && this.#orderBits >= ORDER_BITS)
-      this.#order = 'newest-first';
   }
 
   #judge(current: Task, page: PageTally, end: PageEnd): Step {
@@ -160,13 +146,18 @@ export class Pager {
       case 'eose':
         return page.inside > 0
           ? this.#judgeAnswer(current, page, end.type)
-          : this.#judgeEmpty(current, page, end.type === 'more');
+          : this.#judgeEmpty(current, page, end.type);
       case 'overflow':
-        return this.#split(current, page, 'overflow');
+        // Smaller windows help against too much in the window, not against too much beside it.
+        return page.inside > page.above + page.below + page.repeats
+          ? this.#split(current, page, 'overflow')
+          : this.#strike(current, `overflow: ${end.text}`);
+      case 'garbled':
+        return this.#strike(current, `garbled: ${end.text}`);
       case 'timeout':
-        return this.#askAgain('timeout', false);
+        return this.#askAgain(current, 'timeout', false);
       case 'closed':
-        return this.#askAgain(`closed: ${end.text}`, refusalOf(end.text) === 'limit');
+        return this.#askAgain(current, `closed: ${end.text}`, refusalOf(end.text) === 'limit');
       case 'disconnected':
         return this.#stop(`disconnected: ${end.text}`);
       case 'aborted':
@@ -174,31 +165,39 @@ export class Pager {
     }
   }
 
-  #judgeAnswer(current: Task, page: PageTally, end: 'finish' | 'more' | 'eose'): Step {
-    if (current.empties > 0) this.#caughtHiding = true;
+  #judgeAnswer(current: Task, page: PageTally, end: Eose): Step {
+    const { order } = this.#habits;
+    if (current.empties > 0) this.#habits.caughtHiding = true;
     Object.assign(current, { known: current.known ?? page.newest, empties: 0 });
     this.#doubt(current);
-    if (page.above > 0 && (this.#order === 'unknown' || !page.orderOfAll.newestFirst))
-      return this.#strike('ignores until');
-    const more = end === 'more';
-    const mayBeCut = more || page.inside >= Math.min(SMALLEST_PLAUSIBLE_CAP, this.limit);
+    if (page.above > 0 && (order === 'unknown' || !page.orderOfAll.newestFirst))
+      return this.#strike(current, 'ignores until');
     if (end !== 'finish') {
-      if (this.#order === 'unordered' || (this.#order === 'unknown' && mayBeCut))
-        return this.#judgeUnordered(current, page, more);
+      const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.inside, this.#limit);
+      if (order === 'unordered' || (order === 'unknown' && mayBeCut))
+        return this.#judgeUnordered(current, page, end);
     }
     if (current.known !== null && page.newest < current.known) return this.#miss(current);
-    return end === 'finish' ? this.#done(current) : this.#judgeNewestFirst(current, page, more);
+    return end === 'finish' ? this.#done(current) : this.#judgeNewestFirst(current, page, end);
+  }
+
+  /** The page shows less than it should: a known event above its newest one is missing. Deleted, or another backend. */
+  #miss(current: Task): Step {
+    current.misses += 1;
+    if (current.misses >= MAX_STRIKES) current.known = null;
+    return NOTHING;
   }
 
   // Nothing in the window
 
-  #judgeEmpty(current: Task, page: PageTally, more: boolean): Step {
-    if (more) return this.#strike('says that there is more and shows nothing');
-    if (page.above > 0) return this.#strike('ignores until');
-    if (page.below > 0 && this.#order !== 'newest-first') return this.#strike('ignores since');
+  #judgeEmpty(current: Task, page: PageTally, end: Eose): Step {
+    if (end === 'more') return this.#strike(current, 'says that there is more and shows nothing');
+    if (page.above > 0) return this.#strike(current, 'ignores until');
+    if (page.below > 0 && this.#habits.order !== 'newest-first')
+      return this.#strike(current, 'ignores since');
     if (current.known !== null && !current.stale) {
-      this.#caughtHiding = true;
-      return this.#strike('answers nothing where it has shown events', MAX_CONTRADICTIONS);
+      this.#habits.caughtHiding = true;
+      return this.#strike(current, 'answers nothing where it has shown events', MAX_CONTRADICTIONS);
     }
     current.empties += 1;
     if (current.empties < this.#emptyAsks(current)) return NOTHING;
@@ -210,79 +209,66 @@ export class Pager {
 
   #emptyAsks(current: Task): number {
     if (current.emptyAsks !== null) return current.emptyAsks;
-    if (this.#caughtHiding) return EMPTY_ASKS.caught;
+    if (this.#habits.caughtHiding) return EMPTY_ASKS.caught;
     return this.silent ? EMPTY_ASKS.silent : EMPTY_ASKS.usual;
   }
 
   // A relay that sends newest-first
 
-  #judgeNewestFirst(current: Task, page: PageTally, more: boolean): Step {
+  #judgeNewestFirst(current: Task, page: PageTally, end: Eose): Step {
     if (page.oldest < current.since) return this.#done(current);
-    if (page.oldest === current.until) return this.#judgeSecond(current, page, more);
-    const proven = { since: page.oldest + 1, until: current.until };
-    if (this.#order === 'unknown' && page.oldest === page.newest) {
+    if (page.oldest === current.until) return this.#judgeSecond(current, page, end);
+    const proven = [{ since: page.oldest + 1, until: current.until }];
+    if (this.#habits.order === 'unknown' && page.oldest === page.newest) {
       // One second and an order not known yet: the same question once more, before anything rests on it.
-      if (!this.#agree(current, page.inside)) return NOTHING;
+      if (!agree(current, page.inside)) return NOTHING;
       this.#splitBelow(current, page.oldest);
-      return { proven: [proven] };
+      return { proven };
     }
-    if (current.follows !== null) this.#sawCutPage = true;
+    if (current.follows !== null) this.#habits.sawCutPage = true;
     const rest = {
       ...newTask(current.since, page.oldest),
       ...{ anchor: current.anchor, known: page.oldest, follows: page.inOldest },
     };
-    if (!more && this.#isShort(page)) this.#agree(rest, page.inOldest); // its last second counts as shown once
+    const wasShort = end === 'eose' && this.#habits.isShort(sizeOf(page), this.#limit);
+    if (wasShort) agree(rest, page.inOldest); // it cannot have been cut: its last second was shown once
     this.#replace(rest);
-    return { proven: [proven] };
-  }
-
-  /** The page shows less than it should: a known event above its newest one is missing. Deleted, or another backend. */
-  #miss(current: Task): Step {
-    current.misses += 1;
-    if (current.misses >= MAX_STRIKES) current.known = null;
-    return NOTHING;
+    return { proven };
   }
 
   /** The page shows only the second it was asked to begin with: the bottom, or a second that fills a page. */
-  #judgeSecond(current: Task, page: PageTally, more: boolean): Step {
-    if (current.anchor !== null) {
-      current.anchor = null; // it lies below and was not shown: the event there is gone, or the page is full
-      return NOTHING;
-    }
-    if (page.above > 0) return this.#strike('ignores until');
-    if (current.follows !== null && page.inside > current.follows) this.#sawCutPage = true;
+  #judgeSecond(current: Task, page: PageTally, end: Eose): Step {
+    if (page.above > 0) return this.#strike(current, 'ignores until');
+    if (current.anchor !== null) return this.#dropAnchor(current); // not shown: gone, or the page is full
+    if (page.inside > (current.follows ?? page.inside)) this.#habits.sawCutPage = true;
     const size = sizeOf(page);
-    const agreed = this.#agree(current, page.inside);
-    if (more || this.#fillsPage(size)) {
-      if (!agreed && !this.#reachesLimit(size)) return NOTHING;
-      return this.#dense(current, page, more);
+    const agreed = agree(current, page.inside);
+    if (end === 'more' || this.#habits.fillsPage(size, this.#limit)) {
+      const certain = agreed || this.#habits.reachesLimit(size, this.#limit);
+      return certain ? this.#dense(current, page, end) : NOTHING;
     }
-    if (!agreed) return NOTHING;
-    this.#splitBelow(current, current.until);
+    if (agreed) this.#splitBelow(current, current.until);
     return NOTHING;
   }
 
   /** What lies below a second is read without it. If it shows anything, the page was cut and the second is in doubt. */
   #splitBelow(current: Task, second: number): void {
-    const { most, agreeing, answers, anchor, since } = current;
-    const above = { ...newTask(second, second), known: second, most, agreeing, answers };
-    const asks = most < this.#largestPage ? EMPTY_ASKS.vouched : EMPTY_ASKS.alone;
-    this.#replace(above, {
-      ...newTask(since, second - 1),
-      ...{ anchor, emptyAsks: asks, second: above },
-    });
+    const { since, anchor, answers, most, agreeing } = current;
+    const above = { ...newTask(second, second), known: second, answers, most, agreeing };
+    const emptyAsks = this.#habits.isLargest(most) ? EMPTY_ASKS.alone : EMPTY_ASKS.vouched;
+    this.#replace(above, { ...newTask(since, second - 1), anchor, emptyAsks, second: above });
   }
 
   #doubt(current: Task): void {
     if (current.second === null) return;
-    this.#sawCutPage = true;
-    Object.assign(current.second, { most: 0, agreeing: 0, answers: 0 });
+    this.#habits.sawCutPage = true;
+    Object.assign(current.second, { answers: 0, most: 0, agreeing: 0 });
     current.second = null;
   }
 
-  #dense(current: Task, page: PageTally, certain: boolean): Step {
+  #dense(current: Task, page: PageTally, end: Eose): Step {
     const { since, until } = current;
-    if (certain) this.#sawCutPage = true;
+    if (end === 'more') this.#habits.sawCutPage = true;
     this.#replace(newTask(since, until - 1));
     return { holes: [{ since: until, until, reason: 'dense', count: page.inside }] };
   }
@@ -291,92 +277,66 @@ export class Pager {
   #takeSettled(): Window[] {
     const settled: Window[] = [];
     for (let top = this.#tasks.at(-1); top && this.#isSettled(top); top = this.#tasks.at(-1)) {
+      settled.push(windowOf(top));
       this.#tasks.pop();
-      settled.push({ since: top.since, until: top.until });
     }
     return settled;
   }
 
   #isSettled({ since, until, agreeing, most }: Task): boolean {
-    return since === until && agreeing >= 2 && !this.#fillsPage(most);
+    return since === until && agreeing >= 2 && !this.#habits.fillsPage(most, this.#limit);
   }
 
   // A relay that does not
 
   /** A window is believed when it shows well under the largest page, twice the same. */
-  #judgeUnordered(current: Task, page: PageTally, more: boolean): Step {
+  #judgeUnordered(current: Task, page: PageTally, end: Eose): Step {
+    const habits = this.#habits;
     const size = sizeOf(page) + page.below;
     const isSecond = current.since === current.until && current.anchor === null;
-    const full = isSecond ? size >= this.#largestPage : size * 2 > this.#largestPage;
-    if (more || full || this.#reachesLimit(size)) {
-      if (page.above + page.below > page.inside) return this.#strike('ignores since or until');
+    const mayBeFull = isSecond ? habits.isLargest(size) : !habits.isShort(size, this.#limit);
+    if (end === 'more' || mayBeFull || habits.reachesLimit(size, this.#limit)) {
+      if (page.above + page.below > page.inside)
+        return this.#strike(current, 'ignores since or until');
       return this.#split(current, page, 'dense');
     }
-    return this.#agree(current, page.inside) ? this.#done(current) : NOTHING;
+    return agree(current, page.inside) ? this.#done(current) : NOTHING;
   }
 
   /** Halves the window where its events are, so that a burst is not halved from the year 1970 on. */
   #split(current: Task, page: PageTally, reason: HoleReason): Step {
     const { since, until, anchor } = current;
     const { oldest, newest, inside } = page;
-    if (anchor !== null && (newest < since || since === until)) {
-      current.anchor = null; // what fills the page lies at the anchor: read the window without it
-      return NOTHING;
-    }
+    if (anchor !== null && (newest < since || since === until)) return this.#dropAnchor(current);
     if (since === until) {
-      this.#tasks.pop();
+      this.#replace();
       return { holes: [{ since, until, reason, count: inside }] };
     }
     if (inside > 0 && oldest === newest) return this.#splitAround(current, oldest);
     const centre = inside > 0 ? (oldest + newest) / 2 : (since + until) / 2;
     const middle = Math.min(Math.max(Math.floor(centre), since), until - 1);
     this.#replace(
-      { ...newTask(since, middle), anchor, known: oldest >= since && inside > 0 ? oldest : null },
-      { ...newTask(middle + 1, until), known: newest > middle && inside > 0 ? newest : null },
+      { ...newTask(since, middle), anchor, known: inside > 0 && oldest >= since ? oldest : null },
+      { ...newTask(middle + 1, until), known: inside > 0 && newest > middle ? newest : null },
     );
     return NOTHING;
   }
 
   /** One second that hides its surroundings is asked for apart from them. */
-  #splitAround(current: Task, second: number): Step {
+  #splitAround({ since, until, anchor }: Task, second: number): Step {
     this.#replace(
       { ...newTask(second, second), known: second },
-      { ...newTask(current.since, second - 1), anchor: current.anchor },
-      newTask(second + 1, current.until),
+      { ...newTask(since, second - 1), anchor },
+      newTask(second + 1, until),
     );
     return NOTHING;
-  }
-
-  // How large a page is
-
-  #reachesLimit(size: number): boolean {
-    return size >= this.limit && !this.#ignoresLimit;
-  }
-
-  #fillsPage(size: number): boolean {
-    if (this.#reachesLimit(size)) return true;
-    return size >= this.#largestPage && (this.#sawCutPage || size >= SMALLEST_PLAUSIBLE_CAP);
-  }
-
-  #isShort(page: PageTally): boolean {
-    const size = sizeOf(page);
-    return size * 2 <= this.#largestPage && !this.#reachesLimit(size);
-  }
-
-  /** Notes how many events an answer showed. @returns whether two answers of the largest count so far have come. */
-  #agree(current: Task, count: number): boolean {
-    current.answers += 1;
-    if (count > current.most) Object.assign(current, { most: count, agreeing: 0 });
-    if (count === current.most) current.agreeing += 1;
-    if (current.answers >= MAX_ANSWERS) current.agreeing = Math.max(current.agreeing, 2);
-    return current.agreeing >= 2;
   }
 
   // Going on, and giving up
 
   #done(current: Task): Step {
-    this.#tasks.pop();
-    return { proven: [{ since: current.since, until: current.until }] };
+    this.#replace();
+    return { proven: [windowOf(current)] };
   }
 
   #replace(...tasks: Task[]): void {
@@ -385,24 +345,28 @@ export class Pager {
     this.#tasks.push(...tasks.filter(({ since, until }) => since <= until));
   }
 
-  #progress(): void {
-    this.#strikes = 0;
-    this.limit = Math.min(this.#limitCeiling, this.limit * 2);
+  #dropAnchor(current: Task): Step {
+    current.anchor = null;
+    if (current.known !== null && current.known < current.since) current.known = null;
+    return NOTHING;
   }
 
-  #strike(reason: string, most = MAX_STRIKES): Step {
+  /** An answer that cannot be used. What was counted in a row begins anew, for it might have been the true one. */
+  #strike(current: Task, reason: string, most = MAX_STRIKES): Step {
+    Object.assign(current, { empties: 0, answers: 0, most: 0, agreeing: 0 });
     this.#strikes += 1;
     return this.#strikes >= most ? this.#stop(reason) : NOTHING;
   }
 
   /** A relay that refuses is asked for less at once, one that does not answer the second time (LESSONS 9). */
-  #askAgain(reason: string, refusesLimit: boolean): Step {
-    const canAskLess = this.limit > SMALLEST_LIMIT;
+  #askAgain(current: Task, reason: string, refusesLimit: boolean): Step {
+    const canAskLess = this.#limit > SMALLEST_LIMIT;
     if (refusesLimit && !canAskLess) return this.#stop(reason);
-    if (!refusesLimit) this.#strike(reason);
+    if (!refusesLimit) this.#strike(current, reason);
     if (!canAskLess || (!refusesLimit && this.#strikes < 2)) return NOTHING;
-    this.limit = Math.max(SMALLEST_LIMIT, Math.floor(this.limit / 5));
-    if (refusesLimit) this.#limitCeiling = this.limit;
+    this.#limit = Math.max(SMALLEST_LIMIT, Math.floor(this.#limit / 5));
+    if (refusesLimit || this.#hasLowered) this.limit = this.#limit;
+    this.#hasLowered = true;
     return NOTHING;
   }
 
@@ -417,6 +381,19 @@ function sizeOf({ inside, above, repeats }: PageTally): number {
   return inside + above + repeats;
 }
 
+/** Notes how many events an answer showed. @returns whether two answers of the largest count so far have come. */
+function agree(current: Task, count: number): boolean {
+  current.answers += 1;
+  if (count > current.most) Object.assign(current, { most: count, agreeing: 0 });
+  if (count === current.most) current.agreeing += 1;
+  if (current.answers >= MAX_ANSWERS) current.agreeing = Math.max(current.agreeing, 2);
+  return current.agreeing >= 2;
+}
+
+function windowOf({ since, until }: Task): Window {
+  return { since, until };
+}
+
 function taskOf({ since, until, anchor, known = null }: Gap): Task {
   return { ...newTask(since, until), anchor, known, stale: known !== null };
 }
@@ -424,7 +401,7 @@ function taskOf({ since, until, anchor, known = null }: Gap): Task {
 function newTask(since: number, until: number): Task {
   return {
     ...{ since, until, anchor: null, known: null, stale: false, follows: null },
-    ...{ emptyAsks: null, second: null },
-    ...{ empties: 0, misses: 0, answers: 0, most: 0, agreeing: 0 },
+    ...{ second: null, emptyAsks: null, empties: 0, misses: 0 },
+    ...{ answers: 0, most: 0, agreeing: 0 },
   };
 }

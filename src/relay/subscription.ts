@@ -15,7 +15,11 @@ export type PageEnd =
   | { type: 'timeout'; text: string }
   | { type: 'disconnected'; text: string }
   | { type: 'overflow'; text: string }
+  | { type: 'garbled'; text: string }
   | { type: 'aborted' };
+
+/** Messages that are no answer to anybody, by reason. */
+export type UnusableMessage = 'not_json' | 'not_a_message' | 'wrong_subscription';
 
 export interface SubscriptionLimits {
   /** Longest silence while we wait for the relay, in milliseconds. */
@@ -35,19 +39,24 @@ const MAX_UNRELATED_MESSAGES = 5000;
 const UNRELATED_WITHIN_MS = 60_000;
 /** After a NOTICE that refuses, a relay that was going to answer has done so by then. */
 const REFUSAL_GRACE_MS = 2000;
+/** All ids of this thread begin so: an event under another id was never asked for. */
+const OURS = randomBytes(2).toString('hex');
 
 /**
  * Sends one REQ and gives what arrives as a bounded stream: each step is the events since the last one, and
  * the return value is how it ended. While the reader is busy the socket is paused. The subscription is
  * closed when the reader stops, however it stops. Never throws.
+ *
+ * @param onUnusable hears of each message that is no answer to anybody
  */
 export async function* readPage(
   connection: RelayConnection,
   filter: ReqFilter,
   limits: SubscriptionLimits,
   signal?: AbortSignal,
+  onUnusable: (reason: UnusableMessage) => void = () => {},
 ): AsyncGenerator<unknown[], PageEnd, void> {
-  const subscription = new Subscription(connection, limits, signal);
+  const subscription = new Subscription(connection, limits, signal, onUnusable);
   connection.send(['REQ', subscription.id, filter]);
   try {
     for (;;) {
@@ -73,23 +82,21 @@ export function readLive(
   return readPage(connection, filter, LIVE, signal);
 }
 
-/**
- * Limits of a live subscription: none in time or number; what waits is bounded by pausing the socket. The number
- * counts until EOSE: a relay that takes `limit: 0` for no limit would send all that it has.
- */
+/** Limits of a live subscription: none in time or number; what waits is bounded by pausing the socket. */
 const LIVE: SubscriptionLimits = {
   idleTimeoutMs: Number.POSITIVE_INFINITY,
   totalTimeoutMs: Number.POSITIVE_INFINITY,
-  maxEvents: 1000,
+  maxEvents: Number.POSITIVE_INFINITY,
   maxBytes: Number.POSITIVE_INFINITY,
 };
 
 class Subscription {
-  readonly id = randomBytes(6).toString('hex');
+  readonly id = OURS + randomBytes(4).toString('hex');
   end: PageEnd | null = null;
   readonly #connection: RelayConnection;
   readonly #limits: SubscriptionLimits;
   readonly #signal: AbortSignal | undefined;
+  readonly #onUnusable: (reason: UnusableMessage) => void;
   readonly #stopListening: () => void;
   readonly #stopWatching: () => void;
   readonly #onAbort = () => this.#finish({ type: 'aborted' });
@@ -100,6 +107,8 @@ class Subscription {
   #byteCount = 0;
   #unrelated = 0;
   #unrelatedSince = performance.now();
+  /** Whether events came that nobody asked for: the answer may be among them. */
+  #isMixedUp = false;
   /** Of a live subscription: whether the relay has taken it, so that what it refuses from now on is something else. */
   #established = false;
   #waitedMs = 0;
@@ -107,10 +116,16 @@ class Subscription {
   #closedByRelay = false;
   #wake: (() => void) | null = null;
 
-  constructor(connection: RelayConnection, limits: SubscriptionLimits, signal?: AbortSignal) {
+  constructor(
+    connection: RelayConnection,
+    limits: SubscriptionLimits,
+    signal: AbortSignal | undefined,
+    onUnusable: (reason: UnusableMessage) => void,
+  ) {
     this.#connection = connection;
     this.#limits = limits;
     this.#signal = signal;
+    this.#onUnusable = onUnusable;
     this.#stopListening = connection.onMessage((data) => this.#receive(data));
     this.#stopWatching = connection.onClosed(({ code, reason }) =>
       this.#finish({ type: 'disconnected', text: reason || `code ${code}` }),
@@ -190,7 +205,7 @@ class Subscription {
     this.#eventCount += 1;
     this.#bufferedBytes += bytes;
     const { maxEvents } = this.#limits;
-    if (this.#eventCount > maxEvents && !this.#established) {
+    if (this.#eventCount > maxEvents) {
       this.#finish({ type: 'overflow', text: `more than ${maxEvents} events` });
     } else if (
       this.#bufferedBytes > PAUSE_ABOVE_BYTES ||
@@ -209,6 +224,8 @@ class Subscription {
 
   #receiveEose(hint: EoseHint | null): void {
     if (this.#limits === LIVE) this.#established = true;
+    else if (this.#isMixedUp)
+      this.#finish({ type: 'garbled', text: 'events came under an id that was never ours' });
     else this.#finish({ type: hint ?? 'eose' });
   }
 
@@ -217,11 +234,14 @@ class Subscription {
       this.#unrelated = 0;
       this.#unrelatedSince = performance.now();
     }
+    const unusable = unusableMessage(message);
+    if (unusable !== null) this.#onUnusable(unusable);
+    this.#isMixedUp ||= unusable !== null && message.type === 'EVENT';
     // Events of the page before this one are still on their way when it was cut short: the cap on bytes bounds them.
     if (message.type !== 'EVENT') this.#unrelated += 1;
     if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
       this.#finish({
-        type: 'overflow',
+        type: 'garbled',
         text: `more than ${MAX_UNRELATED_MESSAGES} unrelated messages`,
       });
     } else if (message.type === 'NOTICE' && this.#isRefusal(message.text)) {
@@ -232,5 +252,19 @@ class Subscription {
 
   #isRefusal(notice: string): boolean {
     return !this.#established && refusalOf(notice) !== 'other';
+  }
+}
+
+/** Why nobody can use the message; null where somebody may. */
+function unusableMessage(message: RelayMessage): UnusableMessage | null {
+  switch (message.type) {
+    case 'INVALID':
+      return message.reason;
+    case 'EVENT':
+    case 'EOSE':
+    case 'CLOSED':
+      return message.subscription.startsWith(OURS) ? null : 'wrong_subscription';
+    default:
+      return null;
   }
 }

@@ -1,0 +1,436 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { LiveRelays } from '../../src/live.ts';
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { openBigbrotr, silent } from '../support/bigbrotr.ts';
+import { forgedEvents, signedEvent, signedEvents } from '../support/events.ts';
+import {
+  closed,
+  notice,
+  type OnRequest,
+  type Quirk,
+  type ScriptedRelay,
+  type ScriptedRelayOptions,
+  startScriptedRelay,
+} from '../support/scripted-relay.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+const OLD = signedEvents(40, { from: NOW - 10_000, to: NOW - 100 });
+const now = () => Math.floor(Date.now() / 1000);
+/** An event that is made now, as those are that a relay pushes. */
+const fresh = (content: string, created_at = now()) => signedEvent({ created_at, content });
+
+let archive: TestArchive;
+let live: LiveRelays;
+const relays: ScriptedRelay[] = [];
+
+beforeAll(async () => {
+  archive = await testArchive();
+});
+beforeEach(() => {
+  live = follower();
+});
+afterEach(async () => {
+  await live.close();
+  for (const relay of relays.splice(0)) await relay.stop();
+  await archive.clear();
+});
+afterAll(() => archive.close());
+
+function follower(parts: { max?: number; keepAliveMs?: number; forgetMs?: number } = {}) {
+  return new LiveRelays({ max: 10, keepAliveMs: 60_000, forgetMs: 60_000, log: silent, ...parts });
+}
+
+async function start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
+  const relay = await startScriptedRelay({ events: OLD, ...options });
+  relays.push(relay);
+  return relay;
+}
+
+const visit = (relay: ScriptedRelay, options: VisitOptions = {}) =>
+  archive.visit(relay.url, { live, ...options });
+
+/** A visit, after which the relay is followed; returns when the relay has taken the subscription. */
+async function followed(relay: ScriptedRelay, options: VisitOptions = {}): Promise<void> {
+  const sizeBefore = live.size;
+  expect(await visit(relay, options)).toMatchObject({ outcome: 'complete' });
+  expect(live.size).toBe(sizeBefore + 1);
+  await taken(relay);
+}
+
+const isLive = (request: ScriptedRelay['requests'][number]) => request.filters[0]?.limit === 0;
+/** The REQ that follows, once the relay has answered it with EOSE. */
+const taken = (relay: ScriptedRelay) =>
+  relay.until(({ requests }) => requests.some((request) => isLive(request) && request.end));
+
+/** How REQs that follow are answered; the others as usual. */
+const onFollow =
+  (quirk: Quirk): OnRequest =>
+  (request) =>
+    isLive(request) ? quirk : 'answer';
+
+const archived = (relay: ScriptedRelay, events: readonly NostrEvent[], timeout = 5000) =>
+  vi.waitFor(
+    async () => {
+      const found = new Set(await archive.ids(relay.url));
+      expect(events.filter(({ id }) => !found.has(id))).toEqual([]);
+    },
+    { timeout, interval: 20 },
+  );
+
+const notFollowed = (timeout = 5000) =>
+  vi.waitFor(() => expect(live.size).toBe(0), { timeout, interval: 10 });
+
+const idsOf = (events: readonly NostrEvent[]) => events.map(({ id }) => id).sort();
+
+function told(): { events: number; sightings: number; invalid: Record<string, number> } {
+  const sum = { events: 0, sightings: 0, invalid: {} as Record<string, number> };
+  for (const { events, sightings, invalid } of archive.told) {
+    sum.events += events;
+    sum.sightings += sightings;
+    for (const [reason, times] of Object.entries(invalid))
+      sum.invalid[reason] = (sum.invalid[reason] ?? 0) + times;
+  }
+  return sum;
+}
+
+describe('what a followed relay brings', () => {
+  test('is archived as it comes, over the connection of the visit', async () => {
+    const relay = await start();
+    await followed(relay);
+    expect(await archive.ids(relay.url)).toEqual(idsOf(OLD));
+    const event = fresh('now');
+    relay.publish(event);
+    await archived(relay, [event]);
+    expect(await archive.allIds()).toEqual(idsOf([...OLD, event]));
+    expect(told()).toMatchObject({ events: 41, sightings: 41, invalid: {} });
+    expect(relay.connections).toEqual({ open: 1, total: 1, max: 1 });
+  });
+
+  test('late and backdated events are archived at once too', async () => {
+    const relay = await start();
+    await followed(relay);
+    const late = signedEvents(30, { from: NOW - 9000, to: NOW - 200, seed: 5 });
+    for (const event of late) relay.publish(event);
+    await archived(relay, late);
+  });
+
+  test('500 at a time all arrive', async () => {
+    const relay = await start();
+    await followed(relay);
+    const burst = signedEvents(500, { from: NOW, to: NOW + 1, seed: 1 });
+    for (const event of burst) relay.publish(event);
+    await archived(relay, burst, 20_000);
+    expect(told()).toMatchObject({ events: 540, sightings: 540 });
+  });
+
+  test('a trickle is stored in few batches', async () => {
+    const relay = await start();
+    await followed(relay);
+    const before = archive.told.length;
+    const trickle = signedEvents(100, { from: NOW, to: NOW + 1, seed: 11 });
+    for (const event of trickle) {
+      relay.publish(event);
+      await sleep(5);
+    }
+    await archived(relay, trickle);
+    expect(archive.told.length - before).toBeLessThanOrEqual(20);
+  });
+
+  test('forged ones are refused and counted, good ones among them archived', async () => {
+    const relay = await start();
+    await followed(relay);
+    const window = { from: NOW, to: NOW + 1 };
+    const good = signedEvents(5, window);
+    const bad = [
+      ...forgedEvents(7, { ...window, seed: 2 }),
+      ...forgedEvents(3, { ...window, seed: 3, how: 'content' }),
+    ];
+    for (const event of bad) relay.publish(event);
+    for (const event of good) relay.publish(event);
+    await archived(relay, good);
+    await vi.waitFor(() => expect(told().invalid).toEqual({ bad_signature: 7, id_mismatch: 3 }));
+    expect(await archive.allIds()).toEqual(idsOf([...OLD, ...good]));
+  });
+
+  test('what no event can be is counted even when nothing good comes along', async () => {
+    const relay = await start();
+    await followed(relay);
+    relay.publish({ ...fresh('x'), kind: -1 });
+    await vi.waitFor(() => expect(told().invalid).toEqual({ kind: 1 }));
+    expect(live.size).toBe(1);
+  });
+
+  test('answers the filter, or is refused', async () => {
+    const relay = await start({ events: [], onRequest: onFollow({ ignore: ['kinds'] }) });
+    await followed(relay, { filter: { kinds: [7] } });
+    const wanted = signedEvent({ created_at: now(), kind: 7 });
+    relay.publish(fresh('of kind 1'));
+    relay.publish(wanted);
+    await archived(relay, [wanted]);
+    await vi.waitFor(() => expect(told().invalid).toEqual({ filter_mismatch: 1 }));
+    expect(relay.requests.at(-1)?.filters).toEqual([{ kinds: [7], limit: 0 }]);
+    expect(await archive.allIds()).toEqual([wanted.id]);
+  });
+
+  test('proves nothing: only the page of the next visit does', async () => {
+    const relay = await start();
+    await followed(relay, { stopTimestamp: NOW });
+    const before = await archive.covered(relay.url);
+    const event = fresh('later', NOW + 5);
+    relay.publish(event);
+    await archived(relay, [event]);
+    expect(await archive.covered(relay.url)).toBe(before);
+    expect(before).toBe(`{[0,${NOW + 1})}`);
+    await visit(relay, { stopTimestamp: NOW + 10 });
+    expect(await archive.covered(relay.url)).toBe(`{[0,${NOW + 11})}`);
+  });
+});
+
+describe('the next visit', () => {
+  test('uses the same connection, and following goes on', async () => {
+    const relay = await start();
+    await followed(relay, { stopTimestamp: NOW });
+    for (let round = 1; round <= 3; round++) {
+      const stopTimestamp = NOW + 10 * round;
+      expect(await visit(relay, { stopTimestamp })).toMatchObject({ outcome: 'complete' });
+      expect(live.size).toBe(1);
+      const event = fresh(`round ${round}`, stopTimestamp + 1);
+      relay.publish(event);
+      await archived(relay, [event]);
+    }
+    expect(relay.requests.filter(isLive)).toHaveLength(1);
+    expect(relay.connections).toEqual({ open: 1, total: 1, max: 1 });
+  });
+
+  test('closes the gap of a lost connection', async () => {
+    const relay = await start();
+    await followed(relay, { stopTimestamp: NOW });
+    relay.dropAll();
+    await notFollowed();
+    const missed = signedEvents(20, { from: NOW + 1, to: NOW + 10, seed: 9 });
+    for (const event of missed) relay.publish(event);
+    expect(await archive.ids(relay.url)).toEqual(idsOf(OLD));
+    expect(await visit(relay, { stopTimestamp: NOW + 10 })).toMatchObject({
+      outcome: 'complete',
+      events: 20,
+    });
+    expect(await archive.ids(relay.url)).toEqual(idsOf([...OLD, ...missed]));
+    expect(live.size).toBe(1);
+    expect(relay.connections).toEqual({ open: 1, total: 2, max: 1 });
+  });
+
+  test('goes on when the relay closes the live subscription in the midst of it, and follows again', async () => {
+    // The first page of the second visit makes the relay end the subscription that is open.
+    const relay: ScriptedRelay = await start({
+      onRequest: (_request, n) => {
+        const open = relay.requests.find(isLive);
+        if (open && n === open.n + 1)
+          relay.say('CLOSED', open.subscription, 'error: one at a time');
+        return 'answer';
+      },
+    });
+    await followed(relay, { stopTimestamp: NOW });
+    const lives = () => relay.requests.filter(isLive).length;
+    expect(lives()).toBe(1);
+    expect(await visit(relay, { stopTimestamp: NOW + 10 })).toMatchObject({ outcome: 'complete' });
+    expect(live.size).toBe(1);
+    await relay.until(() => lives() === 2);
+    expect(relay.connections).toEqual({ open: 1, total: 1, max: 1 });
+  });
+
+  test('that does not get to the end keeps a relay that is followed already, and starts with no other', async () => {
+    const relay = await start();
+    await followed(relay, { stopTimestamp: NOW });
+    const cut = { visitMs: -1 };
+    const report = await visit(relay, { stopTimestamp: NOW + 10, ...cut });
+    expect(report).toMatchObject({ outcome: 'unfinished', detail: 'time is up' });
+    const event = fresh('still followed');
+    relay.publish(event);
+    await archived(relay, [event]);
+    const other = await start();
+    expect(await visit(other, cut)).toMatchObject({ outcome: 'unfinished' });
+    expect(live.size).toBe(1);
+    await other.until(({ connections }) => connections.open === 0);
+  });
+
+  test('that was refused leaves the relay alone', async () => {
+    const relay = await start();
+    await followed(relay, { stopTimestamp: NOW });
+    relay.change({ onRequest: () => closed('rate-limited: slow down') });
+    expect(await visit(relay, { stopTimestamp: NOW + 10 })).toMatchObject({ outcome: 'failed' });
+    await relay.until(({ connections }) => connections.open === 0);
+    await notFollowed();
+  });
+});
+
+describe('who is followed', () => {
+  test('no more relays than are allowed; the others are visited', async () => {
+    live = follower({ max: 2 });
+    const three = await Promise.all([start(), start(), start()]);
+    for (const relay of three)
+      expect(await visit(relay)).toMatchObject({ outcome: 'complete', sightings: 40 });
+    expect(live.size).toBe(2);
+    const [first, , third] = three as [ScriptedRelay, ScriptedRelay, ScriptedRelay];
+    await third.until(({ connections }) => connections.open === 0);
+    first.dropAll(); // makes room
+    await vi.waitFor(() => expect(live.size).toBe(1));
+    await visit(third, { stopTimestamp: NOW + 3600 });
+    expect(live.size).toBe(2);
+  });
+
+  test('not a relay that allows one subscription', async () => {
+    const relay = await start({ maxSubscriptions: { count: 1, say: 'closed' } });
+    await archive.snapshot(relay.url, { limitation: { max_subscriptions: 1 } });
+    expect(await visit(relay)).toMatchObject({ outcome: 'complete' });
+    expect(live.size).toBe(0);
+    expect(relay.requests.filter(isLive)).toEqual([]);
+    await relay.until(({ connections }) => connections.open === 0);
+  });
+
+  test('nobody, where nothing is to be followed', async () => {
+    const relay = await start();
+    await visit(relay, { live: null });
+    await relay.until(({ connections }) => connections.open === 0);
+    expect(relay.requests.filter(isLive)).toEqual([]);
+  });
+
+  test('not a relay that refuses the subscription, by CLOSED or NOTICE', async () => {
+    const relay = await start({ onRequest: onFollow(closed('error: no live events')) });
+    await visit(relay);
+    await notFollowed();
+    const other = await start({ onRequest: onFollow(notice('too many concurrent REQs')) });
+    await visit(other);
+    await notFollowed(8000);
+    for (const { connections } of [relay, other])
+      await vi.waitFor(() => expect(connections.open).toBe(0));
+  });
+
+  test('still one that sends a NOTICE later: it means something else', async () => {
+    const relay = await start();
+    await followed(relay);
+    relay.say('NOTICE', 'rate-limited: too many EVENTs of yours');
+    const event = fresh('after the notice');
+    await sleep(2500); // longer than a refused page is waited for
+    relay.publish(event);
+    await archived(relay, [event]);
+  });
+
+  test('not one that takes limit 0 for none and sends all it has', async () => {
+    const events = signedEvents(1500, { from: NOW - 1_000_000, to: NOW - 100 });
+    const relay = await start({ events, onRequest: onFollow({ ignore: ['limit'] }) });
+    expect(await visit(relay)).toMatchObject({ outcome: 'complete', events: 1500 });
+    await notFollowed();
+    await relay.until(({ connections }) => connections.open === 0);
+    expect(relay.fired).toMatchObject({ ignore: 1 });
+  });
+
+  test('not one that sends events of no use without end', async () => {
+    const relay = await start();
+    await followed(relay);
+    const bad = forgedEvents(1100, { from: NOW, to: NOW + 1, how: 'content' });
+    for (const event of bad) relay.publish(event);
+    await notFollowed();
+    await relay.until(({ connections }) => connections.open === 0);
+  });
+
+  test('not one that is no longer visited', async () => {
+    live = follower({ forgetMs: 300 });
+    const relay = await start();
+    await followed(relay);
+    await notFollowed();
+    await relay.until(({ connections }) => connections.open === 0);
+  });
+});
+
+describe('a connection that is only half there', () => {
+  test('is noticed, and the next visit catches up', async () => {
+    live = follower({ keepAliveMs: 150 });
+    const relay = await start({ onRequest: onFollow({ end: 'freeze' }) });
+    await visit(relay, { stopTimestamp: NOW });
+    expect(live.size).toBe(1);
+    await relay.until(({ fired }) => fired.freeze === 1);
+    const missed = fresh('to the one that is gone', NOW + 1);
+    relay.publish(missed);
+    await notFollowed();
+    relay.change({ onRequest: () => 'answer' });
+    await visit(relay, { stopTimestamp: NOW + 5 });
+    await archived(relay, [missed]);
+    expect(live.size).toBe(1);
+  });
+
+  test('is not taken for one that answers pings', async () => {
+    live = follower({ keepAliveMs: 100 });
+    const relay = await start();
+    await followed(relay);
+    await sleep(1000);
+    const event = fresh('after ten pings');
+    relay.publish(event);
+    await archived(relay, [event]);
+    expect(relay.connections.total).toBe(1);
+  });
+});
+
+test('a database that is away for a moment is waited for: following goes on', async () => {
+  const { config } = archive.db;
+  const wire = await startTcpProxy(config);
+  const bigbrotr = await openBigbrotr({ config: { ...config, port: wire.port } });
+  const relay = await start();
+  await followed(relay, { bigbrotr });
+  wire.refuse(Number.POSITIVE_INFINITY);
+  wire.cut();
+  const during = signedEvents(50, { from: NOW, to: NOW + 1, seed: 12 });
+  const triesBefore = wire.total;
+  for (const event of during) relay.publish(event);
+  await vi.waitFor(() => expect(wire.total).toBeGreaterThan(triesBefore + 1), 5000);
+  expect(await archive.ids(relay.url)).toEqual(idsOf(OLD));
+  wire.refuse(0);
+  await archived(relay, during);
+  expect(live.size).toBe(1);
+  expect(relay.connections.total).toBe(1);
+  await live.close();
+  await bigbrotr.close();
+  await wire.close();
+});
+
+describe('the end', () => {
+  test('stores what has arrived and closes the connections', async () => {
+    const relay = await start();
+    await followed(relay);
+    await archive.db.query(`create function linger() returns trigger language plpgsql as
+      $$ begin perform pg_sleep(0.6); return null; end $$`);
+    await archive.db.query(
+      'create trigger linger before insert on events execute function linger()',
+    );
+    const burst = signedEvents(300, { from: NOW, to: NOW + 1, seed: 4 });
+    for (const event of burst) relay.publish(event);
+    await sleep(200); // all have arrived; the first batch of them is still being stored
+    const closing = live.close();
+    expect(told().events).toBe(40);
+    await closing;
+    expect(await archive.ids(relay.url)).toEqual(idsOf([...OLD, ...burst]));
+    expect(told().events).toBe(340);
+    expect(live.size).toBe(0);
+    await relay.until(({ connections }) => connections.open === 0);
+    await archive.db.query('drop function linger cascade');
+  });
+
+  test('of the database lets the relay go; nothing is lost after the next visit', async () => {
+    const relay = await start();
+    await followed(relay, { stopTimestamp: NOW });
+    const during = signedEvents(10, { from: NOW + 1, to: NOW + 10, seed: 6 });
+    await archive.db.query(`create function away() returns trigger language plpgsql as
+      $$ begin raise exception 'the table is not to be written to' using errcode = '42501'; end $$`);
+    await archive.db.query('create trigger away before insert on events execute function away()');
+    for (const event of during) relay.publish(event);
+    await notFollowed();
+    await relay.until(({ connections }) => connections.open === 0);
+    expect(await archive.ids(relay.url)).toEqual(idsOf(OLD));
+    await archive.db.query('drop function away cascade');
+    expect(await visit(relay, { stopTimestamp: NOW + 10 })).toMatchObject({ events: 10 });
+    expect(await archive.ids(relay.url)).toEqual(idsOf([...OLD, ...during]));
+    expect(live.size).toBe(1);
+  });
+});
