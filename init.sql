@@ -111,7 +111,7 @@ create table if not exists quarantine (
     seen_at    bigint not null default extract(epoch from now())::bigint,
     constraint quarantine_pkey primary key (relay_id, id)
 );
-comment on table quarantine is 'Verified events that text and jsonb cannot hold exactly (NUL, lone surrogates), kept as the bytes they were, never cleaned.';
+comment on table quarantine is 'Verified events that text and jsonb cannot hold exactly (NUL, lone surrogates), kept as the bytes they were, never cleaned. At most 10,000 events and 64 MB for each relay.';
 comment on column quarantine.id is 'Id of the event, 32 bytes.';
 comment on column quarantine.relay_id is 'The relay that sent it.';
 comment on column quarantine.created_at is 'created_at of the event, Unix seconds.';
@@ -287,7 +287,7 @@ comment on table holes is 'Stretches that could not be proven complete, though t
 comment on column holes.relay_id is 'The relay.';
 comment on column holes.filter_id is 'The filter.';
 comment on column holes.stretch is 'Seconds of created_at, upper end exclusive; mostly one second.';
-comment on column holes.reason is 'dense: as many events as a page may hold; overflow: more than we take at once.';
+comment on column holes.reason is 'dense: as many events as a page may hold; overflow: more than we take at once; quarantine_full: it holds events that have no room in the quarantine of this relay.';
 comment on column holes.events is 'Events the relay showed there.';
 comment on column holes.noted_at is 'When it was last found so, Unix seconds.';
 
@@ -517,6 +517,9 @@ language plpgsql as $$
 declare
     deleted bigint;
 begin
+    -- Who is writing a sighting ends first, who comes later finds the event gone and brings it again: without this an
+    -- event that is sighted in the same moment would be lost, though coverage says that it is held.
+    lock table sightings in share row exclusive mode;
     delete from events e where not exists (select from sightings s where s.event_key = e.event_key);
     get diagnostics deleted = row_count;
     return deleted;

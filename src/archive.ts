@@ -35,10 +35,16 @@ export async function visitRelay(
   const { bigbrotr, filterId } = context;
   const wanted = await wantedOf(relay, context);
   const gaps = await bigbrotr.beginVisit(relay, wanted, context);
-  const report =
+  const read =
     gaps.missing.length + gaps.stale.length === 0
       ? idleReport('complete', null)
       : await readRelay(relay, context, gaps, live);
+  // Holes are not asked for again at each visit, but a relay that has one is not complete.
+  const holes = read.outcome === 'complete' ? await bigbrotr.countHoles(relay, wanted) : 0;
+  const report: VisitReport =
+    holes > 0
+      ? { ...read, outcome: 'partial', detail: `${holes} stretches cannot be proven` }
+      : read;
   await bigbrotr.endVisit(relay, filterId, report);
   return report;
 }
@@ -133,9 +139,6 @@ function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport
   if (interrupted !== null) return { outcome: 'unfinished', detail: interrupted, ...figures };
   if (stopped !== null)
     return { outcome: visit.proved ? 'partial' : 'failed', detail: stopped, ...figures };
-  if (visit.holes > 0) {
-    return { outcome: 'partial', detail: `${visit.holes} stretches cannot be proven`, ...figures };
-  }
   return { outcome: 'complete', detail: null, ...figures };
 }
 

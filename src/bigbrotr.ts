@@ -373,6 +373,16 @@ export class Bigbrotr {
     });
   }
 
+  /** Stretches inside what is wanted that were tried in vain and are not proven. */
+  async countHoles(relay: Relay, wanted: Wanted): Promise<number> {
+    const { rows } = await this.#database.query<{ holes: number }>(
+      `select count(*) as holes from holes
+       where relay_id = $1 and filter_id = $2 and stretch && int8range($3, $4::bigint + 1)`,
+      [relay.relayId, wanted.filterId, wanted.since, wanted.until],
+    );
+    return rows[0]?.holes ?? 0;
+  }
+
   /** Notes how a visit ended. Failures in a row are counted, each once. */
   async endVisit(relay: Relay, filterId: number, end: VisitEnd): Promise<void> {
     await this.#database.query(

@@ -6,7 +6,7 @@ import { forbiddenHost, guardedLookup } from './address.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 
 /** Largest frame taken from a relay, in bytes. Events of 4 MB exist (LESSONS 11); a frame above this ends the connection. */
-export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+export const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
 
 export interface TorProxy {
   readonly host: string;

@@ -8,7 +8,7 @@ const ORDER_BITS = 20;
 /** What the pages of one relay have shown about it, in one visit. Sizes are numbers of events. */
 export class PageHabits {
   order: 'unknown' | 'newest-first' | 'unordered' = 'unknown';
-  /** Whether a page was followed by more of the same window, though the relay did not say that there was more. */
+  /** Whether a page was followed by more of the same window. */
   sawCutPage = false;
   /** Whether it answered nothing where there was something. */
   caughtHiding = false;

@@ -245,7 +245,7 @@ export class Pager {
     const agreed = agree(current, page.inside);
     if (end === 'more' || this.#habits.fillsPage(size, this.#limit)) {
       const certain = agreed || this.#habits.reachesLimit(size, this.#limit);
-      return certain ? this.#dense(current, page, end) : NOTHING;
+      return certain ? this.#dense(current, page) : NOTHING;
     }
     if (agreed) this.#splitBelow(current, current.until);
     return NOTHING;
@@ -266,9 +266,7 @@ export class Pager {
     current.second = null;
   }
 
-  #dense(current: Task, page: PageTally, end: Eose): Step {
-    const { since, until } = current;
-    if (end === 'more') this.#habits.sawCutPage = true;
+  #dense({ since, until }: Task, page: PageTally): Step {
     this.#replace(newTask(since, until - 1));
     return { holes: [{ since: until, until, reason: 'dense', count: page.inside }] };
   }

@@ -73,10 +73,17 @@ export interface Gate {
 const GATE = 17;
 
 /** Makes every transaction wait that inserts into the table, right before its first row, until the gate is opened. */
-export async function closeGate({ config }: TestDatabase, table: string): Promise<Gate> {
+export async function closeGate(
+  { config }: Pick<TestDatabase, 'config'>,
+  table: string,
+): Promise<Gate> {
   const keeper = new pg.Client(config);
+  keeper.on('error', () => {}); // its server may be crashed by the test
   await keeper.connect();
-  onTestFinished(() => keeper.end());
+  onTestFinished(async () => {
+    await keeper.query('drop function if exists wait_at_gate cascade').catch(() => {});
+    await keeper.end();
+  });
   await keeper.query(
     `create function wait_at_gate() returns trigger language plpgsql as $$ begin
        perform pg_advisory_xact_lock_shared(${GATE});
@@ -102,8 +109,6 @@ export async function closeGate({ config }: TestDatabase, table: string): Promis
     },
     open: async () => {
       await keeper.query(`select pg_advisory_unlock(${GATE})`);
-      await sleep(50); // who waited inside the trigger goes on before it is taken away
-      await keeper.query('drop function wait_at_gate cascade');
     },
   };
 }

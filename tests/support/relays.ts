@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectOptions } from '../../src/relay/connection.ts';
 import { parseRelayUrl, type RelayAddress, type RelayUrl } from '../../src/relay/url.ts';
 
@@ -10,6 +11,15 @@ export function relayAddress(text: string): RelayAddress {
   const parsed = parseRelayUrl(text);
   if (!parsed.ok) throw new Error(`${text} is no relay URL: ${parsed.reason}`);
   return { url: parsed.url, network: parsed.network };
+}
+
+/** The figure once it has not changed for 200 ms. */
+export async function whenStill(figure: () => number): Promise<number> {
+  for (;;) {
+    const before = figure();
+    await sleep(200);
+    if (figure() === before) return before;
+  }
 }
 
 /** Options for relays on loopback. */

@@ -25,7 +25,7 @@ function pauses(reception: Reception, visits: number): number[] {
 describe('pauses', () => {
   test.each<[Reception, number[], number]>([
     ['rate_limited', [1, 2, 4, 8, 16].map((n) => n * MINUTE), 6 * HOUR],
-    ['failed', [5, 10, 20, 40, 80].map((n) => n * MINUTE), 12 * HOUR],
+    ['failed', [5, 10, 20, 40, 80].map((n) => n * MINUTE), 2 * HOUR],
     ['auth_required', [1, 2, 4, 8, 16].map((n) => n * DAY), 30 * DAY],
     ['restricted', [1, 2, 4, 8, 16].map((n) => n * DAY), 30 * DAY],
     ['blocked', [1, 2, 4, 8, 16].map((n) => n * DAY), 30 * DAY],

@@ -1,0 +1,423 @@
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Bigbrotr, type Relay, type SnapshotRow } from '../../src/bigbrotr.ts';
+import { parseNip11 } from '../../src/nostr/nip11.ts';
+import { NEW_RELAY } from '../../src/relay/manners.ts';
+import type { RelayAddress } from '../../src/relay/url.ts';
+import { SnapshotWriter } from '../../src/snapshot-writer.ts';
+import { batchOf, databaseConfig, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
+import { type TestDatabase, testDatabase } from '../support/database.ts';
+import { signedEvent, signedEvents } from '../support/events.ts';
+import { relayAddress } from '../support/relays.ts';
+
+let made: TestDatabase;
+let bigbrotr: Bigbrotr;
+
+beforeAll(async () => {
+  made = await testDatabase();
+  bigbrotr = await openBigbrotr(made);
+});
+afterAll(async () => {
+  await bigbrotr.close();
+  await made.drop();
+});
+beforeEach(() =>
+  made.query('truncate relays, filters, events, sightings, nip11, nip66 restart identity cascade'),
+);
+
+const NOW = Math.floor(Date.now() / 1000);
+const HOUR = 3600;
+const address = (name: string) => relayAddress(`wss://${name}.example.com`);
+const READABLE = { openable: true, readable: true, writable: false, rtt_open: 5, rtt_read: 7 };
+const DOWN = { openable: false, readable: false, writable: false, reason: 'timeout' };
+const snapshot = (
+  relay: RelayAddress,
+  generatedAt = NOW,
+  nip66: object | null = READABLE,
+  nip11: object | null = null,
+): SnapshotRow => ({ relay, generatedAt, nip11, nip66 });
+const names = (relays: readonly Relay[]) =>
+  relays.map(({ url }) => new URL(url).hostname.replace('.example.com', ''));
+
+describe('relays', () => {
+  test('are added once, however often and by however many they are named', async () => {
+    const all = Array.from({ length: 200 }, (_, index) => address(`r${index}`));
+    const added = await Promise.all([
+      bigbrotr.insertRelays(all),
+      bigbrotr.insertRelays(all.toReversed()),
+      bigbrotr.insertRelays([...all, ...all]),
+    ]);
+    expect(added.reduce((sum, count) => sum + count, 0)).toBe(200);
+    expect(await bigbrotr.insertRelays(all)).toBe(0);
+    expect(await bigbrotr.insertRelays([])).toBe(0);
+    expect(await bigbrotr.insertRelays([address('new'), ...all])).toBe(1);
+  });
+
+  test('come back in the order given, added where they were missing', async () => {
+    await bigbrotr.insertRelays([address('b')]);
+    const relays = await bigbrotr.relaysOf([address('c'), address('b'), address('a')]);
+    expect(names(relays)).toEqual(['c', 'b', 'a']);
+    expect(relays.every(({ network, relayId }) => network === 'clearnet' && relayId > 0)).toBe(
+      true,
+    );
+    expect(await bigbrotr.relaysOf([])).toEqual([]);
+  });
+
+  test('whose URL would not be taken today are passed over, not connected to', async () => {
+    await made.query(
+      "insert into relays (url, network) values ('gopher://old.example.com', 'clearnet')",
+    );
+    await bigbrotr.insertRelays([address('good')]);
+    expect(names(await bigbrotr.relaysToCheck(0))).toEqual(['good']);
+  });
+
+  test('are checked that were never checked, then those whose check is oldest', async () => {
+    const [old, older, young] = ['old', 'older', 'young'].map(address) as [
+      RelayAddress,
+      RelayAddress,
+      RelayAddress,
+    ];
+    await bigbrotr.insertRelays([old, older, young, address('never')]);
+    await bigbrotr.insertSnapshots([
+      snapshot(old, NOW - 10 * HOUR),
+      snapshot(older, NOW - 30 * HOUR),
+      snapshot(older, NOW - 20 * HOUR, DOWN),
+      snapshot(young, NOW - HOUR),
+      snapshot(young, NOW - 50 * HOUR),
+    ]);
+    expect(names(await bigbrotr.relaysToCheck(8 * HOUR))).toEqual(['never', 'older', 'old']);
+    expect(names(await bigbrotr.relaysToCheck(12 * HOUR))).toEqual(['never', 'older']);
+  });
+});
+
+describe('relays to synchronize', () => {
+  const AGES = { snapshotSeconds: 12 * HOUR, intervalSeconds: HOUR };
+  const visit = async (
+    relay: Relay,
+    filterId: number,
+    startedAgo: number,
+    outcome: string | null,
+  ) => {
+    await bigbrotr.beginVisit(
+      relay,
+      { filterId, since: 0, until: NOW },
+      { overlapSeconds: 0, reproveSeconds: HOUR },
+    );
+    await made.query('update visits set started_at = $2, outcome = $3 where relay_id = $1', [
+      relay.relayId,
+      NOW - startedAgo,
+      outcome,
+    ]);
+  };
+
+  test('are readable in their latest snapshot, and that one is young enough', async () => {
+    const filterId = await bigbrotr.filterId({});
+    await bigbrotr.insertRelays([address('never-checked')]);
+    await bigbrotr.insertSnapshots([
+      snapshot(address('good')),
+      snapshot(address('recovered'), NOW - HOUR, DOWN),
+      snapshot(address('recovered'), NOW),
+      snapshot(address('lost'), NOW - HOUR),
+      snapshot(address('lost'), NOW, DOWN),
+      snapshot(address('stale'), NOW - 13 * HOUR),
+      snapshot(address('without-result'), NOW, null),
+    ]);
+    expect(names(await bigbrotr.relaysToSynchronize(filterId, AGES))).toEqual([
+      'good',
+      'recovered',
+    ]);
+  });
+
+  test('are due: never visited, cut off, or long enough ago; the furthest behind first', async () => {
+    const filterId = await bigbrotr.filterId({});
+    const states = ['never', 'cut', 'unfinished', 'recent', 'due', 'failed', 'behind'];
+    await bigbrotr.insertSnapshots(states.map((name) => snapshot(address(name))));
+    const relay = Object.fromEntries(
+      await Promise.all(
+        states.map(async (name) => [name, await knownRelay(bigbrotr, name)] as const),
+      ),
+    ) as Record<string, Relay>;
+    const seen = (name: string) => relay[name] as Relay;
+    await visit(seen('cut'), filterId, 10, null);
+    await visit(seen('unfinished'), filterId, 20, 'unfinished');
+    await visit(seen('recent'), filterId, 30, 'complete');
+    await visit(seen('failed'), filterId, 30, 'failed');
+    await visit(seen('due'), filterId, 2 * HOUR, 'complete');
+    await visit(seen('behind'), filterId, 2 * HOUR, 'partial');
+    for (const [name, until] of [
+      ['due', 5000],
+      ['behind', 3000],
+      ['recent', 10],
+    ] as const)
+      await bigbrotr.store(batchOf({ relay: seen(name), filterId, proven: [{ since: 0, until }] }));
+    const due = names(await bigbrotr.relaysToSynchronize(filterId, AGES));
+    expect(due.slice(0, 3).sort()).toEqual(['cut', 'never', 'unfinished']);
+    expect(due.slice(3)).toEqual(['behind', 'due']);
+    const others = await bigbrotr.filterId({ kinds: [1] }); // nothing was visited for that one
+    expect(await bigbrotr.relaysToSynchronize(others, AGES)).toHaveLength(states.length);
+    const given = states.map(seen);
+    expect(names(await bigbrotr.relaysDue(given.slice(1), filterId, HOUR)).sort()).toEqual([
+      'behind',
+      'cut',
+      'due',
+      'unfinished',
+    ]);
+    expect(await bigbrotr.relaysDue([], filterId, HOUR)).toEqual([]);
+  });
+
+  test('are left alone while they pause', async () => {
+    const filterId = await bigbrotr.filterId({});
+    await bigbrotr.insertSnapshots(['a', 'b'].map((name) => snapshot(address(name))));
+    const [a, b] = (await bigbrotr.relaysOf([address('a'), address('b')])) as [Relay, Relay];
+    await bigbrotr.setManners(a, { ...NEW_RELAY, notBefore: NOW + HOUR, reason: 'rate_limited' });
+    await bigbrotr.setManners(b, { ...NEW_RELAY, notBefore: NOW - HOUR });
+    expect(names(await bigbrotr.relaysToSynchronize(filterId, AGES))).toEqual(['b']);
+    expect(names(await bigbrotr.relaysDue([a, b], filterId, HOUR))).toEqual(['b']);
+  });
+});
+
+describe('terms', () => {
+  test('are those of the latest document, with what was learnt', async () => {
+    const relay = await knownRelay(bigbrotr, 'one');
+    expect(await bigbrotr.relayTerms(relay)).toEqual({
+      ...NEW_RELAY,
+      limitation: null,
+      supportedNips: null,
+    });
+    await bigbrotr.insertSnapshots([
+      snapshot(relay, NOW - 2, READABLE, {
+        name: 'x',
+        limitation: { max_limit: 500 },
+        supported_nips: [1, 77],
+      }),
+      snapshot(relay, NOW - 1, READABLE, null), // it gave no document this time
+    ]);
+    const manners = {
+      notBefore: 5,
+      reason: 'rate_limited',
+      refusals: 3,
+      paceMs: 500,
+      pageLimit: 100,
+      nip77RefusedAt: NOW,
+    };
+    await bigbrotr.setManners(relay, { ...manners, refusals: 2 });
+    await bigbrotr.setManners(relay, manners);
+    expect(await bigbrotr.relayTerms(relay)).toEqual({
+      ...manners,
+      limitation: { max_limit: 500 },
+      supportedNips: [1, 77],
+    });
+  });
+});
+
+describe('snapshots', () => {
+  test('are kept once, with their documents once', async () => {
+    const document = { name: 'x', supported_nips: [1] };
+    const rows = ['a', 'b', 'c'].map((name) => snapshot(address(name), NOW, READABLE, document));
+    expect(await bigbrotr.insertSnapshots(rows)).toBe(3);
+    expect(await bigbrotr.insertSnapshots(rows)).toBe(0);
+    expect(await bigbrotr.insertSnapshots([])).toBe(0);
+    const [kept] = await made.query(
+      'select (select count(*)::int from nip11) as nip11, (select count(*)::int from nip66) as nip66, (select count(*)::int from relay_metadata) as snapshots',
+    );
+    expect(kept).toEqual({ nip11: 1, nip66: 1, snapshots: 3 });
+  });
+
+  test('by four writers of the same documents in any order: nobody hears of a deadlock', async () => {
+    const waited: unknown[] = [];
+    const log = pino({ level: 'debug' }, { write: (line) => waited.push(JSON.parse(line).code) });
+    const writers = await Bigbrotr.connect(databaseConfig(made), log);
+    const results = await Promise.all(
+      Array.from({ length: 4 }, (_, writer) =>
+        writers.insertSnapshots(
+          Array.from({ length: 50 }, (_, index) =>
+            snapshot(address(`w${writer}-${index}`), NOW, {
+              ...DOWN,
+              reason: `r${(index * (writer + 7)) % 50}`,
+            }),
+          ),
+        ),
+      ),
+    );
+    await writers.close();
+    expect(results).toEqual([50, 50, 50, 50]);
+    expect(await made.query('select count(*)::int from nip66')).toEqual([{ count: 50 }]);
+  });
+
+  test('fast-check: whatever a relay calls its document, it can be stored', async () => {
+    const relay = await knownRelay(bigbrotr, 'one');
+    const odd = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.constantFrom(
+        '\u0000',
+        '\ud800',
+        '\\u0000',
+        '💥',
+        1e308,
+        -1e-320,
+        5e-324,
+        2 ** 53,
+        -0,
+        1e21,
+      ),
+      fc.jsonValue(),
+    );
+    const field = fc.constantFrom(
+      'name',
+      'description',
+      'banner',
+      'icon',
+      'pubkey',
+      'contact',
+      'supported_nips',
+      'software',
+      'version',
+      'privacy_policy',
+      'terms_of_service',
+      'limitation',
+      'fees',
+      '__proto__',
+      'x\u0000',
+      '',
+    );
+    const value = fc.oneof(odd, fc.dictionary(fc.string({ unit: 'binary' }), odd), fc.array(odd));
+    let stored = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.dictionary(field, value), { minLength: 10, maxLength: 10 }),
+        async (all) => {
+          const documents = all.flatMap((given) => {
+            const parsed = parseNip11(JSON.stringify(given).replaceAll('1e+21', '1e400'));
+            return parsed.ok ? [parsed.document] : [];
+          });
+          const rows = documents.map((document) => {
+            stored += 1;
+            return snapshot(relay, NOW - 100_000_000 + stored, READABLE, document);
+          });
+          expect(await bigbrotr.insertSnapshots(rows)).toBe(rows.length);
+        },
+      ),
+      { numRuns: 15 },
+    );
+    expect(stored).toBeGreaterThan(100);
+  });
+});
+
+describe('SnapshotWriter', () => {
+  const probed = (name: string, generatedAt = NOW) =>
+    ({
+      relay: address(name),
+      generatedAt,
+      nip11: null,
+      nip11Reason: null,
+      nip66: READABLE,
+    }) as never;
+
+  test('writes a chunk when it is full, and what is left soon after', async () => {
+    const sizes: number[] = [];
+    const counting = {
+      insertSnapshots: (rows: readonly SnapshotRow[]) => {
+        sizes.push(rows.length);
+        return bigbrotr.insertSnapshots(rows);
+      },
+    } as Bigbrotr;
+    const writer = new SnapshotWriter(counting, 10);
+    await Promise.all(Array.from({ length: 10 }, (_, index) => writer.write(probed(`w${index}`))));
+    await Promise.all([writer.write(probed('x')), writer.write(probed('y'))]);
+    expect(sizes).toEqual([10, 2]);
+    expect(await made.query('select count(*)::int from relay_metadata')).toEqual([{ count: 12 }]);
+  });
+
+  test('tells everybody whose snapshot could not be written, and goes on', async () => {
+    let broken = true;
+    const failing = {
+      insertSnapshots: (rows: readonly SnapshotRow[]) =>
+        broken ? Promise.reject(new Error('away')) : bigbrotr.insertSnapshots(rows),
+    } as Bigbrotr;
+    const writer = new SnapshotWriter(failing, 2);
+    const outcomes = await Promise.allSettled([
+      writer.write(probed('a')),
+      writer.write(probed('b')),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    broken = false;
+    await Promise.all([writer.write(probed('a')), writer.write(probed('b'))]);
+    expect(await made.query('select count(*)::int from relay_metadata')).toEqual([{ count: 2 }]);
+  });
+});
+
+describe('filters', () => {
+  test('have one key for every spelling, also when many ask at once', async () => {
+    const ids = await Promise.all([
+      bigbrotr.filterId({ kinds: [1, 7], '#t': ['a', 'b'] }),
+      bigbrotr.filterId({ '#t': ['b', 'a', 'a'], kinds: [7, 1] }),
+      ...Array.from({ length: 10 }, () =>
+        bigbrotr.filterId({ kinds: [7, 1, 1], '#t': ['a', 'b'] }),
+      ),
+    ]);
+    expect(new Set(ids).size).toBe(1);
+    expect(await bigbrotr.filterId({ kinds: [1] })).not.toBe(ids[0]);
+  });
+});
+
+describe('totals()', () => {
+  test('counts everything', async () => {
+    const filterId = await bigbrotr.filterId({});
+    const [a] = await bigbrotr.relaysOf(['a', 'b', 'c', 'd'].map(address));
+    await bigbrotr.insertSnapshots([
+      snapshot(address('a'), NOW, { ...READABLE, writable: true }),
+      snapshot(address('b'), NOW - 1),
+      snapshot(address('b'), NOW, DOWN),
+      snapshot(address('c'), NOW, { ...DOWN, openable: true }),
+    ]);
+    await bigbrotr.store(
+      batchOf({
+        relay: a as Relay,
+        filterId,
+        events: [
+          ...signedEvents(3, { from: 1, to: 9 }),
+          signedEvent({ created_at: 1, content: '\u0000' }),
+        ],
+      }),
+    );
+    expect(await bigbrotr.totals()).toEqual({
+      events: 3,
+      sightings: 3,
+      quarantined: 1,
+      relays: 4,
+      openable: 2,
+      readable: 1,
+      writable: 1,
+      failing: 2,
+      unchecked: 1,
+    });
+  });
+});
+
+describe('resumeFrom()', () => {
+  test('begins at 0, then where the visits before have ended', async () => {
+    const filterId = await bigbrotr.filterId({});
+    const relay = await knownRelay(bigbrotr, 'one');
+    const begin = (since: number) =>
+      bigbrotr.beginVisit(
+        relay,
+        { filterId, since, until: 1000 },
+        { overlapSeconds: 10, reproveSeconds: HOUR },
+      );
+    const end = (outcome: 'complete' | 'failed') =>
+      bigbrotr.endVisit(relay, filterId, { outcome, detail: null, pages: 1 });
+    expect(await bigbrotr.resumeFrom(relay, filterId, 10)).toBe(0);
+    await begin(0);
+    await bigbrotr.store(batchOf({ relay, filterId, proven: [{ since: 500, until: 1000 }] }));
+    await end('failed'); // the seconds before 500 are still wanted
+    expect(await bigbrotr.resumeFrom(relay, filterId, 10)).toBe(0);
+    await begin(0);
+    await bigbrotr.store(batchOf({ relay, filterId, proven: [{ since: 0, until: 499 }] }));
+    await end('complete');
+    expect(await bigbrotr.resumeFrom(relay, filterId, 10)).toBe(991);
+    expect(await bigbrotr.resumeFrom(relay, filterId, 5000)).toBe(0);
+    await begin(991);
+    expect(await bigbrotr.resumeFrom(relay, filterId, 10)).toBe(991);
+  });
+});

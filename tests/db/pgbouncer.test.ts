@@ -1,0 +1,125 @@
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Bigbrotr, type Relay } from '../../src/bigbrotr.ts';
+import { batchOf, databaseConfig, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
+import { type TestDatabase, testDatabase } from '../support/database.ts';
+import { signedEvents } from '../support/events.ts';
+import { type PgBouncer, pgbouncerVersion, startPgBouncer } from '../support/pgbouncer.ts';
+
+const version = pgbouncerVersion();
+if (version === null)
+  console.log('skipped: PgBouncer is not installed (apt-get install pgbouncer)');
+
+describe.skipIf(version === null)(`through ${version} in transaction mode`, () => {
+  let made: TestDatabase;
+  let pooler: PgBouncer;
+  let services: Bigbrotr[];
+
+  beforeAll(async () => {
+    made = await testDatabase();
+    pooler = await startPgBouncer(made);
+    // Sixteen connections of clients share the three that PgBouncer opens.
+    services = await Promise.all([1, 2].map(() => openBigbrotr(pooler, { maxPool: 8 })));
+  });
+  afterAll(async () => {
+    await Promise.all((services ?? []).map((bigbrotr) => bigbrotr.close()));
+    await pooler?.stop();
+    await made?.drop();
+  });
+
+  test('two services with more connections than the server gives do all of their work', async () => {
+    const events = signedEvents(200, { from: 1000, to: 2000, authors: 2 });
+    const [first, second] = services as [Bigbrotr, Bigbrotr];
+    const relays = await Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        knownRelay(index % 2 ? first : second, `relay-${index}`),
+      ),
+    );
+    await Promise.all(relays.map((relay, index) => visit(index % 2 ? first : second, relay)));
+    expect(await first.totals()).toMatchObject({ events: 200, sightings: 2000, relays: 10 });
+    const [covered] = await made.query(
+      "select count(*)::int as rows from coverage where covered = '{[0,2001)}'",
+    );
+    expect(covered).toEqual({ rows: 10 });
+
+    async function visit(bigbrotr: Bigbrotr, relay: Relay): Promise<void> {
+      const filterId = await bigbrotr.filterId({});
+      const { missing } = await bigbrotr.beginVisit(
+        relay,
+        { filterId, since: 0, until: 2000 },
+        { overlapSeconds: 0, reproveSeconds: 1000 },
+      );
+      expect(missing).toHaveLength(1);
+      for (let at = 0; at < events.length; at += 50) {
+        const slice = events.slice(at, at + 50);
+        const known = await bigbrotr.archivedSignatures(slice.map(({ id }) => id));
+        await bigbrotr.store(
+          batchOf({
+            relay,
+            filterId,
+            events: slice.filter(({ id }) => !known.has(id)),
+            known: slice.filter(({ id }) => known.has(id)),
+            proven: at + 50 < events.length ? [] : [{ since: 0, until: 2000 }],
+          }),
+        );
+      }
+      await bigbrotr.insertSnapshots([
+        {
+          relay,
+          generatedAt: 1,
+          nip11: { name: relay.url },
+          nip66: { openable: true, readable: true, writable: true },
+        },
+      ]);
+      await bigbrotr.endVisit(relay, filterId, { outcome: 'complete', detail: null, pages: 4 });
+    }
+  });
+
+  test('nothing of a session is left on the connections that are shared', async () => {
+    const [bigbrotr] = services as [Bigbrotr];
+    await bigbrotr.totals();
+    const left = await made.query<{ pid: number }>(
+      "select pid from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'",
+    );
+    expect(left).toEqual([]);
+    const locks = await made.query("select from pg_locks where locktype = 'advisory'");
+    expect(locks).toEqual([]);
+  });
+
+  test('connections of the server that die are made good for', async () => {
+    const [bigbrotr] = services as [Bigbrotr];
+    const relay = await knownRelay(bigbrotr, 'relay-0');
+    const filterId = await bigbrotr.filterId({});
+    const events = signedEvents(100, { from: 1000, to: 2000, seed: 9, authors: 2 });
+    const storing = Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        bigbrotr.store(
+          batchOf({ relay, filterId, events: events.slice(index * 10, index * 10 + 10) }),
+        ),
+      ),
+    );
+    const killed = await made.query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+    );
+    expect(killed.length).toBeGreaterThan(0);
+    const stored = await storing;
+    expect(stored.reduce((sum, { sightings }) => sum + sightings, 0)).toBeLessThanOrEqual(100);
+    const [row] = await made.query('select count(*)::int as held from events where id = any ($1)', [
+      events.map(({ id }) => Buffer.from(id, 'hex')),
+    ]);
+    expect(row).toEqual({ held: 100 });
+  });
+
+  test.each([
+    [{ password: 'wrong' }, '28P01', /check POSTGRES_USER and POSTGRES_PASSWORD/],
+    [{ user: 'nobody_knows' }, '28P01', /check POSTGRES_USER and POSTGRES_PASSWORD/],
+    [{ database: 'nowhere' }, '3D000', /check POSTGRES_DB/],
+  ])('%j is told at once, not after five tries', async (wrong, code, sentence) => {
+    const warnings: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line) => warnings.push(line) });
+    const connecting = Bigbrotr.connect(databaseConfig(pooler, wrong), log);
+    await expect(connecting).rejects.toMatchObject({ code, permanent: true });
+    await expect(connecting).rejects.toThrow(sentence);
+    expect(warnings).toEqual([]);
+  });
+});

@@ -1,0 +1,252 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { type JobOutcome, Scheduler, type SchedulerOptions } from '../../src/scheduler.ts';
+
+vi.setConfig({ testTimeout: 20_000 }); // the machine may be busy; what is tested waits for less, or for longer
+
+/** Waits between restarts grow to seconds: they are noted and cut short. */
+const delays = vi.hoisted(() => [] as number[]);
+const longest = vi.hoisted(() => ({ ms: 20 }));
+vi.mock('node:timers/promises', async (original) => {
+  const timers = await original<typeof import('node:timers/promises')>();
+  const setTimeout = (ms: number) => {
+    delays.push(ms);
+    return timers.setTimeout(Math.min(ms, longest.ms));
+  };
+  return { ...timers, setTimeout };
+});
+
+type Job =
+  | { do: 'sleep' | 'die'; ms?: number; always?: boolean; seat?: number }
+  | { do: 'until stopped' | 'throw where nobody catches' | 'fail' }
+  | { do: 'tell'; what: string };
+
+interface Options extends Partial<SchedulerOptions<Job, string>> {
+  /** How often workers die by a job that says so, in all. */
+  readonly deaths?: number;
+  readonly data?: object;
+}
+
+let scheduler: Scheduler<Job, unknown, string>;
+let numbers: Int32Array;
+const alive = () => Atomics.load(numbers, 0);
+const mostAtATime = () => Atomics.load(numbers, 3);
+
+function make({ deaths = 0, data = {}, ...options }: Options = {}) {
+  numbers = new Int32Array(new SharedArrayBuffer(16));
+  Atomics.store(numbers, 2, deaths);
+  delays.length = 0;
+  longest.ms = 20;
+  scheduler = new Scheduler({
+    workerUrl: new URL('../support/test-worker.mjs', import.meta.url),
+    workerData: { shared: numbers.buffer, ...data },
+    workers: 2,
+    jobsPerWorker: 3,
+    log: pino({ level: 'silent' }),
+    onDead: () => {},
+    ...options,
+  });
+  return scheduler;
+}
+
+async function start(options?: Options) {
+  await make(options).start();
+  return scheduler;
+}
+
+afterEach(async () => {
+  await scheduler.stop();
+  await vi.waitFor(() => expect(alive()).toBe(0));
+});
+
+const runAll = (jobs: readonly Job[]) =>
+  Promise.all(jobs.map((job, index) => scheduler.run(`job ${index}`, job)));
+const times = <T>(count: number, value: T): T[] => Array(count).fill(value);
+const threadOf = (outcome: JobOutcome<unknown>) =>
+  outcome.ok ? (outcome.result as { name: string }).name : outcome.reason;
+
+describe('jobs', () => {
+  test('spread over the workers, no more at a time than each may do', async () => {
+    await start();
+    const jobs = runAll(times<Job>(20, { do: 'sleep', ms: 20 }));
+    expect(scheduler.running).toBe(6);
+    expect(scheduler.runningKeys().sort()).toEqual(
+      Array.from({ length: 6 }, (_, index) => `job ${index}`),
+    );
+    const threads = (await jobs).map(threadOf);
+    expect(threads.slice(0, 6).sort()).toEqual([...times(3, 'worker-1'), ...times(3, 'worker-2')]);
+    expect(mostAtATime()).toBe(3);
+    expect(scheduler.running).toBe(0);
+  });
+
+  test('that were given before a worker was ready are done', async () => {
+    make();
+    const early = scheduler.run('early', { do: 'sleep' });
+    await scheduler.start();
+    expect(await early).toMatchObject({ ok: true });
+  });
+
+  test('of one seat stay with it', async () => {
+    await start({ seatOf: (job) => ('seat' in job ? (job.seat ?? 0) : 0) });
+    const jobs: Job[] = Array.from({ length: 12 }, (_, index) => ({
+      do: 'sleep',
+      ms: 5,
+      seat: index % 4 === 0 ? 1 : 0,
+    }));
+    const threads = (await runAll(jobs)).map(threadOf);
+    expect(threads).toEqual(jobs.map((_, index) => (index % 4 === 0 ? 'worker-2' : 'worker-1')));
+  });
+
+  test('that fail say why', async () => {
+    await start();
+    expect(await scheduler.run('one', { do: 'fail' })).toEqual({
+      ok: false,
+      reason: 'it went wrong',
+    });
+  });
+
+  test('tell of their progress while they run', async () => {
+    const heard: string[] = [];
+    await start({ onProgress: (progress) => heard.push(progress) });
+    await runAll([
+      { do: 'tell', what: 'a' },
+      { do: 'tell', what: 'b' },
+    ]);
+    expect(heard.sort()).toEqual(['a', 'b']);
+  });
+
+  test('of the same key are each answered', async () => {
+    await start({ workers: 1 });
+    const outcomes = await Promise.all([
+      scheduler.run('same', { do: 'tell', what: 'first' }),
+      scheduler.run('same', { do: 'sleep', ms: 10 }),
+      scheduler.run('same', { do: 'tell', what: 'third' }),
+    ]);
+    expect(outcomes.map(({ ok }) => ok)).toEqual([true, true, true]);
+    expect(outcomes[0]).toEqual({ ok: true, result: 'first' });
+    expect(outcomes[2]).toEqual({ ok: true, result: 'third' });
+  });
+});
+
+describe('a worker that dies', () => {
+  test('is replaced, and its jobs are done again', async () => {
+    await start({ workers: 1, deaths: 1 });
+    const outcomes = await runAll([
+      { do: 'die', ms: 20 },
+      { do: 'sleep', ms: 1000 },
+      { do: 'sleep', ms: 1000 },
+      { do: 'sleep', ms: 1 },
+    ]);
+    expect(outcomes.map(({ ok }) => ok)).toEqual(times(4, true));
+    expect(outcomes[0]).toEqual({ ok: true, result: 'survived' });
+    expect(Atomics.load(numbers, 1)).toBe(2);
+    expect(alive()).toBe(1);
+  });
+
+  test('by an exception that nobody caught is replaced too', async () => {
+    await start({ workers: 1 });
+    expect(await scheduler.run('bad', { do: 'throw where nobody catches' })).toEqual({
+      ok: false,
+      reason: 'the worker died: nobody caught this',
+    });
+    expect(await scheduler.run('good', { do: 'sleep' })).toMatchObject({ ok: true });
+  });
+
+  test('by the same job twice: the job is given up, the others go on', async () => {
+    await start();
+    const [bad, ...good] = await runAll([
+      { do: 'die', always: true },
+      ...times<Job>(10, { do: 'sleep', ms: 5 }),
+    ]);
+    expect(bad).toEqual({ ok: false, reason: 'the worker died: exit code 3' });
+    expect(await scheduler.run('later', { do: 'sleep' })).toMatchObject({ ok: true });
+    expect(good.filter(({ ok }) => ok).length).toBeGreaterThan(4); // those that were not beside it both times
+    await vi.waitFor(() => expect(alive()).toBe(2));
+  });
+
+  test('for good leaves its jobs to those that live', async () => {
+    await start({ data: { startsThatWork: 2 }, deaths: 1, workers: 2, jobsPerWorker: 1 });
+    // The only job kills its worker, whose seat is never filled again; the other worker sits idle.
+    expect(await scheduler.run('job', { do: 'die' })).toEqual({ ok: true, result: 'survived' });
+    expect(await scheduler.run('next', { do: 'sleep' })).toMatchObject({ ok: true });
+  });
+
+  test('again and again waits longer each time; with no other left, nothing more is promised', async () => {
+    const dead = vi.fn();
+    await start({ workers: 2, jobsPerWorker: 1, data: { startsThatWork: 2 }, onDead: dead });
+    const outcomes = await runAll([
+      { do: 'die', always: true },
+      { do: 'die', always: true },
+      { do: 'sleep' },
+      { do: 'sleep' },
+    ]);
+    expect(outcomes.every(({ ok }) => !ok)).toBe(true);
+    await vi.waitFor(() => expect(dead).toHaveBeenCalledWith('exit code 4'));
+    expect(dead).toHaveBeenCalledTimes(1);
+    expect(outcomes.slice(2)).toEqual(times(2, { ok: false, reason: 'no worker is left' }));
+    expect(delays.filter((ms) => ms >= 200).sort((a, b) => a - b)).toEqual(
+      [200, 400, 800, 1600, 3200].flatMap((ms) => [ms, ms]),
+    );
+    expect(await scheduler.run('late', { do: 'sleep' })).toEqual({
+      ok: false,
+      reason: 'no worker is left',
+    });
+  });
+});
+
+describe('start()', () => {
+  test("fails with the worker's sentence, and leaves no worker behind", async () => {
+    make({ workers: 3, data: { fatal: 'no such database', fatalFor: ['worker-2'] } });
+    await expect(scheduler.start()).rejects.toThrow(/^no such database$/);
+    await vi.waitFor(() => expect(alive()).toBe(0));
+    expect(Atomics.load(numbers, 1)).toBe(3); // nobody was started again
+  });
+
+  test('fails for a worker that ends without a word, and for one whose data cannot be sent', async () => {
+    make({ data: { startsThatWork: 0 } });
+    await expect(scheduler.start()).rejects.toThrow('ended with code 4 before it was ready');
+    make({ data: { shared: () => {} } });
+    await expect(scheduler.start()).rejects.toThrow(/could not be cloned/);
+  });
+});
+
+describe('stop()', () => {
+  test('forgets what waits, lets what runs end early, and waits until every worker is gone', async () => {
+    await start({ jobsPerWorker: 1 });
+    const jobs = runAll(times<Job>(4, { do: 'until stopped' }));
+    await vi.waitFor(() => expect(mostAtATime()).toBe(1));
+    await scheduler.stop();
+    expect(alive()).toBe(0);
+    expect(await jobs).toEqual([
+      ...times(2, { ok: true, result: 'stopped early' }),
+      ...times(2, { ok: false, reason: 'stopping' }),
+    ]);
+    expect(await scheduler.run('late', { do: 'sleep' })).toEqual({ ok: false, reason: 'stopping' });
+    await scheduler.stop();
+  });
+
+  test('answers for jobs whose worker dies while it stops, and starts no other', async () => {
+    await start({ workers: 1 });
+    const job = scheduler.run('bad', { do: 'die', ms: 50, always: true });
+    await scheduler.stop();
+    expect(await job).toEqual({ ok: false, reason: 'the worker died: exit code 3' });
+    await sleep(20);
+    expect(Atomics.load(numbers, 1)).toBe(1);
+  });
+
+  test('before a worker was ready, and while one is being replaced', async () => {
+    make();
+    const starting = scheduler.start().catch((error: Error) => error.message);
+    await scheduler.stop();
+    await starting;
+    await start({ workers: 1, deaths: 1 });
+    longest.ms = 1000;
+    const job = scheduler.run('bad', { do: 'die' });
+    await vi.waitFor(() => expect(delays).toContain(200));
+    await scheduler.stop();
+    expect(await job).toEqual({ ok: false, reason: 'stopping' });
+    await vi.waitFor(() => expect(alive()).toBe(0));
+    expect(Atomics.load(numbers, 1)).toBe(1);
+  });
+});
