@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import { getPublicKey } from 'nostr-tools/pure';
 import { z } from 'zod';
-import type { EventFilter } from './nostr/filter.ts';
+import { canonicalFilter, type EventFilter } from './nostr/filter.ts';
 
 /**
  * Every environment variable of Bigbrotr: how its text is checked, what it becomes, and its default.
@@ -180,6 +180,9 @@ function isEventFilter(filter: object, ctx: z.RefinementCtx<string>): filter is 
   return problems.length === 0;
 }
 
+/** Coverage is kept by filter, whose text is an index entry (init.sql, table filters). */
+const MAX_FILTER_BYTES = 2048;
+
 const eventFilter = z.string().transform((text, ctx): EventFilter => {
   let filter: unknown;
   try {
@@ -193,7 +196,14 @@ const eventFilter = z.string().transform((text, ctx): EventFilter => {
     refuse(ctx, 'must be a JSON object such as {"kinds":[0,1]}.');
     return z.NEVER;
   }
-  return isEventFilter(filter, ctx) ? filter : z.NEVER;
+  if (!isEventFilter(filter, ctx)) return z.NEVER;
+  const bytes = Buffer.byteLength(canonicalFilter(filter));
+  if (bytes <= MAX_FILTER_BYTES) return filter;
+  refuse(
+    ctx,
+    `is ${bytes} bytes long: at most ${MAX_FILTER_BYTES} are taken, about 29 ids or authors.`,
+  );
+  return z.NEVER;
 });
 
 export const commonVariables = {
