@@ -1,5 +1,6 @@
 import { setImmediate as yieldToSockets } from 'node:timers/promises';
 import type { Batch, Bigbrotr, Evidence, Refused, Relay, Stored } from './bigbrotr.ts';
+import { crashPoint } from './crash-point.ts';
 import type { IdentifiedEvent } from './nostr/event.ts';
 import { matchesArchived, type VerifiedEvent, type Verifier } from './nostr/verify.ts';
 import type { Verdict } from './relay/paging.ts';
@@ -106,6 +107,7 @@ export class BatchWriter {
     // One id under two signatures: a forged copy must not take the place of the good one.
     const unique = [...new Map(received.map((event) => [event.id + event.sig, event])).values()];
     const archived = await this.#options.bigbrotr.archivedSignatures(unique.map(({ id }) => id));
+    crashPoint('after-known', this.#options.relay.url);
     const known: VerifiedEvent[] = [];
     const events: VerifiedEvent[] = [];
     const accepted = new Set<string>();
@@ -124,6 +126,7 @@ export class BatchWriter {
         sliceEnd = performance.now() + VERIFY_SLICE_MS;
       }
     }
+    crashPoint('after-verify', this.#options.relay.url);
     return { events, known };
   }
 
@@ -139,9 +142,11 @@ export class BatchWriter {
       evidence: verdict.evidence,
       refused: this.#refused,
     });
+    crashPoint('after-commit', relay.url);
     if (stored.refused) this.#refused.push(stored.refused);
     if (this.#refused.length > MAX_REFUSED_STRETCHES) this.#refused = [hullOf(this.#refused)];
     this.#options.onStored(stored);
+    if (verdict.proven.length > 0) crashPoint('after-coverage', relay.url);
   }
 }
 

@@ -1,3 +1,4 @@
+import { crashPoint } from './crash-point.ts';
 import { isDataError, type Query } from './database.ts';
 import { serializeEvent } from './nostr/event.ts';
 import type { Window } from './nostr/filter.ts';
@@ -69,6 +70,7 @@ export async function storeBatch(
   aside: Aside,
 ): Promise<Stored> {
   let inserted = await insertEvents(query, events);
+  crashPoint('in-transaction', batch.relay.url);
   const all = sortById([...events, ...batch.known]);
   const ids = [...new Set([...all.map(({ id }) => id), ...batch.sighted])].sort();
   let sightings = await insertSightings(query, batch, ids);
@@ -81,6 +83,7 @@ export async function storeBatch(
   }
   const { quarantined, refused } = await insertQuarantine(query, batch, aside);
   await recordCoverage(query, batch, [...(batch.refused ?? []), ...(refused ? [refused] : [])]);
+  crashPoint('before-commit', batch.relay.url);
   const stored = { events: inserted, sightings: sightings.inserted, quarantined };
   return refused ? { ...stored, refused } : stored;
 }

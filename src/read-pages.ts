@@ -1,3 +1,4 @@
+import { crashPoint } from './crash-point.ts';
 import type { ReqFilter } from './nostr/filter.ts';
 import { refusalOf } from './nostr/message.ts';
 import { type Gap, type PageRequest, Pager, PageTally } from './relay/paging.ts';
@@ -36,6 +37,7 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
       visit.manners = { ...visit.manners, pageLimit: request.limit };
       limitRefused = false;
     }
+    crashPoint('after-page', visit.relay.url);
     const verdict = pager.accept(tally, page);
     visit.proved ||= verdict.proven.length > 0;
     visit.holes += verdict.holes.length;

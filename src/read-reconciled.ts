@@ -1,3 +1,4 @@
+import { crashPoint } from './crash-point.ts';
 import type { Window } from './nostr/filter.ts';
 import { type LocalSet, LocalSetBuilder } from './relay/local-set.ts';
 import { mayReconcile } from './relay/manners.ts';
@@ -164,6 +165,7 @@ async function fetchByIds(visit: Visit, wanted: readonly string[]): Promise<stri
         { ids, limit: ids.length },
         { add: (id) => !shown.has(id) && Boolean(shown.add(id)) },
       );
+      crashPoint('during-reconcile', visit.relay.url);
     }
     missing.push(...ids.filter((id) => !shown.has(id)));
   }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { BatchWriter } from './batch-writer.ts';
 import type { Bigbrotr, Refused, Relay, RelayTerms, Stored } from './bigbrotr.ts';
+import { crashPoint } from './crash-point.ts';
 import { createdAtOf, parseEvent } from './nostr/event.ts';
 import { type EventFilter, matchesFilter, type ReqFilter } from './nostr/filter.ts';
 import { type Refusal, refusalOf } from './nostr/message.ts';
@@ -197,6 +198,7 @@ export class Visit {
         if (step.done) return step.value;
         const lasting = step.value.filter((value) => !isEphemeral(value));
         for (const value of lasting) await this.#receive(value, EVERY_EVENT);
+        if (lasting.length > 0) crashPoint('live-batch', this.relay.url);
         await this.writer.flush();
         this.#copies.clear();
         this.tellInvalid();
@@ -290,6 +292,7 @@ export class Visit {
     this.#copies.add(copy);
     if (!matchesFilter(event, this.context.filter)) return this.countInvalid('filter_mismatch');
     this.#good += 1;
+    crashPoint('after-receive', this.relay.url);
     await this.writer.add(event);
   }
 

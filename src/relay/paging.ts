@@ -21,17 +21,19 @@ import type { Window } from '../nostr/filter.ts';
 import { refusalOf } from '../nostr/message.ts';
 import { PageHabits } from './page-habits.ts';
 import type { PageRequest, PageTally } from './page-tally.ts';
+import {
+  agree,
+  forgetAnswers,
+  type Gap,
+  newTask,
+  type Task,
+  taskOf,
+  windowOf,
+} from './page-task.ts';
 import type { PageEnd } from './subscription.ts';
 
 export { type PageRequest, PageTally } from './page-tally.ts';
-
-/** A window to prove. */
-export interface Gap extends Window {
-  /** A second below it at which the relay was seen to hold an event. */
-  readonly anchor: number | null;
-  /** A second inside it at which the relay was seen to hold an event, in an earlier visit. */
-  readonly known?: number | null;
-}
+export type { Gap } from './page-task.ts';
 
 /** Why a second stays unproven: `dense` holds as many events as a page may, `overflow` more than we take. */
 export type HoleReason = 'dense' | 'overflow';
@@ -62,31 +64,7 @@ const EMPTY_ASKS = { vouched: 1, alone: 2, silent: 3, usual: 4, caught: 6 };
 const MAX_STRIKES = 3;
 /** The same for empty answers where it has shown events: they are cheap, and some relays give many. */
 const MAX_CONTRADICTIONS = 6;
-/** Two answers must agree. When so many do not, the largest stands. */
-const MAX_ANSWERS = 6;
 const SMALLEST_LIMIT = 20;
-
-interface Task {
-  since: number;
-  until: number;
-  anchor: number | null;
-  /** A second of the window at which the relay has shown an event; null when none is known. */
-  known: number | null;
-  /** Whether it did so in an earlier visit only: the event may be gone by now. */
-  stale: boolean;
-  /** How many events of `until` the page showed that ended there: if there are more, it was cut. */
-  follows: number | null;
-  /** The second above, which was split off: if anything shows up below, it is in doubt. */
-  second: Task | null;
-  /** How many empty answers are believed here, where that does not depend on the relay. */
-  emptyAsks: number | null;
-  empties: number;
-  misses: number;
-  answers: number;
-  /** The largest answer, and how many answers were as large. */
-  most: number;
-  agreeing: number;
-}
 
 type Step = { proven?: Window[]; holes?: Hole[] };
 type Eose = Extract<PageEnd['type'], 'finish' | 'more' | 'eose'>;
@@ -168,7 +146,8 @@ export class Pager {
   #judgeAnswer(current: Task, page: PageTally, end: Eose): Step {
     const { order } = this.#habits;
     if (current.empties > 0) this.#habits.caughtHiding = true;
-    Object.assign(current, { known: current.known ?? page.newest, empties: 0 });
+    current.empties = 0;
+    current.known ??= page.newest;
     this.#doubt(current);
     if (page.above > 0 && (order === 'unknown' || !page.orderOfAll.newestFirst))
       return this.#strike(current, 'ignores until');
@@ -203,8 +182,9 @@ export class Pager {
     if (current.empties < this.#emptyAsks(current)) return NOTHING;
     if (current.anchor === null && current.known === null) return this.#done(current);
     if (this.silent) return this.#stop('shows nothing, though it has shown events before');
-    Object.assign(current, { anchor: null, known: null, empties: 0 }); // gone: deleted, expired or replaced
-    return NOTHING;
+    current.empties = 0;
+    current.known = null; // gone: deleted, expired or replaced
+    return this.#dropAnchor(current);
   }
 
   #emptyAsks(current: Task): number {
@@ -262,7 +242,7 @@ export class Pager {
   #doubt(current: Task): void {
     if (current.second === null) return;
     this.#habits.sawCutPage = true;
-    Object.assign(current.second, { answers: 0, most: 0, agreeing: 0 });
+    forgetAnswers(current.second);
     current.second = null;
   }
 
@@ -351,7 +331,7 @@ export class Pager {
 
   /** An answer that cannot be used. What was counted in a row begins anew, for it might have been the true one. */
   #strike(current: Task, reason: string, most = MAX_STRIKES): Step {
-    Object.assign(current, { empties: 0, answers: 0, most: 0, agreeing: 0 });
+    forgetAnswers(current);
     this.#strikes += 1;
     return this.#strikes >= most ? this.#stop(reason) : NOTHING;
   }
@@ -377,29 +357,4 @@ export class Pager {
 /** Everything that may have taken up room in a page before, or instead of, what lies in its window. */
 function sizeOf({ inside, above, repeats }: PageTally): number {
   return inside + above + repeats;
-}
-
-/** Notes how many events an answer showed. @returns whether two answers of the largest count so far have come. */
-function agree(current: Task, count: number): boolean {
-  current.answers += 1;
-  if (count > current.most) Object.assign(current, { most: count, agreeing: 0 });
-  if (count === current.most) current.agreeing += 1;
-  if (current.answers >= MAX_ANSWERS) current.agreeing = Math.max(current.agreeing, 2);
-  return current.agreeing >= 2;
-}
-
-function windowOf({ since, until }: Task): Window {
-  return { since, until };
-}
-
-function taskOf({ since, until, anchor, known = null }: Gap): Task {
-  return { ...newTask(since, until), anchor, known, stale: known !== null };
-}
-
-function newTask(since: number, until: number): Task {
-  return {
-    ...{ since, until, anchor: null, known: null, stale: false, follows: null },
-    ...{ second: null, emptyAsks: null, empties: 0, misses: 0 },
-    ...{ answers: 0, most: 0, agreeing: 0 },
-  };
 }

@@ -282,7 +282,7 @@ describe('mistakes', () => {
     ['{"#t":"x"}', /key "#t" must be a non-empty list of strings/],
     ['{"#t":[]}', /key "#t" must/],
     ['{"#t":[1]}', /key "#t" must/],
-    [JSON.stringify({ '#t': ['x'.repeat(2048)] }), /is 2057 bytes long: at most 2048/],
+    [JSON.stringify({ '#t': ['x'.repeat(2048)] }), /is 2059 bytes long: at most 2048/],
   ])('SYNCHRONIZER_EVENT_FILTER=%s', (text, message) => {
     const found = problems(() => sync({ SYNCHRONIZER_EVENT_FILTER: text }));
     expect(found).toEqual([expect.stringMatching(message)]);

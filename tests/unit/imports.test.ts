@@ -14,15 +14,19 @@ interface Room {
 const BELOW_SERVICES = ['settings', 'watching', 'database', 'relay', 'nostr'];
 
 const ROOMS: Readonly<Record<string, Room>> = {
+  crashes: { files: /^crash-point\.ts$/, sees: [] },
   nostr: { files: /^nostr\//, sees: [] },
   relay: { files: /^relay\//, sees: ['nostr'] },
   settings: { files: /^config(-\w+)?\.ts$/, sees: ['nostr'] },
   watching: { files: /^(logger|health|metrics)\.ts$/, sees: ['settings'] },
-  database: { files: /^(database|bigbrotr(-\w+)?)\.ts$/, sees: ['settings', 'nostr', 'relay'] },
+  database: {
+    files: /^(database|bigbrotr(-\w+)?)\.ts$/,
+    sees: ['crashes', 'settings', 'nostr', 'relay'],
+  },
   // The archive is handed to them: who opens it is a worker or an entrypoint.
   visits: {
     files: /^(archive|visit|live|read-\w+|batch-writer|probe|snapshot-writer)\.ts$/,
-    sees: ['nostr', 'relay'],
+    sees: ['crashes', 'nostr', 'relay'],
     seesTypesOf: ['database', 'settings'],
   },
   workers: { files: /^(\w+-worker|worker-thread)\.ts$/, sees: [...BELOW_SERVICES, 'visits'] },
