@@ -222,6 +222,9 @@ export const databaseVariables = {
 
 export const initializerVariables = {
   SEED_RELAYS_PATH: plain.prefault('./seed_relays.txt'),
+  POSTGRES_OWNER_PASSWORD: password.optional(),
+  POSTGRES_DIRECT_HOST: hostOrNone.prefault(''),
+  POSTGRES_DIRECT_PORT: port.prefault('5432'),
 };
 
 /** What both the monitor and the synchronizers need to visit relays. */
@@ -292,7 +295,6 @@ export const deploymentVariables = {
   POSTGRES_DB_INIT_PATH: plain.prefault('./init.sql'),
   POSTGRES_ADMIN_PASSWORD: password,
   POSTGRES_READER_PASSWORD: password.prefault(''),
-  POSTGRES_OWNER_PASSWORD: password.prefault(''),
   POSTGRES_SHARED_BUFFERS: size.prefault('512MB'),
   POSTGRES_MEMORY: size.prefault('4g'),
   MONITOR_MEMORY: size.prefault('1g'),

@@ -88,6 +88,8 @@ interface RelayServiceConfig extends ServiceConfig {
 export interface InitializerConfig extends ServiceConfig {
   readonly service: 'initializer';
   readonly seedRelaysPath: string;
+  /** The login that changes the schema, on PostgreSQL itself: session locks do not pass PgBouncer. */
+  readonly owner: DatabaseConfig;
 }
 
 export interface MonitorConfig extends RelayServiceConfig {
@@ -142,6 +144,7 @@ export function loadInitializerConfig(env?: Environment): InitializerConfig {
     ...serviceOf(values),
     database: databaseOf(values, oneConnection),
     seedRelaysPath: values.SEED_RELAYS_PATH,
+    owner: ownerOf(values),
     warnings,
   };
 }
@@ -268,6 +271,17 @@ function databaseOf(values: Values<typeof databaseVariables>, pool: Pool): Datab
     password: values.POSTGRES_PASSWORD,
     database: values.POSTGRES_DB,
     ...pool,
+  };
+}
+
+/** The role of dockerfiles/postgres/roles.sql where it has a password; else whoever loaded init.sql. */
+function ownerOf(values: Values<typeof initializerShape>): DatabaseConfig {
+  const { POSTGRES_DIRECT_HOST: host, POSTGRES_DIRECT_PORT: port } = values;
+  const { POSTGRES_OWNER_PASSWORD: password } = values;
+  return {
+    ...databaseOf(values, oneConnection),
+    ...(host !== null && { host, port }),
+    ...(password !== undefined && { user: 'bigbrotr_owner', password }),
   };
 }
 

@@ -1,0 +1,157 @@
+import { randomBytes } from 'node:crypto';
+import type { Relay } from './bigbrotr-batch.ts';
+import type { Query } from './database.ts';
+import type { NostrEvent } from './nostr/event.ts';
+import type { EventFilter, Window } from './nostr/filter.ts';
+
+/** The part of `Bigbrotr` that reads events back. */
+
+/** An event as it was read back, not yet checked. */
+export interface StoredEvent {
+  /** The id that it stands under. */
+  readonly id: string;
+  readonly place: 'events' | 'quarantine';
+  readonly event: unknown;
+}
+
+/** Records of one statement of `sightedRecords`: 400 KB; at twice that PostgreSQL starts its JIT compiler. */
+const RECORDS_AT_A_TIME = 10_000;
+
+/** Which of these ids the archive holds, with the signature it holds: hex id → hex signature. */
+export async function archivedSignatures(
+  query: Query,
+  ids: readonly string[],
+): Promise<Map<string, string>> {
+  if (ids.length === 0) return new Map();
+  const { rows } = await query<{ id: string; sig: string }>(
+    `select encode(e.id, 'hex') as id, encode(e.sig, 'hex') as sig
+     from unnest($1::text[]) as t (id)
+     join events e on e.id = decode(t.id, 'hex')`,
+    [ids],
+  );
+  return new Map(rows.map(({ id, sig }) => [id, sig]));
+}
+
+/** The smallest `created_at` among events of these ids that are archived, or set aside from this relay; null without any. */
+export async function oldestOf(
+  query: Query,
+  relay: Relay,
+  ids: readonly string[],
+): Promise<number | null> {
+  const { rows } = await query<{ oldest: number | null }>(
+    `select least(min(e.created_at), min(q.created_at)) as oldest
+     from unnest($1::text[]) as t (id)
+     left join events e on e.id = decode(t.id, 'hex')
+     left join quarantine q on q.id = decode(t.id, 'hex') and q.relay_id = $2`,
+    [ids, relay.relayId],
+  );
+  return rows[0]?.oldest ?? null;
+}
+
+/**
+ * The events of a window that were seen on a relay, in packed records of 40 bytes: `created_at` as eight bytes, the
+ * most significant first, then the id. They come in time order, but for those in quarantine. A filter may name ids,
+ * authors and kinds.
+ */
+export async function* sightedRecords(
+  query: Query,
+  relay: Relay,
+  { ids, authors, kinds }: EventFilter,
+  window: Window,
+): AsyncGenerator<Buffer> {
+  type Chunk = { records: Buffer | null; last: string | null; seen: number };
+  const bytes = (hex: readonly string[] | undefined) =>
+    hex?.map((text) => Buffer.from(text, 'hex')) ?? null;
+  const where = [relay.relayId, window.since, window.until];
+  const filter = [bytes(ids), bytes(authors), kinds ?? null];
+  // One look-up an event, by lateral: a plain join became a scan of all events (0.03 s against 0.5 to 7 s).
+  const text = `
+    select string_agg(int8send(s.event_key >> 24) || e.id, ''::bytea) filter (where e.wanted) as records,
+           max(s.event_key)::text as last, count(*) as seen
+    from (
+        select event_key from sightings
+        where relay_id = $1 and event_key >= event_key_floor($2) and event_key < event_key_floor($3 + 1)
+          and event_key > coalesce($7::bigint, -1)
+        order by event_key limit $8
+    ) s
+    left join lateral (
+        select id, ($4::bytea[] is null or id = any ($4)) and ($5::bytea[] is null or pubkey = any ($5))
+            and ($6::integer[] is null or kind = any ($6)) as wanted
+        from events where event_key = s.event_key limit 1
+    ) e on true`;
+  for (let after: string | null = null, seen = RECORDS_AT_A_TIME; seen === RECORDS_AT_A_TIME; ) {
+    const values: unknown[] = [...where, ...filter, after, RECORDS_AT_A_TIME];
+    const result: { rows: Chunk[] } = await query<Chunk>(text, values);
+    const chunk: Chunk | undefined = result.rows[0];
+    if (chunk?.records) yield chunk.records;
+    after = chunk?.last ?? null;
+    seen = chunk?.seen ?? 0;
+  }
+  if (filter.every((part) => part === null)) yield await quarantinedRecords(query, where);
+}
+
+async function quarantinedRecords(query: Query, where: readonly number[]): Promise<Buffer> {
+  const { rows } = await query<{ records: Buffer | null }>(
+    `select string_agg(int8send(created_at) || id, ''::bytea) as records
+     from quarantine where relay_id = $1 and created_at between $2 and $3`,
+    where,
+  );
+  return rows[0]?.records ?? Buffer.alloc(0);
+}
+
+/** Every archived event in time order, then those in quarantine, in chunks of at most 1,000. */
+export async function* storedEvents(query: Query): AsyncGenerator<StoredEvent[]> {
+  let after: string | null = '-1';
+  while (after !== null) {
+    const { rows }: { rows: EventRow[] } = await query<EventRow>(
+      `select ${EVENT_COLUMNS} from events where event_key > $1 order by event_key limit 1000`,
+      [after],
+    );
+    if (rows.length > 0) yield rows.map(asStoredEvent);
+    after = rows.at(-1)?.event_key ?? null;
+  }
+  for (let place: unknown[] = [-1, '\\x']; place.length > 0; ) {
+    const { rows }: { rows: AsideRow[] } = await query<AsideRow>(
+      `select relay_id, id as raw_id, encode(id, 'hex') as id, raw
+       from quarantine where (relay_id, id) > ($1, $2) order by relay_id, id limit 100`,
+      place,
+    );
+    if (rows.length > 0)
+      yield rows.map(({ id, raw }) => ({ id, place: 'quarantine', event: asJson(raw) }));
+    const last = rows.at(-1);
+    place = last ? [last.relay_id, last.raw_id] : [];
+  }
+}
+
+/** So many archived events, each taken at random by its id. */
+export async function* sampledEvents(query: Query, count: number): AsyncGenerator<StoredEvent[]> {
+  for (let left = count; left > 0; left -= 1000) {
+    const points = Array.from({ length: Math.min(left, 1000) }, () => randomBytes(32));
+    const { rows } = await query<EventRow>(
+      `select ${EVENT_COLUMNS}
+       from unnest($1::bytea[]) as t (point)
+       cross join lateral (select * from events where id >= point order by id limit 1) e`,
+      [points],
+    );
+    yield rows.map(asStoredEvent);
+  }
+}
+
+const EVENT_COLUMNS = `event_key::text, encode(id, 'hex') as id, encode(pubkey, 'hex') as pubkey, created_at, kind, tags,
+    content, encode(sig, 'hex') as sig`;
+
+type EventRow = NostrEvent & { event_key: string } & Record<string, unknown>;
+type AsideRow = { relay_id: number; raw_id: Buffer; id: string; raw: Buffer };
+
+function asStoredEvent({ event_key: _, ...event }: EventRow): StoredEvent {
+  return { id: event.id, place: 'events', event };
+}
+
+/** Null for what is no JSON in UTF-8. */
+function asJson(raw: Buffer): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(raw));
+  } catch {
+    return null;
+  }
+}
