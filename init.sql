@@ -5,6 +5,37 @@
 set client_min_messages = warning;
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- Version: this file makes new archives, src/migrations brings older ones to the same schema
+-- ---------------------------------------------------------------------------------------------------------------
+
+do $$
+begin
+    if to_regclass('events') is not null and to_regclass('schema_migrations') is null then
+        raise exception 'This archive was made by an older version of Bigbrotr, and init.sql makes new ones only.'
+            using hint = 'Run the initializer, which migrates it: npm start and docker compose up -d do.';
+    end if;
+end $$;
+
+create table if not exists schema_migrations (
+    id     integer generated always as identity primary key,
+    name   text not null,
+    run_on timestamptz not null default now(),
+    constraint schema_migrations_name_key unique (name)
+);
+comment on table schema_migrations is 'The migrations (src/migrations) that this archive has had, or was made with. Kept by node-pg-migrate.';
+comment on column schema_migrations.id is 'Order in which they came.';
+comment on column schema_migrations.name is 'Name of the file, without its ending.';
+comment on column schema_migrations.run_on is 'When it came.';
+
+do $$
+begin
+    if (select max(name collate "C") from schema_migrations) <> '0001_manners-and-holes' then
+        raise exception 'This archive has had other migrations than this init.sql knows.'
+            using hint = 'Run the initializer of the newer of the two versions.';
+    end if;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- Relays
 -- ---------------------------------------------------------------------------------------------------------------
 
@@ -564,5 +595,12 @@ begin
         alter table events alter column content set compression lz4, alter column tags set compression lz4;
     end if;
 end $$;
+
+-- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
+insert into schema_migrations (name)
+select name
+from unnest(array['0001_manners-and-holes']) with ordinality as t (name, place)
+where not exists (select from schema_migrations)
+order by place;
 
 reset client_min_messages;

@@ -51,13 +51,14 @@ export class BatchWriter {
     this.#options = options;
   }
 
-  /** Takes one event; waits while too much is on its way. @throws DatabaseError of a batch given earlier */
+  /**
+   * Takes one event; waits while too much is on its way. A full batch goes with the event after it, so that a page
+   * that fills a batch is stored together with what it proves. @throws DatabaseError of a batch given earlier
+   */
   async add(event: IdentifiedEvent): Promise<void> {
+    if (this.#isFull) await this.#submit(NOTHING_PROVEN);
     this.#events.push(event);
     this.#chars += event.content.length + charsOfTags(event);
-    if (this.#events.length >= this.#options.batchSize || this.#chars >= MAX_BATCH_CHARS) {
-      await this.#submit(NOTHING_PROVEN);
-    }
   }
 
   /** Takes the id of an event that the archive holds and the relay says it holds. @throws DatabaseError */
@@ -77,6 +78,10 @@ export class BatchWriter {
   async flush(): Promise<void> {
     if (this.#isWaiting) await this.#submit(NOTHING_PROVEN);
     await this.#lastStored;
+  }
+
+  get #isFull(): boolean {
+    return this.#events.length >= this.#options.batchSize || this.#chars >= MAX_BATCH_CHARS;
   }
 
   get #isWaiting(): boolean {
@@ -104,8 +109,7 @@ export class BatchWriter {
   async #prepare(
     received: IdentifiedEvent[],
   ): Promise<{ events: VerifiedEvent[]; known: VerifiedEvent[] }> {
-    // One id under two signatures: a forged copy must not take the place of the good one.
-    const unique = [...new Map(received.map((event) => [event.id + event.sig, event])).values()];
+    const unique = withoutRepeats(received);
     const archived = await this.#options.bigbrotr.archivedSignatures(unique.map(({ id }) => id));
     crashPoint('after-known', this.#options.relay.url);
     const known: VerifiedEvent[] = [];
@@ -162,4 +166,14 @@ function charsOfTags(event: IdentifiedEvent): number {
   let chars = 0;
   for (const tag of event.tags) for (const value of tag) chars += value.length + 4;
   return chars;
+}
+
+/** An id may come under two signatures: a forged copy must not take the place of the good one. */
+function withoutRepeats(events: readonly IdentifiedEvent[]): IdentifiedEvent[] {
+  const first = new Map<string, string>();
+  return events.filter(({ id, sig }) => {
+    const known = first.get(id);
+    if (known === undefined) first.set(id, sig);
+    return known !== sig;
+  });
 }

@@ -71,12 +71,12 @@ export async function storeBatch(
 ): Promise<Stored> {
   let inserted = await insertEvents(query, events);
   crashPoint('in-transaction', batch.relay.url);
-  const all = sortById([...events, ...batch.known]);
+  const all = [...events, ...batch.known];
   const ids = [...new Set([...all.map(({ id }) => id), ...batch.sighted])].sort();
   let sightings = await insertSightings(query, batch, ids);
   if (sightings.matched < ids.length) {
     // An event that was known has been deleted since: its body is at hand, unless only its id was seen.
-    inserted += await insertEvents(query, all);
+    inserted += await insertEvents(query, sortById(all));
     sightings = await insertSightings(query, batch, ids);
     if (sightings.matched < ids.length)
       throw new Error(`${batch.relay.url}, or events it holds, were deleted while it was visited`);
@@ -225,30 +225,30 @@ async function recordCoverage(
     filterId,
   ]);
   const where = [relay.relayId, filterId];
-  await query(
+  const { rowCount: changed } = await query(
     `update coverage set covered = covered - $3::int8multirange
      where relay_id = $1 and filter_id = $2 and covered && $3::int8multirange`,
     [...where, multirange([...proven, ...holes])],
   );
   if (proven.length > 0) {
-    const stretches = multirange(proven);
     await query(
-      `insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
+      `with closed as (
+           delete from holes where relay_id = $1 and filter_id = $2 and stretch <@ $3::int8multirange
+       )
+       insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
        values ($1, $2, $4, (now() at time zone 'utc')::date, $3::int8multirange - $5::int8multirange,
                extract(epoch from now())::bigint)
        on conflict (relay_id, filter_id, evidence, proven_on) do update
        set covered = coverage.covered + excluded.covered, proven_at = excluded.proven_at`,
-      [...where, stretches, batch.evidence, multirange(holes)],
-    );
-    await query(
-      'delete from holes where relay_id = $1 and filter_id = $2 and stretch <@ $3::int8multirange',
-      [...where, stretches],
+      [...where, multirange(proven), batch.evidence, multirange(holes)],
     );
   }
-  await query(
-    'delete from coverage where relay_id = $1 and filter_id = $2 and isempty(covered)',
-    where,
-  );
+  if (changed || holes.length > 0) {
+    await query(
+      'delete from coverage where relay_id = $1 and filter_id = $2 and isempty(covered)',
+      where,
+    );
+  }
   for (const hole of holes) {
     await query(
       `insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)

@@ -9,6 +9,7 @@ import {
 } from './bigbrotr-batch.ts';
 import type { StoredEvent } from './bigbrotr-reading.ts';
 import * as reading from './bigbrotr-reading.ts';
+import { requireCurrent, schemaState } from './bigbrotr-version.ts';
 import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr-visits.ts';
 import * as visits from './bigbrotr-visits.ts';
 import type { DatabaseConfig } from './config.ts';
@@ -79,7 +80,7 @@ export class Bigbrotr {
     const database = await Database.connect(config, log);
     const bigbrotr = new Bigbrotr(database);
     try {
-      await database.query('select relay_id from visits limit 0'); // permanent and clear when init.sql was not loaded
+      await requireCurrent(database.query, config);
     } catch (error) {
       await database.close();
       throw error;
@@ -87,11 +88,12 @@ export class Bigbrotr {
     return bigbrotr;
   }
 
-  /** Makes the archive or brings it up to date: runs init.sql, which may be run again. @throws DatabaseError */
+  /** Makes the archive where there is none, by init.sql. One that an older version made is left as it is. @throws DatabaseError */
   static async load(config: DatabaseConfig, initSql: string, log: Logger): Promise<void> {
     const database = await Database.connect(config, log);
     try {
-      await database.query(initSql);
+      const { state } = await schemaState(database.query);
+      if (state === 'missing') await database.query(initSql);
     } finally {
       await database.close();
     }

@@ -1,5 +1,6 @@
-/** Entry: the initializer adds the relays of the seed file to the archive and exits. */
+/** Entry: the initializer migrates an archive of an older version, adds the relays of the seed file, and exits. */
 import { Bigbrotr } from './bigbrotr.ts';
+import { migrateArchive } from './bigbrotr-migrations.ts';
 import { ConfigError, type InitializerConfig, loadInitializerConfig } from './config.ts';
 import { DatabaseError } from './database.ts';
 import { createLogger, type Logger } from './logger.ts';
@@ -36,6 +37,7 @@ async function initialize(config: InitializerConfig): Promise<void> {
   const relays = config.allowPrivateRelays
     ? seed.relays
     : seed.relays.filter((relay) => isPublic(relay, log));
+  await migrateArchive(config.database, config.owner, log);
   const bigbrotr = await Bigbrotr.connect(config.database, log);
   try {
     const added = await bigbrotr.insertRelays(relays);

@@ -1,12 +1,13 @@
 /**
  * Entry: the whole archive on one machine, without Docker (`npm start`). It starts an embedded PostgreSQL, or
- * uses the server that POSTGRES_HOST names, loads init.sql and runs the four services as child processes.
+ * uses the server that POSTGRES_HOST names, makes or migrates the archive and runs the four services as child processes.
  */
 import { mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bigbrotr } from './bigbrotr.ts';
+import { migrateArchive } from './bigbrotr-migrations.ts';
 import {
   ConfigError,
   type DatabaseConfig,
@@ -103,6 +104,9 @@ function login(
     POSTGRES_USER: server?.user ?? 'bigbrotr',
     POSTGRES_PASSWORD: password,
     POSTGRES_PASSWORD_FILE: '',
+    POSTGRES_OWNER_PASSWORD: '',
+    POSTGRES_OWNER_PASSWORD_FILE: '',
+    POSTGRES_DIRECT_HOST: '',
     POSTGRES_DB: server?.database ?? 'bigbrotr',
   };
 }
@@ -123,6 +127,7 @@ async function runServices(env: Environment, run: Run): Promise<number> {
   const { progress, log } = run;
   const { signal } = run.stopping;
   await Bigbrotr.load(initializer.database, await readInitSql(initSqlPath), log);
+  await migrateArchive(initializer.database, initializer.owner, log);
   sayHowToConnect(initializer.database, run.embedded);
   progress.begin();
   const start = (name: string, once: boolean) =>

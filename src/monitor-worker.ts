@@ -13,7 +13,8 @@ export interface ProbeReport {
   readonly openable: boolean;
   readonly readable: boolean;
   readonly writable: boolean;
-  readonly nip11: boolean;
+  /** Why there is no NIP-11 document, one stable word; null when there is one. */
+  readonly nip11Reason: string | null;
   /** Why the first failing step failed; null when all succeeded. */
   readonly reason: string | null;
 }
@@ -37,7 +38,7 @@ await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(asyn
       const snapshot = await probeRelay(relay, { ...context, signal });
       await writer.write(snapshot);
       const { openable, readable, writable, reason } = snapshot.nip66;
-      return { openable, readable, writable, nip11: snapshot.nip11 !== null, reason };
+      return { openable, readable, writable, nip11Reason: snapshot.nip11Reason, reason };
     },
     close: () => bigbrotr.close(),
   };

@@ -52,12 +52,13 @@ async function check(
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
     return false;
   }
-  const { openable, readable, writable, reason } = outcome.result;
+  const { openable, readable, writable, nip11Reason, reason } = outcome.result;
   service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
   service.count('relays_checked');
   for (const [name, yes] of Object.entries({ openable, readable, writable }))
     if (yes) service.count(`relays_${name}`);
-  service.log.debug({ relay: relay.url, openable, readable, writable, reason }, 'relay checked');
+  service.count(nip11Reason === null ? 'nip11_documents' : `no_nip11_${nip11Reason}`);
+  service.log.debug({ relay: relay.url, ...outcome.result }, 'relay checked');
   return readable;
 }
 

@@ -17,16 +17,25 @@ export interface SchedulerOptions<Job, Progress> {
   readonly seatOf?: (job: Job) => number;
   /** Hears what jobs tell while they run. */
   readonly onProgress?: (progress: Progress) => void;
+  /** Hears that the worker of a seat died, with all that it held beside its jobs; another takes its seat. */
+  readonly onWorkerDied?: (seat: number) => void;
 }
 
-/** How a job ended. `failed` carries why: an error in the worker, or its death. */
-export type JobOutcome<Result> = { ok: true; result: Result } | { ok: false; reason: string };
+/** How a job ended. `reason`: an error in the worker, or its death. `deadly`: the job is to blame for that. */
+export type JobOutcome<Result> =
+  | { ok: true; result: Result }
+  | { ok: false; reason: string; deadly?: true };
 
-/** A job whose worker dies is tried so many times in all; then the job is to blame. */
-const MAX_TRIES = 2;
+/**
+ * A job whose worker dies is tried so many times in all; then the job is to blame. The last time it has its worker to
+ * itself, so that nobody is blamed who was only beside it.
+ */
+const MAX_TRIES = 3;
 const RESTART_DELAY_MS = 200;
 /** A worker that dies this often without one result in between cannot work at all. */
 const MAX_BARREN_RESTARTS = 5;
+/** Its deaths by so many different jobs are the fault of those jobs; by more without a result in between, its own. */
+const MAX_DEADLY_JOBS = 5;
 
 interface Waiting<Job, Result> {
   /** Tells apart what has the same key. */
@@ -45,11 +54,14 @@ interface Seat<Job, Result> {
   started: boolean;
   running: Map<string, Waiting<Job, Result>>;
   barrenRestarts: number;
+  /** Keys of jobs that were to blame for a death since the latest result. */
+  readonly deadly: Set<string>;
 }
 
 /**
  * Worker threads and the jobs they do: a queue in front, a bounded number of jobs in each worker, a new worker
- * for one that died. A job that was running in it is done again elsewhere, and given up when it kills twice.
+ * for one that died. A job that was running in it is done again, and given up when it kills a worker that it has to
+ * itself.
  */
 export class Scheduler<Job, Result, Progress = never> {
   readonly #options: SchedulerOptions<Job, Progress>;
@@ -67,6 +79,7 @@ export class Scheduler<Job, Result, Progress = never> {
       started: false,
       running: new Map(),
       barrenRestarts: 0,
+      deadly: new Set(),
     }));
   }
 
@@ -155,6 +168,7 @@ export class Scheduler<Job, Result, Progress = never> {
     if (!waiting) return;
     seat.running.delete(message.key);
     seat.barrenRestarts = 0;
+    seat.deadly.clear();
     waiting.resolve(
       message.type === 'result'
         ? { ok: true, result: message.result }
@@ -169,12 +183,9 @@ export class Scheduler<Job, Result, Progress = never> {
     seat.worker = null;
     seat.ready = false;
     seat.running = new Map();
-    for (const orphan of orphans) {
-      if (this.#stopping || orphan.tries >= MAX_TRIES) {
-        orphan.resolve({ ok: false, reason: `the worker died: ${why}` });
-      } else this.#queue.unshift(orphan);
-    }
+    for (const orphan of orphans) this.#tryAgain(orphan, seat, `the worker died: ${why}`);
     if (this.#stopping || !seat.started) return;
+    this.#options.onWorkerDied?.(this.#seats.indexOf(seat));
     seat.barrenRestarts += 1;
     if (seat.barrenRestarts > MAX_BARREN_RESTARTS) {
       this.#abandon(seat, why);
@@ -187,6 +198,16 @@ export class Scheduler<Job, Result, Progress = never> {
     );
     await sleep(RESTART_DELAY_MS * 2 ** (seat.barrenRestarts - 1));
     if (!this.#stopping) await this.#startWorker(seat).catch(() => {}); // its exit brings us back here
+  }
+
+  #tryAgain(orphan: Waiting<Job, Result>, seat: Seat<Job, Result>, reason: string): void {
+    if (this.#stopping) orphan.resolve({ ok: false, reason });
+    else if (orphan.tries < MAX_TRIES) this.#queue.unshift(orphan);
+    else {
+      seat.deadly.add(orphan.key);
+      if (seat.deadly.size <= MAX_DEADLY_JOBS) seat.barrenRestarts = 0;
+      orphan.resolve({ ok: false, reason, deadly: true });
+    }
   }
 
   #abandon(seat: Seat<Job, Result>, why: string): void {
@@ -205,11 +226,15 @@ export class Scheduler<Job, Result, Progress = never> {
   }
 
   #dispatch(): void {
+    /** Seats that have to be empty first, for a job that is to have its worker to itself. */
+    const kept = new Set<Seat<Job, Result>>();
     for (let index = 0; index < this.#queue.length; ) {
-      if (!this.#seats.some((seat) => this.#hasRoom(seat))) return;
+      const free = this.#seats.filter((seat) => this.#hasRoom(seat) && !kept.has(seat));
+      if (free.length === 0) return;
       const waiting = this.#queue[index] as Waiting<Job, Result>;
-      const seat = this.#seatFor(waiting.job);
-      if (!seat) {
+      const seat = this.#seatFor(waiting.job, free);
+      if (!seat || (isSuspect(waiting) && seat.running.size > 0)) {
+        if (seat) kept.add(seat);
         index += 1; // its worker is busy, another's job may be next
         continue;
       }
@@ -224,19 +249,21 @@ export class Scheduler<Job, Result, Progress = never> {
     }
   }
 
-  #seatFor(job: Job): Seat<Job, Result> | undefined {
+  /** The seat of a job among those that have room: its own, or the freest. */
+  #seatFor(job: Job, free: Seat<Job, Result>[]): Seat<Job, Result> | undefined {
     const { seatOf } = this.#options;
-    if (!seatOf) return this.#freest();
+    if (!seatOf) return free.sort((a, b) => a.running.size - b.running.size)[0];
     const seat = this.#seats[seatOf(job) % this.#seats.length];
-    return seat && this.#hasRoom(seat) ? seat : undefined;
+    return seat && free.includes(seat) ? seat : undefined;
   }
 
-  #freest(): Seat<Job, Result> | undefined {
-    const free = this.#seats.filter((seat) => this.#hasRoom(seat));
-    return free.sort((a, b) => a.running.size - b.running.size)[0];
+  #hasRoom({ ready, running }: Seat<Job, Result>): boolean {
+    if (!ready || running.size >= this.#options.jobsPerWorker) return false;
+    return running.size !== 1 || ![...running.values()].some(({ tries }) => tries >= MAX_TRIES);
   }
+}
 
-  #hasRoom(seat: Seat<Job, Result>): boolean {
-    return seat.ready && seat.running.size < this.#options.jobsPerWorker;
-  }
+/** Whether a job is to have a worker to itself, since two that did it died. */
+function isSuspect({ tries }: Pick<Waiting<unknown, unknown>, 'tries'>): boolean {
+  return tries >= MAX_TRIES - 1;
 }

@@ -3,6 +3,7 @@ import type { VisitReport } from './archive.ts';
 import type { Relay } from './bigbrotr.ts';
 import type { SynchronizerConfig } from './config.ts';
 import { readBlocklist } from './relay/blocklist.ts';
+import { afterVisit } from './relay/manners.ts';
 import { Scheduler } from './scheduler.ts';
 import type { Round, Service, Work } from './service.ts';
 import type { Progress } from './visit.ts';
@@ -20,17 +21,31 @@ export async function beginSynchronizing(
   source: RelaySource,
 ): Promise<Work> {
   const filterId = await service.bigbrotr.filterId(config.eventFilter);
+  const live = config.live && !service.once;
+  /** Seats whose worker died: nobody follows their relays any more. */
+  const unfollowed = new Set<number>();
   const scheduler = new Scheduler<Relay, VisitReport, Progress>({
     workerUrl: new URL('./sync-worker.js', import.meta.url),
-    workerData: { ...config, live: config.live && !service.once },
+    workerData: { ...config, live },
     workers: config.numCores,
     jobsPerWorker: config.requestsPerCore,
     log: service.log,
     onDead: service.fail,
     onProgress: (progress) => countProgress(progress, service),
     seatOf: ({ relayId }) => relayId, // one connection a relay: the worker that follows it also visits it
+    onWorkerDied: (seat) => {
+      if (live) unfollowed.add(seat);
+    },
   });
   await scheduler.start();
+  /** Relays that a worker followed that died: they are visited, and so followed again, without waiting. */
+  const alsoDue = async (due: readonly Relay[]): Promise<Relay[]> => {
+    const seats = new Set(unfollowed);
+    unfollowed.clear();
+    const known = new Set(due.map(({ relayId }) => relayId));
+    const all = await source(filterId, 0);
+    return all.filter(({ relayId }) => seats.has(relayId % config.numCores) && !known.has(relayId));
+  };
   // Nobody is followed after a start until it was visited; and --once means every relay.
   let intervalSeconds = service.once || config.live ? 0 : config.loopIntervalMs / 1000;
   return {
@@ -38,8 +53,9 @@ export async function beginSynchronizing(
       const blocklist = await readBlocklist(config.blocklistPath);
       const due = await source(filterId, intervalSeconds);
       intervalSeconds = config.loopIntervalMs / 1000;
+      if (unfollowed.size > 0) due.push(...(await alsoDue(due)));
       const relays = due.filter(({ url }) => !blocklist.blocks(url));
-      return visitRelays(relays, service, scheduler);
+      return visitRelays(relays, filterId, service, scheduler);
     },
     pauseMs: POLL_MS,
     stop: () => scheduler.stop(),
@@ -48,11 +64,14 @@ export async function beginSynchronizing(
 
 async function visitRelays(
   relays: readonly Relay[],
+  filterId: number,
   service: Service,
   scheduler: Scheduler<Relay, VisitReport, Progress>,
 ): Promise<Round> {
   const lostBefore = service.counted('relays_lost');
-  const reports = await Promise.all(relays.map((relay) => visit(relay, service, scheduler)));
+  const reports = await Promise.all(
+    relays.map((relay) => visit(relay, filterId, service, scheduler)),
+  );
   const lost = service.counted('relays_lost') - lostBefore;
   if (service.once && lost > 0) service.fail(`${lost} visits were lost, for the reasons above`);
   return { relays: relays.length, failed: reports.filter((good) => !good).length };
@@ -61,6 +80,7 @@ async function visitRelays(
 /** @returns whether the visit went well. */
 async function visit(
   relay: Relay,
+  filterId: number,
   service: Service,
   scheduler: Scheduler<Relay, VisitReport, Progress>,
 ): Promise<boolean> {
@@ -69,7 +89,8 @@ async function visit(
   const outcome = await job;
   showRunning(service, scheduler);
   if (!outcome.ok) {
-    if (!service.signal.aborted) {
+    if (outcome.deadly) await setAside(relay, filterId, outcome.reason, service);
+    else if (!service.signal.aborted) {
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'visit lost');
       service.count('relays_lost');
     }
@@ -78,6 +99,25 @@ async function visit(
   countReport(outcome.result, service);
   service.log.info({ relay: relay.url, ...outcome.result }, 'relay visited');
   return outcome.result.outcome !== 'failed';
+}
+
+/** A relay whose visit kills a worker that does nothing else: it pauses as one that fails, longer each time. */
+async function setAside(
+  relay: Relay,
+  filterId: number,
+  reason: string,
+  { bigbrotr, log, count, metrics }: Service,
+): Promise<void> {
+  log.error({ relay: relay.url, reason }, 'relay set aside: visits to it end their worker');
+  for (const figure of ['relays_visited', 'relays_failed', 'relays_set_aside']) count(figure);
+  metrics.relayVisited('failed');
+  try {
+    const terms = await bigbrotr.relayTerms(relay);
+    await bigbrotr.setManners(relay, afterVisit(terms, 'failed', Math.floor(Date.now() / 1000)));
+    await bigbrotr.endVisit(relay, filterId, { outcome: 'failed', detail: reason, pages: 0 });
+  } catch (err) {
+    log.error({ relay: relay.url, err }, 'what is known of a relay could not be written');
+  }
 }
 
 function showRunning(

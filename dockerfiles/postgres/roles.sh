@@ -29,7 +29,9 @@ keep OWNER_PASSWORD bigbrotr_owner
 keep PGBOUNCER_PASSWORD pgbouncer
 as_admin -f /opt/bigbrotr/roles.sql
 
-if [ -z "$(as_admin -c "SELECT to_regclass('public.events')")" ]; then
+# init.sql writes down its version last: a record without an entry is that of a load that was cut off.
+if [ -z "$(as_admin -c "SELECT to_regclass('public.events')")" ] ||
+  [ "$(as_admin -c 'SELECT count(*) FROM public.schema_migrations' 2>/dev/null)" = 0 ]; then
   echo "the archive's relations are missing: loading init.sql"
   PGOPTIONS='-c role=bigbrotr_owner' as_admin --single-transaction -f /docker-entrypoint-initdb.d/20-init.sql
   as_admin -f /opt/bigbrotr/roles.sql

@@ -60,6 +60,10 @@ SELECT format('GRANT DELETE ON public.%I TO bigbrotr_writers', name)
   FROM unnest(ARRAY['coverage', 'holes']) AS name
  WHERE to_regclass('public.' || name) IS NOT NULL \gexec
 
+-- Which version the archive is of is for the owner to say.
+SELECT 'REVOKE INSERT, UPDATE ON public.schema_migrations FROM bigbrotr_writers'
+ WHERE to_regclass('public.schema_migrations') IS NOT NULL \gexec
+
 -- PgBouncer's auth_query. It answers for writers and readers alone: never for a superuser, nor for
 -- a role that could become one by SET ROLE, nor for the owner.
 CREATE SCHEMA IF NOT EXISTS pgbouncer;

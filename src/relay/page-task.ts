@@ -34,9 +34,12 @@ export interface Task {
   agreeing: number;
 }
 
-/** A gap as the first task that it makes. */
+/** A gap as the first task that it makes. Hints that lie elsewhere than they should are none. */
 export function taskOf({ since, until, anchor, known = null }: Gap): Task {
-  return { ...newTask(since, until), anchor, known, stale: known !== null };
+  const task = newTask(since, until);
+  if (anchor !== null && anchor < since) task.anchor = anchor;
+  if (known === null || known < since || known > until) return task;
+  return { ...task, known, stale: true };
 }
 
 /** A window of which nothing is known yet. */

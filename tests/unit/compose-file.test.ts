@@ -196,7 +196,7 @@ describe('order of start', () => {
 describe('secrets', () => {
   test.each([
     ['POSTGRES_ADMIN_PASSWORD', ['postgres', 'roles']],
-    ['POSTGRES_OWNER_PASSWORD', ['postgres', 'roles']],
+    ['POSTGRES_OWNER_PASSWORD', ['initializer', 'postgres', 'roles']],
     ['POSTGRES_READER_PASSWORD', ['postgres', 'roles']],
     ['POSTGRES_PASSWORD', [...nodeServices, 'postgres', 'roles']],
     ['PGBOUNCER_ADMIN_PASSWORD', ['pgbouncer', 'postgres', 'roles']],

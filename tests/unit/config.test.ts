@@ -109,6 +109,7 @@ describe('defaults', () => {
     const config = loadInitializerConfig({ POSTGRES_PASSWORD });
     expect(config).toMatchObject({ seedRelaysPath: './seed_relays.txt', warnings: [] });
     expect(config.database).toMatchObject({ minPool: 0, maxPool: 1 });
+    expect(config.owner).toEqual(config.database);
     expect(config).not.toHaveProperty('keys');
   });
 
@@ -189,6 +190,16 @@ describe('values', () => {
   test('keys may be written in capitals', () => {
     const env = { SECRET_KEY: SECRET_KEY.toUpperCase(), PUBLIC_KEY: PUBLIC_KEY.toUpperCase() };
     expect(monitor(env).keys).toEqual({ secretKey: SECRET_KEY, publicKey: PUBLIC_KEY });
+  });
+
+  test('the initializer migrates as the owner, past PgBouncer', () => {
+    const config = loadInitializerConfig({
+      ...{ POSTGRES_PASSWORD, POSTGRES_HOST: 'pgbouncer', POSTGRES_PORT: '6432' },
+      ...{ POSTGRES_OWNER_PASSWORD: 'theirs', POSTGRES_DIRECT_HOST: 'postgres' },
+    });
+    expect(config.database).toMatchObject({ host: 'pgbouncer', port: 6432, user: 'bigbrotr' });
+    expect(config.owner).toMatchObject({ host: 'postgres', port: 5432, user: 'bigbrotr_owner' });
+    expect(config.owner.password).toBe('theirs');
   });
 
   test('more cores than there are is lowered with a warning', () => {
@@ -556,9 +567,9 @@ describe('env.example', () => {
   });
 
   test('with the placeholders filled in, it is what happens without it', () => {
-    const filled = { ...example, ...good };
+    const filled = { ...example, ...good, POSTGRES_OWNER_PASSWORD: '' };
     expect(loadAllConfigs(filled)).toEqual(loadAllConfigs(good));
-    expect(problems(() => loadAllConfigs(example))).toHaveLength(3);
+    expect(problems(() => loadAllConfigs(example))).toHaveLength(4);
     for (const name of secretNames) expect(['CHANGE_ME', '']).toContain(example[name]);
   });
 

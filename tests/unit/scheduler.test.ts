@@ -149,20 +149,43 @@ describe('a worker that dies', () => {
     expect(await scheduler.run('bad', { do: 'throw where nobody catches' })).toEqual({
       ok: false,
       reason: 'the worker died: nobody caught this',
+      deadly: true,
     });
     expect(await scheduler.run('good', { do: 'sleep' })).toMatchObject({ ok: true });
   });
 
-  test('by the same job twice: the job is given up, the others go on', async () => {
+  test('by the same job again and again: it alone is given up, all that were beside it are done', async () => {
     await start();
     const [bad, ...good] = await runAll([
       { do: 'die', always: true },
       ...times<Job>(10, { do: 'sleep', ms: 5 }),
     ]);
-    expect(bad).toEqual({ ok: false, reason: 'the worker died: exit code 3' });
+    expect(bad).toEqual({ ok: false, reason: 'the worker died: exit code 3', deadly: true });
+    expect(good.map(({ ok }) => ok)).toEqual(times(10, true));
     expect(await scheduler.run('later', { do: 'sleep' })).toMatchObject({ ok: true });
-    expect(good.filter(({ ok }) => ok).length).toBeGreaterThan(4); // those that were not beside it both times
+    expect(Atomics.load(numbers, 1)).toBe(2 + 3);
     await vi.waitFor(() => expect(alive()).toBe(2));
+  });
+
+  test('by one job of a seat, round after round, goes on with that seat', async () => {
+    const died: number[] = [];
+    const onWorkerDied = (seat: number) => died.push(seat);
+    await start({ workers: 2, seatOf: (job) => ('seat' in job ? 1 : 0), onWorkerDied });
+    for (let round = 0; round < 4; round += 1) {
+      const bad = await scheduler.run('bad', { do: 'die', always: true, seat: 1 });
+      expect(bad).toMatchObject({ ok: false, deadly: true });
+    }
+    expect(await scheduler.run('good', { do: 'sleep', seat: 1 })).toMatchObject({ ok: true });
+    expect(died).toEqual(times(12, 1));
+  });
+
+  test('by every job is given up after a few of them', async () => {
+    const dead = vi.fn();
+    await start({ workers: 1, jobsPerWorker: 1, onDead: dead });
+    const outcomes = await runAll(times<Job>(8, { do: 'die', always: true }));
+    expect(outcomes.map(({ ok }) => ok)).toEqual(times(8, false));
+    expect(outcomes.at(-1)).toEqual({ ok: false, reason: 'no worker is left' });
+    expect(dead).toHaveBeenCalledTimes(1);
   });
 
   test('for good leaves its jobs to those that live', async () => {
