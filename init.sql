@@ -295,12 +295,12 @@ create table if not exists coverage (
     covered   int8multirange not null,
     proven_at bigint not null,
     constraint coverage_pkey primary key (relay_id, filter_id, evidence, proven_on),   -- the coverage of a relay
-    constraint coverage_evidence_check check (evidence in ('paging', 'finish', 'nip77'))
+    constraint coverage_evidence_check check (evidence in ('paging', 'finish', 'nip77', 'silence'))
 );
 comment on table coverage is 'Stretches of created_at that are proven complete for a relay and filter, by evidence and day of the proof. A stretch stands in one row: its latest proof.';
 comment on column coverage.relay_id is 'The relay.';
 comment on column coverage.filter_id is 'The filter.';
-comment on column coverage.evidence is 'paging: newest-first pages that went past it; finish: NIP-67; nip77: a finished reconciliation.';
+comment on column coverage.evidence is 'paging: newest-first pages that went past it; finish: NIP-67; nip77: a finished reconciliation; silence: the relay has never shown an event, and is asked again at each visit.';
 comment on column coverage.proven_on is 'UTC day of the proof.';
 comment on column coverage.covered is 'Seconds of created_at, upper ends exclusive.';
 comment on column coverage.proven_at is 'Last proof that added to this row, Unix seconds.';

@@ -13,7 +13,7 @@ export interface Relay extends RelayAddress {
   readonly relayId: number;
 }
 
-export type Evidence = 'paging' | 'finish' | 'nip77';
+export type Evidence = 'paging' | 'finish' | 'nip77' | 'silence';
 
 /** What is written together: events, their sightings, and what they prove. */
 export interface Batch {
@@ -169,7 +169,7 @@ async function insertQuarantine(query: Query, batch: Batch, aside: Aside) {
   const { held, ...used } = await quarantineOf(query, batch, aside);
   const refused: number[] = [];
   let quarantined = 0;
-  for (const { event, reason } of aside) {
+  for (const { event, reason } of [...aside].sort((a, b) => (a.event.id < b.event.id ? -1 : 1))) {
     if (held.has(event.id)) continue;
     const raw = Buffer.from(serializeEvent(event));
     used.rows += 1;

@@ -1,10 +1,10 @@
 import { fileURLToPath } from 'node:url';
 import { PG_MIGRATE_LOCK_ID, runner } from 'node-pg-migrate';
 import pg from 'pg';
+import type { Logger } from 'pino';
 import { schemaState, tooNew } from './bigbrotr-version.ts';
 import type { DatabaseConfig } from './config.ts';
 import { Database, DatabaseError } from './database.ts';
-import type { Logger } from './logger.ts';
 
 /** Numbered SQL files; the build copies them beside the code. */
 const FOLDER = fileURLToPath(new URL('./migrations', import.meta.url));

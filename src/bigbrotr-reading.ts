@@ -99,13 +99,16 @@ async function quarantinedRecords(query: Query, where: readonly number[]): Promi
   return rows[0]?.records ?? Buffer.alloc(0);
 }
 
-/** Every archived event in time order, then those in quarantine, in chunks of at most 1,000. */
+/** Events read back at a time: each may have 4 MB, and all of them may. */
+const EVENTS_AT_A_TIME = 100;
+
+/** Every archived event in time order, then those in quarantine, in chunks. */
 export async function* storedEvents(query: Query): AsyncGenerator<StoredEvent[]> {
   let after: string | null = '-1';
   while (after !== null) {
     const { rows }: { rows: EventRow[] } = await query<EventRow>(
-      `select ${EVENT_COLUMNS} from events where event_key > $1 order by event_key limit 1000`,
-      [after],
+      `select ${EVENT_COLUMNS} from events where event_key > $1 order by events.event_key limit $2`, // by the number, not by its text
+      [after, EVENTS_AT_A_TIME],
     );
     if (rows.length > 0) yield rows.map(asStoredEvent);
     after = rows.at(-1)?.event_key ?? null;
@@ -113,8 +116,8 @@ export async function* storedEvents(query: Query): AsyncGenerator<StoredEvent[]>
   for (let place: unknown[] = [-1, '\\x']; place.length > 0; ) {
     const { rows }: { rows: AsideRow[] } = await query<AsideRow>(
       `select relay_id, id as raw_id, encode(id, 'hex') as id, raw
-       from quarantine where (relay_id, id) > ($1, $2) order by relay_id, id limit 100`,
-      place,
+       from quarantine where (relay_id, id) > ($1, $2) order by relay_id, id limit $3`,
+      [...place, EVENTS_AT_A_TIME],
     );
     if (rows.length > 0)
       yield rows.map(({ id, raw }) => ({ id, place: 'quarantine', event: asJson(raw) }));
@@ -125,12 +128,18 @@ export async function* storedEvents(query: Query): AsyncGenerator<StoredEvent[]>
 
 /** So many archived events, each taken at random by its id. */
 export async function* sampledEvents(query: Query, count: number): AsyncGenerator<StoredEvent[]> {
-  for (let left = count; left > 0; left -= 1000) {
-    const points = Array.from({ length: Math.min(left, 1000) }, () => randomBytes(32));
+  for (let left = count; left > 0; left -= EVENTS_AT_A_TIME) {
+    const points = Array.from({ length: Math.min(left, EVENTS_AT_A_TIME) }, () => randomBytes(32));
     const { rows } = await query<EventRow>(
       `select ${EVENT_COLUMNS}
        from unnest($1::bytea[]) as t (point)
-       cross join lateral (select * from events where id >= point order by id limit 1) e`,
+       cross join lateral (
+           select * from (
+               (select * from events where id >= point order by id limit 1)
+               union all
+               (select * from events order by id limit 1) -- past the last id is the first
+           ) around order by id < point limit 1
+       ) e`,
       [points],
     );
     yield rows.map(asStoredEvent);

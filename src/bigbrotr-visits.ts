@@ -58,7 +58,8 @@ export async function resumeFrom(
  * a proof is stale differs by relay, a quarter to either side, so that relays read in one day do not come due in one. A hole
  * is tried again after that age too.
  * Each gap comes with its anchor, the newest second below it at which an event of this filter was seen on this
- * relay; known for the filter {} only.
+ * relay, and with the newest such second inside it: an answer that does not show them is not believed at once. Both are
+ * known for the filter {} only. What rests on the silence of a relay that has shown nothing is asked for in each visit.
  */
 export async function beginVisit(
   query: Query,
@@ -72,6 +73,10 @@ export async function beginVisit(
      on conflict (relay_id, filter_id) do update
      set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null`,
     [relay.relayId, wanted.filterId, wanted.since, wanted.until],
+  );
+  await query(
+    `delete from coverage where relay_id = $1 and filter_id = $2 and evidence = 'silence'`,
+    [relay.relayId, wanted.filterId],
   );
   const { rows } = await query<Gap & { stale: boolean } & Record<string, unknown>>(
     `with proven as (
@@ -91,7 +96,7 @@ export async function beginVisit(
          select gap, true
          from settled, unnest(int8range($3, $4::bigint + 1)::int8multirange * covered * old) gap
      )
-     select lower(gap) as since, upper(gap) - 1 as until, anchor.created_at as anchor, stale
+     select lower(gap) as since, upper(gap) - 1 as until, anchor.created_at as anchor, known.created_at as known, stale
      from gaps
      left join lateral (
          select s.event_key >> 24 as created_at
@@ -101,6 +106,14 @@ export async function beginVisit(
          order by s.event_key desc
          limit 1
      ) anchor on true
+     left join lateral (
+         select s.event_key >> 24 as created_at
+         from sightings s
+         where s.relay_id = $1 and s.event_key >= event_key_floor(lower(gap)) and s.event_key < event_key_floor(upper(gap))
+           and (select filter from filters where filter_id = $2) = '{}'
+         order by s.event_key desc
+         limit 1
+     ) known on true
      order by lower(gap) desc`,
     [relay.relayId, wanted.filterId, wanted.since, wanted.until, overlapSeconds, reproveSeconds],
   );

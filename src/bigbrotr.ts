@@ -332,7 +332,7 @@ export class Bigbrotr {
 
   // Reading back
 
-  /** Every archived event in time order, then those in quarantine, in chunks of at most 1,000. */
+  /** Every archived event in time order, then those in quarantine, in chunks. */
   storedEvents(): AsyncGenerator<StoredEvent[]> {
     return reading.storedEvents(this.#database.query);
   }

@@ -21,7 +21,8 @@ export const PATIENCE: Patience = {
   retryForMs: 15_000,
 };
 
-const RETRY_LONGEST_DELAY_MS = 1000;
+/** With as much again by chance: a database that is back is used within a second. */
+const RETRY_LONGEST_DELAY_MS = 500;
 
 /**
  * A query failed for good. `code` is the SQLSTATE (PostgreSQL appendix A) or the system's error code;

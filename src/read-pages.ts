@@ -41,7 +41,8 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
     const verdict = pager.accept(tally, page);
     visit.proved ||= verdict.proven.length > 0;
     visit.holes += verdict.holes.length;
-    await visit.writer.endPage(verdict);
+    const restsOnSilence = pager.silent && verdict.evidence === 'paging';
+    await visit.writer.endPage(restsOnSilence ? { ...verdict, evidence: 'silence' } : verdict);
   }
   return end(null);
 }

@@ -5,6 +5,10 @@
 alter table relays drop constraint relays_url_length;
 alter table relays add constraint relays_url_length check (octet_length(url) between 1 and 255);
 
+alter table coverage drop constraint coverage_evidence_check;
+alter table coverage add constraint coverage_evidence_check check (evidence in ('paging', 'finish', 'nip77', 'silence'));
+comment on column coverage.evidence is 'paging: newest-first pages that went past it; finish: NIP-67; nip77: a finished reconciliation; silence: the relay has never shown an event, and is asked again at each visit.';
+
 comment on table schema_migrations is 'The migrations (src/migrations) that this archive has had, or was made with. Kept by node-pg-migrate.';
 comment on column schema_migrations.id is 'Order in which they came.';
 comment on column schema_migrations.name is 'Name of the file, without its ending.';

@@ -185,7 +185,7 @@ describe('a hole', () => {
 describe('beginVisit()', () => {
   test('wants everything at first, and the newest gap first after that', async () => {
     expect(await begin(window(0, 2000))).toEqual({
-      missing: [{ since: 0, until: 2000, anchor: null, stale: false }],
+      missing: [{ since: 0, until: 2000, anchor: null, known: null, stale: false }],
       stale: [],
     });
     await store({ proven: [window(100, 199), window(300, 399)] });

@@ -17,13 +17,20 @@ export function pgbouncerVersion(): string | null {
 export interface PgBouncer {
   /** The database of the test, reached through PgBouncer. */
   readonly config: TestDatabase['config'];
+  /** Ends it by SIGKILL. */
   stop(): Promise<void>;
 }
 
-/** Starts PgBouncer in transaction mode in front of a database, with so few server connections that all are shared. */
-export async function startPgBouncer({ config }: TestDatabase): Promise<PgBouncer> {
+/**
+ * Starts PgBouncer in transaction mode in front of a database, with so few server connections that all are shared.
+ * `wanted` is the port it takes; any free one unless told.
+ */
+export async function startPgBouncer(
+  { config }: Pick<TestDatabase, 'config'>,
+  wanted?: number,
+): Promise<PgBouncer> {
   const folder = await mkdtemp(join(tmpdir(), 'bigbrotr-pgbouncer-'));
-  const port = await freePort();
+  const port = wanted ?? (await freePort());
   const file = join(folder, 'pgbouncer.ini');
   const users = join(folder, 'users.txt');
   await writeFile(users, `"${config.user}" "${config.password}"\n`);

@@ -1,0 +1,490 @@
+-- Bigbrotr: the archive. PostgreSQL 15 to 17.
+-- Idempotent: it may be run again on an archive that exists. It runs from /docker-entrypoint-initdb.d and through pg alike.
+-- Times are Unix seconds (bigint), as everywhere in Nostr. Ids, keys and signatures are bytea; \d+ explains each relation.
+
+set client_min_messages = warning;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Relays
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table if not exists relays (
+    relay_id    integer generated always as identity primary key,
+    url         text not null,
+    network     text not null,
+    inserted_at bigint not null default extract(epoch from now())::bigint,
+    constraint relays_url_key unique (url),                                   -- a relay by its URL
+    constraint relays_url_length check (octet_length(url) between 1 and 1024),  -- a B-tree entry holds at most 2,704 bytes
+    constraint relays_network_check check (network in ('clearnet', 'tor', 'i2p', 'loki'))
+);
+
+comment on table relays is 'Every relay known, whether it answers or not.';
+comment on column relays.relay_id is 'Short key of the relay, used by sightings and coverage.';
+comment on column relays.url is 'Normalised WebSocket URL (NIP-01, RFC 3986): one spelling for one relay.';
+comment on column relays.network is 'clearnet, tor, i2p or loki: told by the host name.';
+comment on column relays.inserted_at is 'When the archive first heard of the relay, Unix seconds.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Events and sightings
+-- ---------------------------------------------------------------------------------------------------------------
+
+create sequence if not exists event_key_sequence;
+comment on sequence event_key_sequence is 'Its low 24 bits tell apart the events of one second in events.event_key.';
+
+create or replace function event_key_floor(p_created_at bigint) returns bigint
+language sql immutable parallel safe
+return p_created_at << 24;
+comment on function event_key_floor(bigint) is
+    'The smallest event_key of an event created at that second: event_key >= event_key_floor(a) and event_key < event_key_floor(b) is a <= created_at < b.';
+
+create table if not exists events (
+    event_key  bigint primary key,     -- joins of sightings; the events of a stretch of time lie together
+    created_at bigint not null,
+    kind       integer not null,
+    id         bytea not null,
+    pubkey     bytea not null,
+    sig        bytea not null,
+    tags       jsonb not null,
+    tagvalues  text[] not null,
+    content    text not null,
+    constraint events_id_key unique (id),   -- which ids are known; one event by its id
+    constraint events_id_length check (octet_length(id) = 32),
+    constraint events_pubkey_length check (octet_length(pubkey) = 32),
+    constraint events_sig_length check (octet_length(sig) = 64),
+    constraint events_created_at_range check (created_at >= 0 and created_at < 549755813888),
+    constraint events_kind_range check (kind between 0 and 65535)
+);
+
+comment on table events is 'Every event archived, once, however many relays hold it. Only events whose id and signature were verified are here (NIP-01).';
+comment on column events.event_key is 'Short key: created_at * 2^24 + a number, so that keys run along time and a range of keys is a range of time.';
+comment on column events.created_at is 'When its author says it was made, Unix seconds. Authors may lie.';
+comment on column events.kind is 'Kind of event (NIP-01).';
+comment on column events.id is 'SHA-256 of the NIP-01 serialisation, 32 bytes. encode(id, ''hex'') is the usual form.';
+comment on column events.pubkey is 'Public key of the author, 32 bytes.';
+comment on column events.sig is 'BIP-340 signature over the id, 64 bytes.';
+comment on column events.tags is 'Tags: an array of arrays of strings, exactly as signed.';
+comment on column events.tagvalues is 'Indexable tags as ''letter:value'': those with a one-letter name and a value of at most 255 bytes (see event_tagvalues).';
+comment on column events.content is 'Content, exactly as signed.';
+
+-- The newest events of one author: where pubkey = $1 order by created_at desc
+create index if not exists events_pubkey_created_at_index on events (pubkey, created_at);
+-- The events of one kind in a stretch of time: where kind = $1 and created_at between $2 and $3
+create index if not exists events_kind_created_at_index on events (kind, created_at);
+-- The events of a stretch of time, the newest events: where created_at >= $1 order by created_at
+create index if not exists events_created_at_index on events (created_at);
+-- Events that refer to something: where tagvalues @> array['e:5c83…']
+create index if not exists events_tagvalues_index on events using gin (tagvalues);
+
+create table if not exists sightings (
+    event_key bigint not null,
+    relay_id  integer not null,
+    seen_at   integer not null,   -- 8 + 4 + 4 bytes fill a row without padding
+    constraint sightings_pkey primary key (event_key, relay_id)   -- the relays that hold an event
+);
+
+comment on table sightings is 'Which event was seen on which relay, in its stored form. Query events_relays instead: it gives id, URL and Unix time.';
+comment on column sightings.event_key is 'The event (events.event_key). No foreign key: it would halve the rate of inserting; a trigger deletes along, count_orphan_sightings() checks.';
+comment on column sightings.relay_id is 'The relay (relays.relay_id).';
+comment on column sightings.seen_at is 'When it was first seen there, seconds since 2020-01-01 UTC, so that four bytes last until 2088.';
+
+-- The events of a relay, in time order, since keys run along time: where relay_id = $1 and event_key >= event_key_floor($2)
+create index if not exists sightings_relay_id_event_key_index on sightings (relay_id, event_key);
+
+create or replace view events_relays as
+select e.id as event_id, r.url as relay_url, s.seen_at + 1577836800::bigint as seen_at
+from sightings s
+join events e on e.event_key = s.event_key
+join relays r on r.relay_id = s.relay_id;
+comment on view events_relays is 'Which event (id) was seen on which relay (URL), and when first, Unix seconds. By either side it is answered through an index.';
+
+create or replace view events_hex as
+select encode(id, 'hex') as id, encode(pubkey, 'hex') as pubkey, created_at, kind, tags, content, encode(sig, 'hex') as sig
+from events;
+comment on view events_hex is 'Events with id, key and signature as hex, for reading and exporting. Search in events: its bytea columns are the indexed ones.';
+
+create table if not exists quarantine (
+    id         bytea not null,
+    relay_id   integer not null references relays on delete cascade,
+    created_at bigint not null,
+    reason     text not null,
+    raw        bytea not null,
+    seen_at    bigint not null default extract(epoch from now())::bigint,
+    constraint quarantine_pkey primary key (relay_id, id)
+);
+comment on table quarantine is 'Verified events that text and jsonb cannot hold exactly (NUL, lone surrogates), kept as the bytes they were, never cleaned.';
+comment on column quarantine.id is 'Id of the event, 32 bytes.';
+comment on column quarantine.relay_id is 'The relay that sent it.';
+comment on column quarantine.created_at is 'created_at of the event, Unix seconds.';
+comment on column quarantine.reason is 'nul or lone_surrogate: what PostgreSQL cannot hold.';
+comment on column quarantine.raw is 'The event as JSON in UTF-8, with the characters in question escaped: parsed again, it verifies.';
+comment on column quarantine.seen_at is 'When it was first seen there, Unix seconds.';
+
+-- Deleting an event or a relay takes its sightings along. A statement-level trigger costs nothing while inserting.
+create or replace function delete_sightings_of_events() returns trigger
+language plpgsql as $$
+begin
+    delete from sightings s using deleted d where s.event_key = d.event_key;
+    return null;
+end $$;
+comment on function delete_sightings_of_events() is 'Trigger: sightings go with their event.';
+
+create or replace trigger events_delete_sightings after delete on events
+referencing old table as deleted for each statement execute function delete_sightings_of_events();
+
+create or replace function delete_sightings_of_relays() returns trigger
+language plpgsql as $$
+begin
+    delete from sightings s using deleted d where s.relay_id = d.relay_id;
+    return null;
+end $$;
+comment on function delete_sightings_of_relays() is 'Trigger: sightings go with their relay.';
+
+create or replace trigger relays_delete_sightings after delete on relays
+referencing old table as deleted for each statement execute function delete_sightings_of_relays();
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Health of relays (NIP-11, NIP-66)
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table if not exists nip11 (
+    id               bytea primary key,
+    name             text,
+    description      text,
+    banner           text,
+    icon             text,
+    pubkey           text,
+    contact          text,
+    supported_nips   jsonb,
+    software         text,
+    version          text,
+    privacy_policy   text,
+    terms_of_service text,
+    limitation       jsonb,
+    extra_fields     jsonb
+);
+comment on table nip11 is 'Relay information documents (NIP-11), each different one once. What they say is claimed by the relay, not measured.';
+comment on column nip11.id is 'SHA-256 of the document in its stored form.';
+comment on column nip11.name is 'Name of the relay.';
+comment on column nip11.description is 'Description for people.';
+comment on column nip11.banner is 'URL of a banner picture.';
+comment on column nip11.icon is 'URL of an icon.';
+comment on column nip11.pubkey is 'Administrative contact: a public key.';
+comment on column nip11.contact is 'Alternative contact: a URI.';
+comment on column nip11.supported_nips is 'NIPs the relay says it supports: an array of numbers.';
+comment on column nip11.software is 'URL of its software.';
+comment on column nip11.version is 'Version of its software.';
+comment on column nip11.privacy_policy is 'URL of the privacy policy.';
+comment on column nip11.terms_of_service is 'URL of the terms of service.';
+comment on column nip11.limitation is 'Limits the relay says it imposes (max_limit, auth_required, ...).';
+comment on column nip11.extra_fields is 'Every other field of the document.';
+
+create table if not exists nip66 (
+    id        bytea primary key,
+    openable  boolean not null,
+    readable  boolean not null,
+    writable  boolean not null,
+    rtt_open  integer,
+    rtt_read  integer,
+    rtt_write integer,
+    reason    text
+);
+comment on table nip66 is 'Results of relay checks (NIP-66), each different one once. Measured by the monitor.';
+comment on column nip66.id is 'SHA-256 of the result in its stored form.';
+comment on column nip66.openable is 'The WebSocket opened.';
+comment on column nip66.readable is 'A REQ was answered with EVENT or EOSE.';
+comment on column nip66.writable is 'A signed test event was accepted with OK true.';
+comment on column nip66.rtt_open is 'Milliseconds to open.';
+comment on column nip66.rtt_read is 'Milliseconds from REQ to the first answer.';
+comment on column nip66.rtt_write is 'Milliseconds from EVENT to OK.';
+comment on column nip66.reason is 'Why the first failing step failed; null when all succeeded.';
+
+create table if not exists snapshots (
+    relay_id     integer not null references relays on delete cascade,
+    generated_at bigint not null,
+    nip11_id     bytea references nip11,
+    nip66_id     bytea references nip66,
+    constraint snapshots_pkey primary key (relay_id, generated_at)   -- the history of a relay, its latest snapshot
+);
+comment on table snapshots is 'One check of one relay, in its stored form. Query relay_metadata instead: it gives the URL.';
+comment on column snapshots.relay_id is 'The relay.';
+comment on column snapshots.generated_at is 'When it was checked, Unix seconds.';
+comment on column snapshots.nip11_id is 'Its NIP-11 document then; null when it gave none.';
+comment on column snapshots.nip66_id is 'Result of the check.';
+
+-- What refers to a document: delete_orphan_nip11(), delete_orphan_nip66()
+create index if not exists snapshots_nip11_id_index on snapshots (nip11_id);
+create index if not exists snapshots_nip66_id_index on snapshots (nip66_id);
+
+create or replace view relay_metadata as
+select r.url as relay_url, s.generated_at, s.nip11_id, s.nip66_id
+from snapshots s
+join relays r on r.relay_id = s.relay_id;
+comment on view relay_metadata is 'Every snapshot of every relay: when it was checked, and what NIP-11 and NIP-66 gave.';
+
+create or replace view relay_metadata_latest as
+select
+    r.url as relay_url, r.network, s.generated_at, s.nip66_id,
+    h.openable, h.readable, h.writable, h.rtt_open, h.rtt_read, h.rtt_write, h.reason,
+    s.nip11_id, d.name, d.description, d.banner, d.icon, d.pubkey, d.contact, d.supported_nips,
+    d.software, d.version, d.privacy_policy, d.terms_of_service, d.limitation, d.extra_fields
+from relays r
+cross join lateral (
+    select * from snapshots where relay_id = r.relay_id order by generated_at desc limit 1
+) s
+left join nip66 h on h.id = s.nip66_id
+left join nip11 d on d.id = s.nip11_id;
+comment on view relay_metadata_latest is 'The latest snapshot of each relay, with everything NIP-11 and NIP-66 gave.';
+
+create or replace view readable_relays as
+select relay_url, network, generated_at, rtt_open, rtt_read, rtt_write, writable
+from relay_metadata_latest
+where readable
+order by rtt_read, rtt_open, relay_url;
+comment on view readable_relays is 'Relays that answered a REQ in their latest snapshot, fastest first.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Coverage: what is proven complete, by what evidence, and what is not
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table if not exists filters (
+    filter_id integer generated always as identity primary key,
+    filter    text not null,
+    constraint filters_filter_key unique (filter),
+    constraint filters_filter_length check (octet_length(filter) <= 2048)
+);
+comment on table filters is 'Event filters that relays were read with. Another filter is another coverage.';
+comment on column filters.filter_id is 'Short key of the filter.';
+comment on column filters.filter is 'The filter as JSON with sorted keys and values; {} asks for every event.';
+
+create table if not exists coverage (
+    relay_id  integer not null references relays on delete cascade,
+    filter_id integer not null references filters on delete cascade,
+    evidence  text not null,
+    proven_on date not null,
+    covered   int8multirange not null,
+    proven_at bigint not null,
+    constraint coverage_pkey primary key (relay_id, filter_id, evidence, proven_on),   -- the coverage of a relay
+    constraint coverage_evidence_check check (evidence in ('paging', 'finish', 'nip77'))
+);
+comment on table coverage is 'Stretches of created_at that are proven complete for a relay and filter, by evidence and day of the proof. A stretch stands in one row: its latest proof.';
+comment on column coverage.relay_id is 'The relay.';
+comment on column coverage.filter_id is 'The filter.';
+comment on column coverage.evidence is 'paging: newest-first pages that went past it; finish: NIP-67; nip77: a finished reconciliation.';
+comment on column coverage.proven_on is 'UTC day of the proof.';
+comment on column coverage.covered is 'Seconds of created_at, upper ends exclusive.';
+comment on column coverage.proven_at is 'Last proof that added to this row, Unix seconds.';
+
+create table if not exists holes (
+    relay_id  integer not null references relays on delete cascade,
+    filter_id integer not null references filters on delete cascade,
+    stretch   int8range not null,
+    reason    text not null,
+    events    integer not null,
+    noted_at  bigint not null,
+    constraint holes_pkey primary key (relay_id, filter_id, stretch)
+);
+comment on table holes is 'Stretches that could not be proven complete, though the relay was asked: they stay gaps, with the reason.';
+comment on column holes.relay_id is 'The relay.';
+comment on column holes.filter_id is 'The filter.';
+comment on column holes.stretch is 'Seconds of created_at, upper end exclusive; mostly one second.';
+comment on column holes.reason is 'dense: as many events as a page may hold; overflow: more than we take at once.';
+comment on column holes.events is 'Events the relay showed there.';
+comment on column holes.noted_at is 'When it was last found so, Unix seconds.';
+
+create table if not exists visits (
+    relay_id    integer not null references relays on delete cascade,
+    filter_id   integer not null references filters on delete cascade,
+    wanted      int8range not null,
+    started_at  bigint not null,
+    ended_at    bigint,
+    outcome     text,
+    detail      text,
+    failures    integer not null default 0,
+    pages       integer not null default 0,
+    constraint visits_pkey primary key (relay_id, filter_id)
+);
+comment on table visits is 'The latest visit of each relay and filter: what was wanted and how it ended.';
+comment on column visits.relay_id is 'The relay.';
+comment on column visits.filter_id is 'The filter.';
+comment on column visits.wanted is 'Seconds of created_at that were wanted, upper end exclusive.';
+comment on column visits.started_at is 'When it began, Unix seconds.';
+comment on column visits.ended_at is 'When it ended, Unix seconds; null while it goes on or when it was cut off.';
+comment on column visits.outcome is 'complete, partial, unfinished (stopped on purpose, goes on later) or failed.';
+comment on column visits.detail is 'Why it is not complete.';
+comment on column visits.failures is 'Failed visits in a row.';
+comment on column visits.pages is 'Pages asked for.';
+
+create or replace function seconds_in(p_stretches int8multirange) returns numeric
+language sql immutable parallel safe
+return (select coalesce(sum((upper(stretch) - lower(stretch))::numeric), 0) from unnest(p_stretches) stretch);
+comment on function seconds_in(int8multirange) is 'How many seconds these stretches hold together.';
+
+create or replace view coverage_gaps as
+select
+    r.url as relay_url, f.filter, lower(gap) as since, upper(gap) - 1 as until,
+    h.reason as hole, h.events as hole_events
+from visits v
+join relays r on r.relay_id = v.relay_id
+join filters f on f.filter_id = v.filter_id
+left join lateral (
+    select range_agg(covered) as covered from coverage where relay_id = v.relay_id and filter_id = v.filter_id
+) c on true
+cross join lateral unnest(v.wanted::int8multirange - coalesce(c.covered, '{}')) gap
+left join holes h on h.relay_id = v.relay_id and h.filter_id = v.filter_id and h.stretch = gap;
+comment on view coverage_gaps is 'One row a gap: a stretch of created_at (both ends inclusive) that was wanted of a relay and is not proven complete; hole says why, where it was tried in vain.';
+
+create or replace view relay_coverage as
+select
+    r.url as relay_url, f.filter,
+    round(seconds_in(c.covered * v.wanted::int8multirange) / nullif(seconds_in(v.wanted::int8multirange), 0), 6) as share,
+    lower(c.covered) as first_second, upper(c.covered) - 1 as last_second,
+    (select count(*) from unnest(v.wanted::int8multirange - c.covered)) as gaps,
+    (select count(*) from holes h where h.relay_id = v.relay_id and h.filter_id = v.filter_id) as holes,
+    extract(epoch from now())::bigint - c.oldest_proof as oldest_proof_age,
+    v.outcome, v.detail, v.ended_at as visited_at
+from visits v
+join relays r on r.relay_id = v.relay_id
+join filters f on f.filter_id = v.filter_id
+cross join lateral (
+    select coalesce(range_agg(covered), '{}') as covered, min(proven_at) as oldest_proof
+    from coverage where relay_id = v.relay_id and filter_id = v.filter_id
+) c;
+comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, and how the latest visit ended.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Functions. All idempotent: the same call twice leaves the archive as one call does. Errors are raised, never hidden.
+-- ---------------------------------------------------------------------------------------------------------------
+
+create or replace function event_tagvalues(p_tags jsonb) returns text[]
+language sql immutable parallel safe
+return (
+    select coalesce(array_agg(distinct (tag ->> 0) || ':' || (tag ->> 1)), '{}')
+    from jsonb_array_elements(p_tags) tag
+    where (tag ->> 0) ~ '^[A-Za-z]$' and octet_length(tag ->> 1) <= 255
+);
+comment on function event_tagvalues(jsonb) is 'Indexable tags as letter:value. Values above 255 bytes are left out: an index entry is bounded, and one long value must not keep an event out.';
+
+create or replace function new_event_key(p_created_at bigint) returns bigint
+language sql volatile
+return event_key_floor(p_created_at) + (nextval('event_key_sequence') & 16777215);
+comment on function new_event_key(bigint) is 'A key for a new event of that second. Taken twice only when 2^24 events were archived in between; the caller then tries again.';
+
+create or replace function insert_relay(
+    p_url text, p_network text, p_inserted_at bigint default extract(epoch from now())::bigint
+) returns boolean
+language sql volatile as $$
+    with inserted as (
+        insert into relays (url, network, inserted_at) values (p_url, p_network, p_inserted_at)
+        on conflict (url) do nothing
+        returning 1
+    )
+    select exists (select from inserted)
+$$;
+comment on function insert_relay(text, text, bigint) is 'Adds a relay unless it is known. True when it was new.';
+
+create or replace function insert_event(
+    p_id bytea, p_pubkey bytea, p_created_at bigint, p_kind integer, p_tags jsonb, p_content text, p_sig bytea,
+    p_relay_url text, p_relay_network text, p_seen_at bigint default extract(epoch from now())::bigint
+) returns boolean
+language plpgsql as $$
+declare
+    is_new boolean;
+begin
+    perform insert_relay(p_relay_url, p_relay_network, p_seen_at);
+    insert into events (event_key, created_at, kind, id, pubkey, sig, tags, tagvalues, content)
+    values (new_event_key(p_created_at), p_created_at, p_kind, p_id, p_pubkey, p_sig, p_tags, event_tagvalues(p_tags), p_content)
+    on conflict (id) do nothing;
+    is_new := found;
+    insert into sightings (event_key, relay_id, seen_at)
+    select e.event_key, r.relay_id, p_seen_at - 1577836800
+    from events e, relays r
+    where e.id = p_id and r.url = p_relay_url
+    on conflict do nothing;
+    return is_new;
+end $$;
+comment on function insert_event is 'Adds one event and its sighting on a relay. The caller has verified it. True when the event was new.';
+
+create or replace function insert_relay_metadata(
+    p_relay_url text, p_relay_network text, p_generated_at bigint, p_nip11 jsonb, p_nip66 jsonb
+) returns boolean
+language plpgsql as $$
+declare
+    nip11_hash bytea := sha256(convert_to(p_nip11::text, 'UTF8'));
+    nip66_hash bytea := sha256(convert_to(p_nip66::text, 'UTF8'));
+begin
+    perform insert_relay(p_relay_url, p_relay_network, p_generated_at);
+    if p_nip11 is not null then
+        insert into nip11
+        select nip11_hash, d.*
+        from jsonb_to_record(p_nip11) as d (
+            name text, description text, banner text, icon text, pubkey text, contact text, supported_nips jsonb,
+            software text, version text, privacy_policy text, terms_of_service text, limitation jsonb, extra_fields jsonb
+        )
+        on conflict (id) do nothing;
+    end if;
+    if p_nip66 is not null then
+        insert into nip66
+        select nip66_hash, h.*
+        from jsonb_to_record(p_nip66) as h (
+            openable boolean, readable boolean, writable boolean, rtt_open integer, rtt_read integer, rtt_write integer, reason text
+        )
+        on conflict (id) do nothing;
+    end if;
+    insert into snapshots (relay_id, generated_at, nip11_id, nip66_id)
+    select relay_id, p_generated_at, nip11_hash, nip66_hash from relays where url = p_relay_url
+    on conflict do nothing;
+    return found;
+end $$;
+comment on function insert_relay_metadata is 'Adds one snapshot of a relay; NIP-11 and NIP-66 results are kept once for each different content (SHA-256). True when the snapshot was new.';
+
+create or replace function delete_orphan_events() returns bigint
+language plpgsql as $$
+declare
+    deleted bigint;
+begin
+    delete from events e where not exists (select from sightings s where s.event_key = e.event_key);
+    get diagnostics deleted = row_count;
+    return deleted;
+end $$;
+comment on function delete_orphan_events() is 'Deletes events that no relay is known to hold. Returns how many.';
+
+create or replace function delete_orphan_nip11() returns bigint
+language plpgsql as $$
+declare
+    deleted bigint;
+begin
+    delete from nip11 d where not exists (select from snapshots s where s.nip11_id = d.id);
+    get diagnostics deleted = row_count;
+    return deleted;
+end $$;
+comment on function delete_orphan_nip11() is 'Deletes NIP-11 documents that no snapshot refers to. Returns how many.';
+
+create or replace function delete_orphan_nip66() returns bigint
+language plpgsql as $$
+declare
+    deleted bigint;
+begin
+    delete from nip66 h where not exists (select from snapshots s where s.nip66_id = h.id);
+    get diagnostics deleted = row_count;
+    return deleted;
+end $$;
+comment on function delete_orphan_nip66() is 'Deletes NIP-66 results that no snapshot refers to. Returns how many.';
+
+create or replace function count_orphan_sightings() returns bigint
+language sql stable
+return (
+    select count(*) from sightings s
+    where not exists (select from events e where e.event_key = s.event_key)
+       or not exists (select from relays r where r.relay_id = s.relay_id)
+);
+comment on function count_orphan_sightings() is 'Sightings whose event or relay is gone: 0 in a sound archive.';
+
+-- lz4 compresses and expands TOAST faster than pglz at about the same size; not every build of PostgreSQL has it.
+do $$
+begin
+    if exists (select from pg_settings where name = 'default_toast_compression' and 'lz4' = any (enumvals)) then
+        alter table events alter column content set compression lz4, alter column tags set compression lz4;
+    end if;
+end $$;
+
+reset client_min_messages;

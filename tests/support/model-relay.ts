@@ -1,0 +1,216 @@
+import type { PageRequest, PageTally } from '../../src/relay/paging.ts';
+import type { PageEnd } from '../../src/relay/subscription.ts';
+import { type Random, seededRandom } from './relay-random.ts';
+
+export interface ModelEvent {
+  readonly id: string;
+  readonly createdAt: number;
+  /** Whether its signature holds. Forged ones are stored and sent like any other. */
+  readonly valid: boolean;
+}
+
+/** Chances, from 0 to 1, for each REQ unless told. */
+export interface ModelFaults {
+  /** EOSE and nothing else. */
+  readonly empty?: number;
+  /** EOSE after some of the page. */
+  readonly early?: number;
+  /** The events, and no EOSE. */
+  readonly timeout?: number;
+  readonly closed?: number;
+  /** The connection is lost somewhere in the page. */
+  readonly disconnect?: number;
+  /** For each event sent: once more. */
+  readonly repeat?: number;
+  /** One more event whose time lies outside the window that was asked for. */
+  readonly above?: number;
+  readonly below?: number;
+  /** Up to so many of `forged` on top of the page, inside the window and above the cap. */
+  readonly inject?: number;
+}
+
+export interface ModelRelayOptions {
+  readonly events: readonly ModelEvent[];
+  /** What `inject` takes from. */
+  readonly forged?: readonly ModelEvent[];
+  /** Most events in a page. */
+  readonly cap?: number;
+  /** Shuffled: any events of the window, in any order. */
+  readonly order?: 'newest-first' | 'oldest-first' | 'shuffled';
+  readonly ignores?: readonly ('since' | 'until' | 'limit')[];
+  /** A REQ with a larger limit is CLOSED. */
+  readonly refusesLimitAbove?: number;
+  /** Whether the end of a page says `finish` or `more`, truly. */
+  readonly nip67?: boolean;
+  readonly faults?: ModelFaults;
+  /** How many false answers (`empty`, `early`) may follow each other. No bound unless told. */
+  readonly falseInARow?: number;
+  readonly seed?: number;
+}
+
+/** A relay without sockets: answers a page request by filling the tally. The same seed gives the same answers. */
+export class ModelRelay {
+  /** Pages asked, and events sent. */
+  pages = 0;
+  sent = 0;
+  readonly requests: PageRequest[] = [];
+  /** How often each fault has happened, and pages that were cut. */
+  readonly fired: Record<string, number> = {};
+  /**
+   * Whether it sent part of a window so that it looked like an orderly and complete page: fewer events than any
+   * relay's cap, by chance newest-first, though it is no such relay. Nobody can tell that from a complete answer.
+   */
+  lookedComplete = false;
+  readonly #options: ModelRelayOptions;
+  readonly #random: Random;
+  #events: ModelEvent[];
+  #falseInARow = 0;
+
+  constructor(options: ModelRelayOptions) {
+    this.#options = options;
+    this.#random = seededRandom(options.seed ?? 0);
+    this.#events = [...options.events].sort(newestFirst);
+  }
+
+  get events(): readonly ModelEvent[] {
+    return this.#events;
+  }
+
+  add(events: readonly ModelEvent[]): void {
+    if (events.length > 0) this.#events = [...this.#events, ...events].sort(newestFirst);
+  }
+
+  remove(test: (event: ModelEvent) => boolean): void {
+    this.#events = this.#events.filter((event) => !test(event));
+  }
+
+  /** Sends a page: each event goes to `receive` and into the tally, as on the way into the archive. */
+  answer(
+    request: PageRequest,
+    tally: PageTally,
+    receive: (event: ModelEvent) => void = () => {},
+  ): PageEnd {
+    this.pages += 1;
+    this.requests.push(request);
+    const { refusesLimitAbove = Number.POSITIVE_INFINITY } = this.#options;
+    if (request.limit > refusesLimitAbove) {
+      return { type: 'closed', text: `error: limit must be at most ${refusesLimitAbove}` };
+    }
+    if (this.#happens('closed')) return { type: 'closed', text: 'error: could not answer' };
+    const matching = this.#matching(request);
+    const page = this.#page(request, matching);
+    const isCut = page.length < matching.length;
+    if (isCut) this.#fire('cut');
+    if (this.#happens('timeout')) {
+      this.#send(page, tally, receive);
+      return { type: 'timeout', text: 'no answer in time' };
+    }
+    if (this.#happens('disconnect')) {
+      this.#send(page.slice(0, this.#random.integer(0, page.length)), tally, receive);
+      return { type: 'disconnected', text: 'code 1006' };
+    }
+    const sent = this.#falsified(page);
+    this.#send(this.#withJunk(request, sent, sent.length === page.length), tally, receive);
+    if (this.#options.nip67 && sent.length === page.length)
+      return { type: isCut ? 'more' : 'finish' };
+    if (sent.length < matching.length) this.#noteLooks(request, tally);
+    return { type: 'eose' };
+  }
+
+  /** Newest first. */
+  #matching({ since, until }: PageRequest): ModelEvent[] {
+    const { ignores = [] } = this.#options;
+    const from = ignores.includes('since') ? Number.NEGATIVE_INFINITY : since;
+    const to = ignores.includes('until') ? Number.POSITIVE_INFINITY : until;
+    return this.#events.slice(this.#firstAtOrBelow(to), this.#firstAtOrBelow(from - 1));
+  }
+
+  #firstAtOrBelow(second: number): number {
+    let [low, high] = [0, this.#events.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#events[middle]?.createdAt ?? 0) <= second) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /** As many as may be sent. Those of one second come in any order. */
+  #page({ limit }: PageRequest, matching: ModelEvent[]): ModelEvent[] {
+    const { cap = Number.POSITIVE_INFINITY, order = 'newest-first', ignores = [] } = this.#options;
+    const most = Math.min(cap, ignores.includes('limit') ? Number.POSITIVE_INFINITY : limit);
+    if (order === 'shuffled') return this.#random.shuffle(matching).slice(0, most);
+    const sorted = order === 'newest-first' ? matching : matching.toReversed();
+    const last = sorted[most - 1]?.createdAt;
+    const end = sorted.findIndex(({ createdAt }, i) => i >= most && createdAt !== last);
+    const candidates = this.#random.shuffle(end < 0 ? sorted : sorted.slice(0, end));
+    candidates.sort(order === 'newest-first' ? newestFirst : (a, b) => newestFirst(b, a));
+    return candidates.slice(0, most);
+  }
+
+  /** A false answer, unless too many have followed each other: less than the page, as though that were all. */
+  #falsified(page: ModelEvent[]): ModelEvent[] {
+    const { falseInARow = Number.POSITIVE_INFINITY } = this.#options;
+    const mayLie = page.length > 0 && this.#falseInARow < falseInARow;
+    const kept = !mayLie
+      ? page.length
+      : this.#happens('empty')
+        ? 0
+        : this.#happens('early')
+          ? this.#random.integer(1, page.length)
+          : page.length;
+    this.#falseInARow = kept < page.length ? this.#falseInARow + 1 : 0;
+    return page.slice(0, kept);
+  }
+
+  /** Forged events inside the window come on top of a true answer; others stand on top or at the end of any. */
+  #withJunk({ since, until }: PageRequest, page: ModelEvent[], isTrue: boolean): ModelEvent[] {
+    const { faults = {}, forged = [] } = this.#options;
+    const inside = forged.filter(({ createdAt }) => createdAt >= since && createdAt <= until);
+    const most = isTrue ? this.#random.integer(0, Math.min(faults.inject ?? 0, inside.length)) : 0;
+    const injected = this.#random.shuffle(inside).slice(0, most);
+    if (most > 0) this.#fire('inject');
+    const outside: ModelEvent[] = [];
+    const forge = (createdAt: number) =>
+      outside.push({ id: `${this.pages} ${createdAt}`, createdAt, valid: false });
+    if (this.#happens('above')) forge(until + this.#random.integer(1, 5));
+    if (since > 0 && this.#happens('below')) forge(since - 1);
+    return this.#random.next() < 0.5
+      ? [...injected, ...page, ...outside]
+      : [...outside, ...injected, ...page];
+  }
+
+  #send(page: ModelEvent[], tally: PageTally, receive: (event: ModelEvent) => void): void {
+    for (const [index, event] of page.entries()) {
+      this.#sendOne(event, tally, receive);
+      const again = this.#happens('repeat') ? page[this.#random.integer(0, index)] : undefined;
+      if (again) this.#sendOne(again, tally, receive);
+    }
+  }
+
+  #sendOne(event: ModelEvent, tally: PageTally, receive: (event: ModelEvent) => void): void {
+    this.sent += 1;
+    if (tally.add(event.id, event.createdAt)) receive(event);
+  }
+
+  #noteLooks({ limit }: PageRequest, { order: shown, inside }: PageTally): void {
+    const { order = 'newest-first' } = this.#options;
+    if (order === 'newest-first' || inside === 0 || !shown.newestFirst) return;
+    if (inside < Math.min(20, limit)) this.lookedComplete = true;
+  }
+
+  #happens(fault: Exclude<keyof ModelFaults, 'inject'>): boolean {
+    const chance = this.#options.faults?.[fault] ?? 0;
+    if (chance === 0 || this.#random.next() >= chance) return false;
+    this.#fire(fault);
+    return true;
+  }
+
+  #fire(name: string): void {
+    this.fired[name] = (this.fired[name] ?? 0) + 1;
+  }
+}
+
+function newestFirst(a: ModelEvent, b: ModelEvent): number {
+  return b.createdAt - a.createdAt;
+}

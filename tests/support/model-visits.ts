@@ -1,0 +1,166 @@
+import type { Window } from '../../src/nostr/filter.ts';
+import { type Gap, Pager, PageTally } from '../../src/relay/paging.ts';
+import type { ModelEvent, ModelRelay } from './model-relay.ts';
+
+export interface ModelVisitsOptions {
+  readonly limit?: number;
+  /** The newest seconds of what is proven that each visit reads again. */
+  readonly overlap?: number;
+  /** What the archive tells the pager of earlier visits. */
+  readonly hints?: 'none' | 'anchor' | 'anchor and known';
+  /** Whether holes are asked for again in each visit. */
+  readonly retriesHoles?: boolean;
+  /** A visit is stopped after so many pages. */
+  readonly pagesEachVisit?: number;
+  /** More pages than this mean that the pager does not come to an end. */
+  readonly mostPages?: number;
+  /** Called before each page, with its number: for what happens while the relay is read. */
+  readonly onPage?: (page: number) => void;
+}
+
+interface Claim extends Window {
+  /** What the relay held before the visit began that made the claim. */
+  readonly held: readonly ModelEvent[];
+}
+
+/** An archive in memory that visits a model relay: the set arithmetic of the database, and what must hold of it. */
+export class ModelArchive {
+  readonly events = new Set<string>();
+  covered: Window[] = [];
+  holes: (Window & { count: number })[] = [];
+  /** Why the latest visit stopped; null when it read everything. */
+  stopped: string | null = null;
+  visits = 0;
+  readonly #relay: ModelRelay;
+  readonly #options: ModelVisitsOptions;
+  readonly #seconds: number[] = [];
+  #claims: Claim[] = [];
+  /** Stretches that were claimed on the silence of a relay that has shown nothing: asked for anew each time. */
+  #silence: Window[] = [];
+
+  constructor(relay: ModelRelay, options: ModelVisitsOptions = {}) {
+    this.#relay = relay;
+    this.#options = options;
+  }
+
+  /** Reads what is missing of the wanted window, once. */
+  visit(wanted: Window): void {
+    const {
+      limit = 500,
+      pagesEachVisit = Number.POSITIVE_INFINITY,
+      mostPages = 1e6,
+    } = this.#options;
+    this.visits += 1;
+    this.stopped = null;
+    this.covered = subtract(this.covered, this.#silence);
+    this.#silence = [];
+    const held = this.#relay.events;
+    const pager = new Pager(this.#gaps(wanted), { limit });
+    let pages = 0;
+    for (let request = pager.next(); request; request = pager.next()) {
+      if (pages >= mostPages) throw new Error(`the pager asked for ${pages} pages in one visit`);
+      if (pages >= pagesEachVisit) {
+        this.stopped = 'time is up';
+        return;
+      }
+      pages += 1;
+      this.#options.onPage?.(this.#relay.pages + 1);
+      const tally = new PageTally(request);
+      const end = this.#relay.answer(request, tally, (event) => this.#receive(event));
+      const { proven, holes } = pager.accept(tally, end);
+      for (const window of proven) this.#prove(window, held, pager.silent);
+      for (const { since, until, count } of holes) {
+        this.holes = [...without(this.holes, { since, until }), { since, until, count }];
+      }
+    }
+    this.stopped = pager.stopped;
+  }
+
+  /** What is wanted and neither proven nor named as a hole. */
+  unexplained(wanted: Window): Window[] {
+    return subtract(subtract([wanted], this.covered), this.holes);
+  }
+
+  /** A valid event that the relay held before a visit which then claimed its second, and that was not archived. */
+  lost(): { event: ModelEvent; claim: Window } | null {
+    for (const { since, until, held } of this.#claims) {
+      const event = held.find(
+        ({ id, valid, createdAt }) =>
+          valid && createdAt >= since && createdAt <= until && !this.events.has(id),
+      );
+      if (event) return { event, claim: { since, until } };
+    }
+    this.#claims = [];
+    return null;
+  }
+
+  #receive({ id, createdAt, valid }: ModelEvent): void {
+    if (!valid || this.events.has(id)) return;
+    this.events.add(id);
+    this.#seconds.push(createdAt);
+  }
+
+  #prove(window: Window, held: readonly ModelEvent[], silent: boolean): void {
+    if (window.since > window.until) throw new Error('a window that ends before it begins');
+    this.covered = unite(this.covered, window);
+    this.holes = this.holes.filter((hole) => !contains(window, hole));
+    if (silent) this.#silence.push(window);
+    else this.#claims.push({ ...window, held });
+  }
+
+  #gaps(wanted: Window): Gap[] {
+    const { overlap = 0, retriesHoles = true, hints = 'anchor and known' } = this.#options;
+    const newest = this.covered.at(-1)?.until ?? Number.NEGATIVE_INFINITY;
+    const again = { since: newest - overlap + 1, until: newest };
+    const settled = subtract(this.covered, [again]);
+    const gaps = subtract(subtract([wanted], settled), retriesHoles ? [] : this.holes);
+    if (hints === 'none') return gaps.map((gap) => ({ ...gap, anchor: null }));
+    return gaps.map(({ since, until }) => {
+      const anchor = this.#newestSecond(0, since - 1);
+      const known = this.#newestSecond(since, until);
+      return hints === 'anchor' ? { since, until, anchor } : { since, until, anchor, known };
+    });
+  }
+
+  #newestSecond(since: number, until: number): number | null {
+    const seconds = this.#seconds.filter((second) => second >= since && second <= until);
+    return seconds.length > 0 ? Math.max(...seconds) : null;
+  }
+}
+
+function contains(outer: Window, inner: Window): boolean {
+  return outer.since <= inner.since && outer.until >= inner.until;
+}
+
+function without<T extends Window>(windows: readonly T[], { since, until }: Window): T[] {
+  return windows.filter((window) => window.since !== since || window.until !== until);
+}
+
+/** What of some windows lies in none of the others. */
+export function subtract(windows: readonly Window[], others: readonly Window[]): Window[] {
+  return others.reduce<Window[]>(
+    (left, other) =>
+      left.flatMap(({ since, until }) => {
+        if (other.until < since || other.since > until) return [{ since, until }];
+        return [
+          { since, until: other.since - 1 },
+          { since: other.until + 1, until },
+        ].filter((window) => window.since <= window.until);
+      }),
+    [...windows],
+  );
+}
+
+/** Windows that are apart and in order, with one more. */
+export function unite(windows: readonly Window[], added: Window): Window[] {
+  const touches = ({ since, until }: Window) =>
+    since <= added.until + 1 && until >= added.since - 1;
+  const joined = windows.filter(touches);
+  return [
+    ...windows.filter((window) => !touches(window)),
+    {
+      since: Math.min(added.since, ...joined.map(({ since }) => since)),
+      until: Math.max(added.until, ...joined.map(({ until }) => until)),
+    },
+  ].sort((a, b) => a.since - b.since);
+}

@@ -1,0 +1,42 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** A file system of its own, in memory, that can be full. */
+export interface SmallDisk {
+  readonly path: string;
+  /** Bytes that are free now. */
+  free(): number;
+  /** Fills all but so many bytes with a file that is nobody's. */
+  leave(bytes: number): void;
+  /** Takes that file away. */
+  release(): void;
+  remove(): void;
+}
+
+/** Mounts a tmpfs. @returns the reason where this machine does not let us */
+export function mountSmallDisk(path: string, megabytes: number): SmallDisk | string {
+  if (process.platform !== 'linux') return `there is no tmpfs on ${process.platform}`;
+  mkdirSync(path, { recursive: true });
+  const options = ['-t', 'tmpfs', '-o', `size=${megabytes}m,mode=0755`, 'tmpfs', path];
+  const { status, stderr, error } = spawnSync('mount', options, { encoding: 'utf8' });
+  if (status !== 0) {
+    rmSync(path, { recursive: true, force: true });
+    return `a tmpfs cannot be mounted: ${error?.message ?? stderr.trim()}`;
+  }
+  const ballast = join(path, 'ballast');
+  const free = () => {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  };
+  return {
+    path,
+    free,
+    leave: (bytes) => writeFileSync(ballast, Buffer.alloc(Math.max(0, free() - bytes))),
+    release: () => rmSync(ballast, { force: true }),
+    remove: () => {
+      spawnSync('umount', ['--lazy', path]);
+      rmSync(path, { recursive: true, force: true });
+    },
+  };
+}
