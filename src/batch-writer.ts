@@ -52,13 +52,14 @@ export class BatchWriter {
   }
 
   /**
-   * Takes one event; waits while too much is on its way. A full batch goes with the event after it, so that a page
-   * that fills a batch is stored together with what it proves. @throws DatabaseError of a batch given earlier
+   * Takes one event; waits while too much is on its way. A batch that is full by number goes with the event after it,
+   * so that a page that fills one is stored together with what it proves. @throws DatabaseError of a batch given earlier
    */
   async add(event: IdentifiedEvent): Promise<void> {
-    if (this.#isFull) await this.#submit(NOTHING_PROVEN);
+    if (this.#events.length >= this.#options.batchSize) await this.#submit(NOTHING_PROVEN);
     this.#events.push(event);
     this.#chars += event.content.length + charsOfTags(event);
+    if (this.#chars >= MAX_BATCH_CHARS) await this.#submit(NOTHING_PROVEN);
   }
 
   /** Takes the id of an event that the archive holds and the relay says it holds. @throws DatabaseError */
@@ -78,10 +79,6 @@ export class BatchWriter {
   async flush(): Promise<void> {
     if (this.#isWaiting) await this.#submit(NOTHING_PROVEN);
     await this.#lastStored;
-  }
-
-  get #isFull(): boolean {
-    return this.#events.length >= this.#options.batchSize || this.#chars >= MAX_BATCH_CHARS;
   }
 
   get #isWaiting(): boolean {

@@ -153,7 +153,7 @@ async function insertSightings(query: Query, batch: Batch, ids: readonly string[
          cross join relay
      ), inserted as (
          insert into sightings (event_key, relay_id, seen_at)
-         select event_key, relay_id, $3 from matched order by event_key
+         select event_key, relay_id, $3 from matched order by event_key desc
          on conflict do nothing
          returning 1
      )

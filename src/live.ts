@@ -90,6 +90,8 @@ export class LiveRelays {
         { relay, err },
         'no longer followed: the archive could not be written',
       );
+      const nothing = { events: 0, sightings: 0, quarantined: 0, invalid: {} };
+      visit.context.onProgress({ ...nothing, unfollowed: visit.relay.relayId });
     }
   }
 }

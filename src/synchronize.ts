@@ -22,8 +22,7 @@ export async function beginSynchronizing(
 ): Promise<Work> {
   const filterId = await service.bigbrotr.filterId(config.eventFilter);
   const live = config.live && !service.once;
-  /** Seats whose worker died: nobody follows their relays any more. */
-  const unfollowed = new Set<number>();
+  const unfollowed = { seats: new Set<number>(), relays: new Set<number>() };
   const scheduler = new Scheduler<Relay, VisitReport, Progress>({
     workerUrl: new URL('./sync-worker.js', import.meta.url),
     workerData: { ...config, live },
@@ -31,20 +30,26 @@ export async function beginSynchronizing(
     jobsPerWorker: config.requestsPerCore,
     log: service.log,
     onDead: service.fail,
-    onProgress: (progress) => countProgress(progress, service),
+    onProgress: (progress) => {
+      countProgress(progress, service);
+      if (progress.unfollowed !== undefined) unfollowed.relays.add(progress.unfollowed);
+    },
     seatOf: ({ relayId }) => relayId, // one connection a relay: the worker that follows it also visits it
     onWorkerDied: (seat) => {
-      if (live) unfollowed.add(seat);
+      if (live) unfollowed.seats.add(seat);
     },
   });
   await scheduler.start();
-  /** Relays that a worker followed that died: they are visited, and so followed again, without waiting. */
+  /** Relays whose worker died, or was without its database: visited, and so followed again, without waiting. */
   const alsoDue = async (due: readonly Relay[]): Promise<Relay[]> => {
-    const seats = new Set(unfollowed);
-    unfollowed.clear();
-    const known = new Set(due.map(({ relayId }) => relayId));
     const all = await source(filterId, 0);
-    return all.filter(({ relayId }) => seats.has(relayId % config.numCores) && !known.has(relayId));
+    const lost = ({ relayId }: Relay) =>
+      unfollowed.seats.has(relayId % config.numCores) || unfollowed.relays.has(relayId);
+    const known = new Set(due.map(({ relayId }) => relayId));
+    const also = all.filter((relay) => lost(relay) && !known.has(relay.relayId));
+    unfollowed.seats.clear();
+    unfollowed.relays.clear();
+    return also;
   };
   // Nobody is followed after a start until it was visited; and --once means every relay.
   let intervalSeconds = service.once || config.live ? 0 : config.loopIntervalMs / 1000;
@@ -53,7 +58,7 @@ export async function beginSynchronizing(
       const blocklist = await readBlocklist(config.blocklistPath);
       const due = await source(filterId, intervalSeconds);
       intervalSeconds = config.loopIntervalMs / 1000;
-      if (unfollowed.size > 0) due.push(...(await alsoDue(due)));
+      if (unfollowed.seats.size + unfollowed.relays.size > 0) due.push(...(await alsoDue(due)));
       const relays = due.filter(({ url }) => !blocklist.blocks(url));
       return visitRelays(relays, filterId, service, scheduler);
     },

@@ -46,6 +46,8 @@ export interface VisitContext {
 /** What was stored, and refused by reason, since the last time it was told. */
 export interface Progress extends Stored {
   readonly invalid: Readonly<Record<string, number>>;
+  /** Key of a relay that was followed and is no more, because its events could not be written. */
+  readonly unfollowed?: number;
 }
 
 /** Takes note of each event of an answer. @returns false for one that it has had before, which then goes no further */

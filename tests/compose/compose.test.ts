@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { SCHEMA_VERSION } from '../../src/bigbrotr-version.ts';
+import { projectFile } from '../support/project.ts';
 import { PRIORITY_RELAY_URL, RELAY_URL, relayEvents } from './relay-events.ts';
 import { ComposeStack, canHave, eventually, missingEngine, type PortName } from './stack.ts';
 
@@ -10,6 +12,7 @@ import { ComposeStack, canHave, eventually, missingEngine, type PortName } from 
 
 const PGADMIN_IMAGE = 'dpage/pgadmin4:9.17';
 const PERMISSION_DENIED = '42501';
+const DROP = 'DROP DATABASE bigbrotr WITH (FORCE)';
 const services = ['monitor', 'synchronizer', 'priority-synchronizer'] as const;
 const healthPorts = [
   'MONITOR_HEALTH_PORT',
@@ -24,10 +27,19 @@ if (missing !== null)
 const newPassword = () => randomBytes(18).toString('hex');
 const secretKey = generateSecretKey();
 const publicKey = getPublicKey(secretKey);
+const refused = async (answer: Promise<unknown>) => {
+  const error = await answer.then(
+    () => null,
+    (reason: Error & { code?: string }) => reason,
+  );
+  return error?.code ?? error?.message;
+};
+
 const secrets = {
   // Signs that a shell, an .ini file or SQL might take for their own.
   POSTGRES_PASSWORD: `${newPassword()}"$x \\ #;`,
   POSTGRES_ADMIN_PASSWORD: `${newPassword()}"$(id)`,
+  POSTGRES_OWNER_PASSWORD: `${newPassword()}"$y`,
   POSTGRES_READER_PASSWORD: newPassword(),
   PGBOUNCER_ADMIN_PASSWORD: `${newPassword()}" ;`,
   PGADMIN_DEFAULT_PASSWORD: newPassword(),
@@ -134,14 +146,6 @@ describe.skipIf(missing !== null)('docker compose up', () => {
   });
 
   describe('roles', () => {
-    const refused = async (answer: Promise<unknown>) => {
-      const error = await answer.then(
-        () => null,
-        (reason: Error & { code?: string }) => reason,
-      );
-      return error?.code ?? error?.message;
-    };
-
     test('the writer reads and writes through PgBouncer', async () => {
       expect(await asWriter('SELECT current_user::text AS name')).toEqual([{ name: 'bigbrotr' }]);
       await asWriter("SELECT insert_relay('wss://nobody.example', 'clearnet')");
@@ -272,18 +276,35 @@ describe.skipIf(missing !== null)('docker compose up', () => {
       'SELECT (SELECT count(*) FROM events)::int AS events, (SELECT count(*) FROM sightings)::int AS sightings, (SELECT count(*) FROM coverage)::int AS coverage';
     await stack.compose(['stop', ...services]);
     const before = await asReader(counts);
-    const inPostgres = (...command: string[]) => ['exec', '-T', 'postgres', ...command];
-    const dump = inPostgres('pg_dump', '-U', 'postgres', '-Fc', 'bigbrotr');
-    await stack.redirect(dump, { output: 'bigbrotr.dump' });
-    const asAdmin = (sql: string) =>
-      stack.compose(inPostgres('psql', '-qU', 'postgres', '-c', sql));
-    await asAdmin('DROP DATABASE bigbrotr WITH (FORCE)');
-    await asAdmin('CREATE DATABASE bigbrotr OWNER bigbrotr_owner');
-    const restore = inPostgres('pg_restore', '-U', 'postgres', '-d', 'bigbrotr', '--exit-on-error');
-    await stack.redirect(restore, { input: 'bigbrotr.dump' });
-    await stack.up([...services, 'relay']);
+    const script = (name: string) => ['exec', '-T', 'postgres', `/opt/bigbrotr/${name}`];
+    await stack.redirect(script('backup.sh'), { output: 'bigbrotr.dump' });
+    await stack.exec('postgres', 'psql', '-qU', 'postgres', '-c', DROP);
+    await stack.redirect(script('restore.sh'), { input: 'bigbrotr.dump' });
     expect(await asReader(counts)).toEqual(before);
+    await stack.up([...services, 'relay']);
+    const verify = ['node', 'dist/verify-archive.js'];
+    const read = await stack.compose(['run', '--rm', '--no-deps', 'initializer', ...verify]);
+    expect(read).toMatch(/^[1-9]\d* events read back, 0 different/);
+    expect(await archived()).toEqual(wanted);
     expect(await health()).toEqual([200, 200, 200]);
+  }, 300_000);
+
+  test('an archive of the first version is migrated by `up`, and nothing else is asked for', async () => {
+    await stack.compose(['stop', ...services]);
+    const first = projectFile('tests/support/init-first.sql');
+    copyFileSync(first, join(stack.directory, 'init-first.sql'));
+    const psql = ['exec', '-T', 'postgres', 'psql', '-qU', 'postgres', '-v', 'ON_ERROR_STOP=1'];
+    const create = 'CREATE DATABASE bigbrotr OWNER bigbrotr_owner';
+    for (const sql of [DROP, create]) await stack.compose([...psql, '-c', sql]);
+    const asOwner = ['-d', 'bigbrotr', '-c', 'SET ROLE bigbrotr_owner', '-f', '-'];
+    await stack.redirect([...psql, ...asOwner], { input: 'init-first.sql' });
+    await stack.up([...services, 'relay']);
+    const migrated = await asReader('SELECT name FROM schema_migrations ORDER BY id DESC LIMIT 1');
+    expect(migrated).toEqual([{ name: SCHEMA_VERSION }]);
+    expect(await health()).toEqual([200, 200, 200]);
+    const record = "INSERT INTO schema_migrations (name) VALUES ('9999_mine')";
+    await stack.compose(['run', '--rm', 'roles']);
+    expect(await refused(asWriter(record))).toBe(PERMISSION_DENIED);
   }, 300_000);
 
   test('no log holds a secret', async () => {
@@ -314,6 +335,7 @@ describe.skipIf(missing !== null)('with secrets from files', () => {
         const files: Record<string, string> = {
           postgres_password: secrets.POSTGRES_PASSWORD,
           postgres_admin_password: secrets.POSTGRES_ADMIN_PASSWORD,
+          postgres_owner_password: secrets.POSTGRES_OWNER_PASSWORD,
           pgbouncer_admin_password: secrets.PGBOUNCER_ADMIN_PASSWORD,
           pgadmin_password: secrets.PGADMIN_DEFAULT_PASSWORD,
           secret_key: secrets.SECRET_KEY,

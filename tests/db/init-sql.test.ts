@@ -461,7 +461,7 @@ function holdsItsPromises(open: () => Promise<Place>): void {
     expect(await db.query(byEvent)).toHaveLength(3);
     expect(await scans(byEvent)).toEqual({
       events: 'events_id_key',
-      sightings: 'sightings_pkey',
+      sightings: 'sightings_event_key_index',
       relays: expect.anything(),
     });
     const byRelay = "select * from events_relays where relay_url = 'wss://relay7.example/'";

@@ -103,12 +103,13 @@ async function rowsOf(database: TestDatabase): Promise<Record<string, unknown[]>
 }
 
 /** Resolves when one session waits for the lock of the migrations and another has it. */
-async function waitingForLock(database: TestDatabase): Promise<void> {
+async function waitingForLock(database: TestDatabase, programs: Program[]): Promise<void> {
   const locks = `select granted from pg_locks
     where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`;
   for (let tries = 0; tries < 400; tries += 1) {
     const found = await database.query<{ granted: boolean }>(locks);
     if (found.some(({ granted }) => granted) && found.some(({ granted }) => !granted)) return;
+    for (const program of programs) if (!program.isRunning) throw new Error(program.said);
     await sleep(50);
   }
   throw new Error('no initializer came to wait for the other one');
@@ -181,7 +182,7 @@ describe('an archive of the first version', () => {
       // A long question holds the first one up, until the second one waits for it.
       await reader.query('begin; lock table relays in access share mode');
       both = [1, 2].map(() => new Program(process.execPath, [entry], { env, cwd: folder }));
-      await waitingForLock(old);
+      await waitingForLock(old, both);
     } finally {
       await reader.end();
     }
