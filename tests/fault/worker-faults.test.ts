@@ -124,7 +124,7 @@ describe('a worker that dies in the middle of a visit', () => {
       [2, 3, 4, 5].map(async (seed) => {
         const own = signedEvents(150, { from: 1_600_000_000, to: 1_700_000_000, seed });
         const events = [...shared, ...own];
-        return { events, relay: await serve(events, 1) };
+        return { events, relay: await serve(events, 3) };
       }),
     );
     await start(2);
@@ -139,7 +139,7 @@ describe('a worker that dies in the middle of a visit', () => {
       await killOne();
     }
     rounds.push(await visiting);
-    // Who was beside a death twice is given up for this round, and read on in the next.
+    // Who was beside two deaths and alone at the third is given up for this round, and read on in the next.
     visiting = visitAll();
     rounds.push(await visiting);
     expect(rounds[1]?.map((outcome) => outcome.ok && outcome.result.outcome)).toEqual(

@@ -1,0 +1,218 @@
+/** `npm run verify` as people run it: a sound archive, one that was tampered with row by row, and wrong input. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Bigbrotr, Relay } from '../../src/bigbrotr.ts';
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { batchOf, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
+import { type TestDatabase, testDatabase } from '../support/database.ts';
+import { signedEvent, signedEvents } from '../support/events.ts';
+import { endPrograms, Program } from '../support/programs.ts';
+import { projectFile } from '../support/project.ts';
+import { Stack } from '../support/stack.ts';
+
+const T = 1_700_000_000;
+/** Times of one to twelve digits: rows are read on by a key that begins with the time. */
+const TIMES = [0, 7, 99, 2 ** 20, 2 ** 31, 2 ** 33, 2 ** 39 - 1];
+const EVENTS = [
+  ...signedEvents(300, { from: T, to: T + 100_000 }),
+  ...TIMES.map((created_at) => signedEvent({ created_at, tags: [['t', 'time']] })),
+];
+const ODD = ['\0', '\ud800', 'a\0b', '\udfff', '\ud800\0'].map((content, index) =>
+  signedEvent({ created_at: T + index, content }),
+);
+const ALL = EVENTS.length + ODD.length;
+
+let stack: Stack;
+let database: TestDatabase;
+let bigbrotr: Bigbrotr;
+let relay: Relay;
+
+beforeAll(async () => {
+  stack = await Stack.create();
+  database = await testDatabase();
+  stack.useDatabase(database.config);
+  bigbrotr = await openBigbrotr(database);
+});
+beforeEach(async () => {
+  await database.query('truncate relays, events, sightings cascade');
+  relay = await knownRelay(bigbrotr, 'one');
+});
+afterEach(endPrograms);
+afterAll(async () => {
+  await bigbrotr.close();
+  await database.drop();
+  await stack.remove();
+});
+
+async function store(events: readonly NostrEvent[]): Promise<void> {
+  await bigbrotr.store(batchOf({ relay, filterId: await bigbrotr.filterId({}), events }));
+}
+
+function start(args: readonly string[] = [], env: Record<string, string> = {}): Program {
+  return new Program(process.execPath, [projectFile('dist/verify-archive.js'), ...args], {
+    cwd: stack.folder,
+    env: { ...stack.env, ...env },
+  });
+}
+
+/** Runs it to its end. @returns what it said: differences, and the figures of the last line. */
+async function verify(args: readonly string[] = [], expected = 0) {
+  const program = start(args);
+  expect(await program.ended, program.said).toEqual({ code: expected, signal: null });
+  expect(program.err).toEqual([]);
+  const differences = program.out.slice(0, -1).map((line) => line.split('  '));
+  const last = program.out.at(-1) ?? '';
+  const [, read, different] =
+    /^(\d+) events read back, (\d+) different, \d+\.\d s, \d+ events\/s$/.exec(last) ?? [];
+  return { differences, read: Number(read), different: Number(different) };
+}
+
+const sound = (read: number) => ({ read, different: 0, differences: [] });
+
+describe('a sound archive', () => {
+  test('is read back whole, quarantine included', async () => {
+    expect(await verify()).toEqual(sound(0));
+    await store([...EVENTS, ...ODD]);
+    expect(await verify()).toEqual(sound(ALL));
+  });
+
+  test('or as many events as were asked for', async () => {
+    await store(EVENTS.slice(0, 1));
+    expect(await verify(['--sample', '5'])).toEqual(sound(5)); // whatever the point, there is an event after it
+    await store(EVENTS);
+    expect(await verify(['--sample', '250'])).toEqual(sound(250));
+  });
+
+  test('that takes its time tells how far it is', async () => {
+    await store(EVENTS);
+    const waiting = async () => {
+      const [row] = await database.query<{ count: number }>(
+        `select count(*)::int from pg_stat_activity
+         where wait_event_type = 'Lock' and datname = current_database()`,
+      );
+      return row?.count;
+    };
+    const keeper = new pg.Client(database.config);
+    await keeper.connect();
+    try {
+      await keeper.query('begin; lock table events in access exclusive mode');
+      const program = start();
+      await vi.waitFor(async () => expect(await waiting()).toBe(1), { timeout: 30_000 });
+      await sleep(2100);
+      await keeper.query('commit');
+      expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
+      expect(program.err).toEqual([
+        expect.stringMatching(/^100 events read back, 0 different, [2-9]\.\d s, \d+ events\/s$/),
+      ]);
+    } finally {
+      await keeper.end();
+    }
+  });
+});
+
+describe('an archive that was tampered with', () => {
+  const hex = (letter: string, length: number) => `decode(repeat('${letter}', ${length}), 'hex')`;
+  const tampering: [column: string, value: string, reason: string][] = [
+    ['content', `content || ' and more'`, 'id_mismatch'],
+    ['content', `''`, 'id_mismatch'],
+    ['tags', `'[["t","other"]]'`, 'id_mismatch'],
+    ['tags', `'{"t":1}'`, 'tags'],
+    ['tags', `'[["t",1]]'`, 'tags'],
+    ['kind', 'kind + 1', 'id_mismatch'],
+    ['created_at', 'created_at + 1', 'id_mismatch'],
+    ['pubkey', hex('ab', 32), 'id_mismatch'],
+    ['sig', hex('cd', 64), 'bad_signature'],
+    ['sig', `overlay(sig placing '\\x00' from 64)`, 'bad_signature'],
+  ];
+
+  test('in a row is found out, whatever the column, and the event named', async () => {
+    await store([...EVENTS, ...ODD]);
+    const expected: [id: string, place: string, reason: string][] = [];
+    for (const [index, [column, value, reason]] of tampering.entries()) {
+      const { id } = EVENTS[20 * index] as NostrEvent;
+      const where = `where id = decode($1, 'hex') returning 1`;
+      const changed = await database.query(`update events set ${column} = ${value} ${where}`, [id]);
+      expect(changed, value).toHaveLength(1);
+      expected.push([id, 'events', reason]);
+    }
+    const { differences, ...figures } = await verify([], 1);
+    expect(figures).toEqual({ read: ALL, different: tampering.length });
+    expect(differences.sort()).toEqual(expected.sort());
+  });
+
+  test('in an id is found out under the id where it stands', async () => {
+    await store(EVENTS);
+    await database.query(`update events set id = ${hex('ef', 32)} where id = decode($1, 'hex')`, [
+      EVENTS[3]?.id,
+    ]);
+    const { differences } = await verify([], 1);
+    expect(differences).toEqual([['ef'.repeat(32), 'events', 'id_mismatch']]);
+  });
+
+  const raws: [set: string, reason: string][] = [
+    [
+      `raw = convert_to(replace(convert_from(raw, 'UTF8'), '"content":"', '"content":"x'), 'UTF8')`,
+      'id_mismatch',
+    ],
+    [
+      `raw = convert_to(regexp_replace(convert_from(raw, 'UTF8'), '"sig":"....', '"sig":"0000'), 'UTF8')`,
+      'bad_signature',
+    ],
+    [`raw = substring(raw from 2)`, 'not_object'],
+    [`raw = raw || '\\xff'::bytea`, 'not_object'],
+    [`raw = ''`, 'not_object'],
+  ];
+  test('in quarantine is found out, however', async () => {
+    await store([...EVENTS, ...ODD]);
+    const expected: [id: string, place: string, reason: string][] = [];
+    for (const [index, [set, reason]] of raws.entries()) {
+      const { id } = ODD[index] as NostrEvent;
+      await database.query(`update quarantine set ${set} where id = decode($1, 'hex')`, [id]);
+      expected.push([id, 'quarantine', reason]);
+    }
+    const { differences, ...figures } = await verify([], 1);
+    expect(figures).toEqual({ read: ALL, different: raws.length });
+    expect(differences.sort()).toEqual(expected.sort());
+  });
+
+  test('in quarantine, by its id', async () => {
+    await store(ODD);
+    await database.query(
+      `update quarantine set id = ${hex('ef', 32)} where id = decode($1, 'hex')`,
+      [ODD[0]?.id],
+    );
+    const { differences } = await verify([], 1);
+    expect(differences).toEqual([['ef'.repeat(32), 'quarantine', 'stands under another id']]);
+  });
+
+  test('everywhere: a hundred are named and all are counted; a sample finds it too', async () => {
+    await store(EVENTS);
+    await database.query(`update events set content = content || '!'`);
+    const { differences, ...figures } = await verify([], 1);
+    expect(figures).toEqual({ read: EVENTS.length, different: EVENTS.length });
+    expect(differences).toHaveLength(100);
+    expect(await verify(['--sample', '3'], 1)).toMatchObject({ read: 3, different: 3 });
+  });
+});
+
+describe('what it cannot do is said in a sentence, with exit code 2', () => {
+  test.each([
+    [
+      ['--sample'],
+      {},
+      '--sample is not understood: give nothing, or --sample and a number above 0.',
+    ],
+    [['--sample', '0'], {}, '--sample 0 is not understood'],
+    [['--sample', '1.5'], {}, '--sample 1.5 is not understood'],
+    [['--all'], {}, '--all is not understood'],
+    [[], { POSTGRES_PASSWORD: 'wrong' }, 'PostgreSQL refuses the login'],
+    [[], { POSTGRES_DB: 'nowhere' }, 'There is no database at'],
+  ])('%j %j', async (args, env, sentence) => {
+    const program = start(args, env);
+    expect(await program.ended).toEqual({ code: 2, signal: null });
+    expect(program.out).toEqual([]);
+    expect(program.err.join('\n')).toContain(sentence);
+    expect(program.err.join('\n')).not.toMatch(/^\s*at /m);
+  });
+});

@@ -1,0 +1,133 @@
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, expect, it } from 'vitest';
+import { ownDirectory } from '../support/directory.ts';
+import { newestFirst, signedEvent } from '../support/events.ts';
+import { health, healthPort, untilHealth } from '../support/health-client.ts';
+import { type MortalServer, startMortalServer } from '../support/mortal-server.ts';
+import { expectHonest, expectWhole } from '../support/pipeline-model.ts';
+import { endPrograms, type Program } from '../support/programs.ts';
+import { startScriptedRelay } from '../support/scripted-relay.ts';
+import { mountSmallDisk } from '../support/small-disk.ts';
+import { Stack } from '../support/stack.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+const MB = 1024 * 1024;
+const BATCH = 25;
+/** 22 MB that no compression makes less. */
+const EVENTS = Array.from({ length: 1000 }, (_, index) =>
+  signedEvent({
+    created_at: NOW - 100_000 + index * 50,
+    content: randomBytes(16 * 1024).toString('base64'),
+  }),
+).sort(newestFirst);
+
+const directory = ownDirectory();
+const disk = mountSmallDisk(join(directory, 'small-disk'), 192);
+if (typeof disk === 'string') console.info(`the full disk is not tested: ${disk}`);
+const undo: (() => unknown)[] = [];
+
+afterEach(async () => {
+  await endPrograms();
+  for (const step of undo.splice(0).reverse()) await step();
+});
+afterAll(() => {
+  if (typeof disk !== 'string') disk.remove();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const coverage = async ({ database }: MortalServer) =>
+  (
+    await database.query<{ covered: string; events: number }>(
+      `select (select coalesce(range_agg(covered), '{}')::text from coverage) as covered,
+              (select count(*)::int from events) as events`,
+    )
+  )[0];
+
+/** Puts the write-ahead log on the disk of the tests, so that the server itself outlives the full one. */
+async function moveLog(server: MortalServer, dataDir: string): Promise<void> {
+  await server.stop();
+  const from = join(dataDir, 'pg_wal');
+  const to = join(directory, 'pg_wal');
+  const { status, stderr } = spawnSync('cp', ['-a', from, to], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`the log could not be moved: ${stderr}`);
+  rmSync(from, { recursive: true });
+  symlinkSync(to, from);
+  await server.start();
+}
+
+/** What the service does that people would notice: /health says 503, or its log says what is wrong. */
+async function reported(service: Program, port: number): Promise<string> {
+  for (let tries = 0; tries < 400; tries += 1) {
+    if ((await health(port))?.status === 503) return '/health is 503';
+    const line = service.log.find(
+      ({ level, reason }) =>
+        ['error', 'fatal'].includes(level) && /space left|disk full/i.test(String(reason)),
+    );
+    if (line) return `${line.msg}: ${line.reason}`;
+    await sleep(100);
+  }
+  throw new Error(`nothing was reported:\n${service.said}`);
+}
+
+it.skipIf(typeof disk === 'string').each(['with', 'without'] as const)(
+  '%s the log of transactions on it: a full disk is reported and claims nothing; with room again the archive becomes whole',
+  async (log) => {
+    if (typeof disk === 'string') return;
+    const dataDir = join(disk.path, log);
+    undo.push(() => rmSync(dataDir, { recursive: true }));
+    const server = await startMortalServer(dataDir, {
+      max_wal_size: '32MB',
+      min_wal_size: '32MB',
+      checkpoint_timeout: '30s',
+    });
+    undo.push(() => server.stop());
+    if (log === 'without') await moveLog(server, dataDir);
+    const relay = await startScriptedRelay({ events: EVENTS, quirk: { cap: BATCH, betweenMs: 2 } });
+    undo.push(() => relay.stop());
+    const model = [{ url: relay.url, events: EVENTS }];
+    const stack = await Stack.create();
+    undo.push(() => stack.remove());
+    stack.useDatabase(server.database.config);
+    stack.env.SYNCHRONIZER_BATCH_SIZE = String(BATCH);
+    await stack.relays([], [relay.url]);
+    undo.push(() => disk.release());
+    disk.leave(12 * MB);
+
+    const service = stack.start('priority-synchronizer');
+    const port = await healthPort(service, 'priority-synchronizer');
+    await untilHealth(port, ({ status }) => status === 200);
+    const report = await reported(service, port);
+    const full = () => server.said.filter((line) => line.includes('No space left on device'));
+    expect(full().length).toBeGreaterThan(0);
+    const wentDown = !server.isRunning();
+    if (log === 'without') expect(wentDown).toBe(false);
+    console.info(`full disk: ${report}; PostgreSQL ${wentDown ? 'went down' : 'stayed up'}`);
+    if (!wentDown) {
+      const before = await coverage(server);
+      await expectHonest(server.database, model);
+      expect(before?.events).toBeLessThan(EVENTS.length);
+      await sleep(2000);
+      expect(await coverage(server)).toEqual(before);
+    }
+    expect(service.isRunning, service.said).toBe(true);
+
+    disk.release();
+    if (!server.isRunning()) await server.start();
+    await untilHealth(port, ({ status, body }) => status === 200 && body.database === 'up');
+    await expectHonest(server.database, model);
+    const mended = performance.now();
+    const finished = ({ msg, outcome }: { msg: string; outcome?: unknown }) =>
+      msg === 'relay visited' && outcome === 'complete';
+    await service.logged(finished, 'a complete visit', 60_000);
+    console.info(
+      `full disk: whole ${Math.round(performance.now() - mended)} ms after it was ready`,
+    );
+    await expectWhole(server.database, model);
+    service.signal('SIGTERM');
+    expect(await service.ended, service.said).toEqual({ code: 0, signal: null });
+  },
+);
