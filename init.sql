@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0001_manners-and-holes' then
+    if (select max(name collate "C") from schema_migrations) <> '0002_sightings' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -109,8 +109,7 @@ create index if not exists events_tagvalues_index on events using gin (tagvalues
 create table if not exists sightings (
     event_key bigint not null,
     relay_id  integer not null,
-    seen_at   integer not null,   -- 8 + 4 + 4 bytes fill a row without padding
-    constraint sightings_pkey primary key (event_key, relay_id)   -- the relays that hold an event
+    seen_at   integer not null   -- 8 + 4 + 4 bytes fill a row without padding
 );
 
 comment on table sightings is 'Which event was seen on which relay, in its stored form. Query events_relays instead: it gives id, URL and Unix time.';
@@ -118,8 +117,11 @@ comment on column sightings.event_key is 'The event (events.event_key). No forei
 comment on column sightings.relay_id is 'The relay (relays.relay_id).';
 comment on column sightings.seen_at is 'When it was first seen there, seconds since 2020-01-01 UTC, so that four bytes last until 2088.';
 
+-- Descending, since history is read newest first: so pages are filled and left, where ascending ones are split in halves.
 -- The events of a relay, in time order, since keys run along time: where relay_id = $1 and event_key >= event_key_floor($2)
-create index if not exists sightings_relay_id_event_key_index on sightings (relay_id, event_key);
+create unique index if not exists sightings_relay_id_event_key_index on sightings (relay_id, event_key desc);
+-- The relays that hold an event: where event_key = $1. The event stands in it once, however many relays hold it.
+create index if not exists sightings_event_key_index on sightings (event_key desc);
 
 create or replace view events_relays as
 select e.id as event_id, r.url as relay_url, s.seen_at + 1577836800::bigint as seen_at
@@ -599,7 +601,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

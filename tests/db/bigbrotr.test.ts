@@ -111,14 +111,15 @@ describe('store()', () => {
     const codes: string[] = [];
     const log = pino({ level: 'debug' }, { write: (line) => codes.push(JSON.parse(line).code) });
     const writers = await Bigbrotr.connect(databaseConfig(made, { maxPool: 8 }), log);
-    // With many tags a statement takes long enough for the writers to meet: unsorted, some of them deadlock.
+    // The gate lets all of them go at once, so that they meet: unsorted, some of them deadlock.
+    const gate = await closeGate(made, 'events');
     const events = Array.from({ length: 3000 }, (_, index) =>
       verified(signedEvent({ created_at: 1000 + index, tags: thirtyTags(index) })),
     );
     const relays = await Promise.all(
       Array.from({ length: 8 }, (_, index) => knownRelay(bigbrotr, `writer-${index % 4}`)),
     );
-    const results = await Promise.all(
+    const storing = Promise.all(
       relays.map((at, index) =>
         writers.store({
           ...batchOf({ relay: at, filterId }),
@@ -126,6 +127,9 @@ describe('store()', () => {
         }),
       ),
     );
+    await gate.waiting(8);
+    await gate.open();
+    const results = await storing;
     await writers.close();
     const sum = (what: 'events' | 'sightings') =>
       results.reduce((total, result) => total + result[what], 0);
