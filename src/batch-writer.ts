@@ -22,7 +22,7 @@ export interface BatchWriterOptions {
 }
 
 /** A batch is also full at this many characters of content and tags, whatever its number of events. */
-const MAX_BATCH_CHARS = 8 * 1024 * 1024;
+const MAX_BATCH_CHARS = 2 * 1024 * 1024;
 /** Batches on their way to the database: one is stored, one verified, one waits. More would only hold memory. */
 const MAX_IN_FLIGHT = 3;
 /** Stretches with refused events that are kept apart; with more they become one. */

@@ -32,6 +32,12 @@ export type JobOutcome<Result> =
  */
 const MAX_TRIES = 3;
 const RESTART_DELAY_MS = 200;
+/**
+ * Heap of a worker, and what each job adds to it. Twenty relays that send the largest events there are, all at once,
+ * hold less than 256 MB; without a limit their garbage grows to the memory of the machine. Who exceeds it is replaced.
+ */
+const WORKER_HEAP_MB = 256;
+const JOB_HEAP_MB = 16;
 /** A worker that dies this often without one result in between cannot work at all. */
 const MAX_BARREN_RESTARTS = 5;
 /** Its deaths by so many different jobs are the fault of those jobs; by more without a result in between, its own. */
@@ -133,8 +139,11 @@ export class Scheduler<Job, Result, Progress = never> {
   }
 
   #startWorker(seat: Seat<Job, Result>): Promise<void> {
-    const { workerUrl, workerData, log } = this.#options;
-    const worker = new Worker(workerUrl, { workerData: { ...workerData, threadName: seat.name } });
+    const { workerUrl, workerData, jobsPerWorker, log } = this.#options;
+    const worker = new Worker(workerUrl, {
+      workerData: { ...workerData, threadName: seat.name },
+      resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MB + JOB_HEAP_MB * jobsPerWorker },
+    });
     seat.worker = worker;
     return new Promise((resolve, reject) => {
       let fatal: string | null = null;

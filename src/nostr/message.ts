@@ -1,3 +1,5 @@
+import { MAX_TAG_STRINGS, MAX_TAGS } from './event.ts';
+
 /** What a relay sends, parsed once (NIP-01, NIP-42, NIP-67, NIP-77). Anything else is `INVALID` with its reason. */
 export type RelayMessage =
   | { type: 'EVENT'; subscription: string; event: unknown }
@@ -8,12 +10,16 @@ export type RelayMessage =
   | { type: 'AUTH'; challenge: string }
   | { type: 'NEG-MSG'; subscription: string; payload: string }
   | { type: 'NEG-ERR'; subscription: string; text: string }
-  | { type: 'INVALID'; reason: 'not_json' | 'not_a_message' };
+  | { type: 'INVALID'; reason: 'not_json' | 'not_a_message' | 'too_many_elements' };
 
 /** What NIP-67 lets a relay add to EOSE: everything was sent, or there is more. */
 export type EoseHint = 'finish' | 'more';
 
 const NOT_A_MESSAGE = { type: 'INVALID', reason: 'not_a_message' } as const;
+/** An empty array takes three characters as text and forty bytes once parsed: longer messages are looked over before. */
+const LOOKED_OVER_ABOVE = 128 * 1024;
+/** More than the largest event has that is accepted: its tags, all their strings, and a few around them. */
+const MAX_ELEMENTS = MAX_TAGS + MAX_TAG_STRINGS + 100;
 
 /**
  * Parses one text frame of a relay.
@@ -21,6 +27,8 @@ const NOT_A_MESSAGE = { type: 'INVALID', reason: 'not_a_message' } as const;
  * @returns the message; never throws. JSON too deep for the parser is `not_json`.
  */
 export function parseRelayMessage(data: string): RelayMessage {
+  if (data.length > LOOKED_OVER_ABOVE && hasTooManyElements(data))
+    return { type: 'INVALID', reason: 'too_many_elements' };
   let message: unknown;
   try {
     message = JSON.parse(data);
@@ -28,6 +36,22 @@ export function parseRelayMessage(data: string): RelayMessage {
     return { type: 'INVALID', reason: 'not_json' };
   }
   return Array.isArray(message) ? parseMessageArray(message) : NOT_A_MESSAGE;
+}
+
+const [QUOTE, BACKSLASH, COMMA, BRACKET, BRACE] = [0x22, 0x5c, 0x2c, 0x5b, 0x7b];
+
+/** Counts what begins an element, outside of strings. What it says of text that is no JSON does not matter. */
+function hasTooManyElements(data: string): boolean {
+  let elements = 0;
+  let isInString = false;
+  for (let index = 0; index < data.length; index += 1) {
+    const code = data.charCodeAt(index);
+    if (code === QUOTE) isInString = !isInString;
+    else if (isInString) index += code === BACKSLASH ? 1 : 0;
+    else if (code === COMMA || code === BRACKET || code === BRACE) elements += 1;
+    if (elements > MAX_ELEMENTS) return true;
+  }
+  return false;
 }
 
 function parseMessageArray(message: unknown[]): RelayMessage {

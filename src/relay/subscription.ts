@@ -19,7 +19,9 @@ export type PageEnd =
   | { type: 'aborted' };
 
 /** Messages that are no answer to anybody, by reason. */
-export type UnusableMessage = 'not_json' | 'not_a_message' | 'wrong_subscription';
+export type UnusableMessage =
+  | Extract<RelayMessage, { type: 'INVALID' }>['reason']
+  | 'wrong_subscription';
 
 export interface SubscriptionLimits {
   /** Longest silence while we wait for the relay, in milliseconds. */
