@@ -1,6 +1,6 @@
-import type { Bench } from './bench-run.ts';
+import { type Bench, CpuCount } from './bench-run.ts';
 import { NEWEST } from './event-set.ts';
-import { alternate, type Result, side } from './measure.ts';
+import { alternate, type Comparison, type Result, rounded, side } from './measure.ts';
 import { Pipeline } from './pipeline.ts';
 
 /** Events that are archived before anything is measured. */
@@ -13,72 +13,94 @@ const GOAL = 0.85;
 const SPAN_SECONDS = 2 * 365 * 86_400;
 const VISIT_SPAN_SECONDS = 60 * 86_400;
 
-/** The rates of `archive` and `sightings` when the archive is large, against those when it is empty. */
+/**
+ * The rates of `archive` and `sightings` when the archive is large, against those when it is empty. The first round
+ * is not counted: it begins with a cold cache and right after a checkpoint.
+ */
 export async function growthRows(bench: Bench): Promise<Result[]> {
-  const { size, relays, pipeline, server } = bench;
+  const { size, pipeline, server } = bench;
   const archived = ARCHIVED[size.mode];
   if (archived === 0) return [];
-  const { events, rounds } = size;
   const large = await Pipeline.start(server, 'large');
   try {
-    const everySeconds = VISIT_SPAN_SECONDS / events;
-    for (let round = 0; round < rounds; round++) {
-      await relays.hold(`new${round}`, {
-        count: events,
-        seed: 20 + round,
-        size: 'notes',
-        everySeconds,
-      });
-      await relays.hold(`old${round}`, {
-        count: events,
-        seed: 40 + round,
-        size: 'notes',
-        everySeconds,
-      });
-    }
-    const all = { events, sightings: events };
-    for (let round = 0; round < rounds; round++) await large.visit(relays.url(`old${round}`), all);
+    await holdSets(bench);
+    for (let round = 0; round <= size.rounds; round++)
+      await visit(bench, large, 'old', round, true);
     await fill(large, archived);
-    const visit = async (archive: Pipeline, set: string, isNew: boolean) => {
-      await archive.db.query('checkpoint');
-      const expected = isNew ? all : { events: 0, sightings: events };
-      return events / (await archive.visit(relays.url(set), expected));
-    };
-    const news = await alternate(
-      rounds,
-      async (round) => {
-        await pipeline.clear();
-        return visit(pipeline, `new${round}`, true);
-      },
-      (round) => visit(large, `new${round}`, true),
-    );
-    const known = await alternate(
-      rounds,
-      async (round) => {
-        await pipeline.clear();
-        await visit(pipeline, `old${round}`, true);
-        return visit(pipeline, `old${round}`, false);
-      },
-      (round) => visit(large, `old${round}`, false),
-    );
-    const bytes = await large.db.number('select pg_database_size(current_database())');
-    const row = (name: string, what: string, { reference, ours, ratio }: typeof news): Result => ({
-      ...{ row: name, what: `${what} at ${archived.toLocaleString('en')} archived events` },
-      unit: name === 'growth' ? 'events/s' : 'sightings/s',
-      reference: side('ours when empty', reference),
-      ours: side('ours', ours),
-      ratio,
-      goal: `at least ${GOAL} of the rate when empty`,
-      met: ratio >= GOAL,
-      details: { 'size of the archive, GB': Math.round(bytes / 1e8) / 10 },
+    const news = await compare(bench, large, async (archive, round) => {
+      if (archive === pipeline) await pipeline.clear();
+      return visit(bench, archive, 'new', round, true);
     });
+    const known = await compare(bench, large, async (archive, round) => {
+      if (archive === pipeline) {
+        await pipeline.clear();
+        await visit(bench, archive, 'old', round, true);
+      }
+      return visit(bench, archive, 'old', round, false);
+    });
+    const bytes = await large.db.number('select pg_database_size(current_database())');
+    const details = { 'archived events': archived, 'on disk, GB': rounded(bytes / 1e9) };
     return [
-      row('growth', 'new events end to end', news),
-      row('growth-sightings', 'sightings of known events end to end', known),
+      row('growth', 'new events end to end in a large archive', news, details),
+      row('growth-sightings', 'sightings of known events end to end in it', known, details),
     ];
   } finally {
     await large.close();
   }
+}
+
+/** Sets for each round whose events lie among those that are archived. */
+async function holdSets({ size, relays }: Bench): Promise<void> {
+  const { events: count, rounds } = size;
+  const everySeconds = VISIT_SPAN_SECONDS / count;
+  for (let round = 0; round <= rounds; round++) {
+    await relays.hold(`new${round}`, { count, seed: 20 + round, size: 'notes', everySeconds });
+    await relays.hold(`old${round}`, { count, seed: 60 + round, size: 'notes', everySeconds });
+  }
+}
+
+/** @returns what was archived a second */
+async function visit(
+  { size, relays }: Bench,
+  archive: Pipeline,
+  set: 'new' | 'old',
+  round: number,
+  isNew: boolean,
+): Promise<number> {
+  const { events: count } = size;
+  const expected = { events: isNew ? count : 0, sightings: count };
+  return count / (await archive.visit(relays.url(`${set}${round}`), expected));
+}
+
+type Rates = Comparison & { readonly cpu: Record<string, number> };
+
+async function compare(
+  bench: Bench,
+  large: Pipeline,
+  measure: (archive: Pipeline, round: number) => Promise<number>,
+): Promise<Rates> {
+  const { size, pipeline } = bench;
+  await measure(pipeline, 0);
+  await measure(large, 0);
+  const cpu = new CpuCount(bench);
+  const comparison = await alternate(
+    size.rounds,
+    (round) => measure(pipeline, round + 1),
+    (round) => cpu.of(size.events, () => measure(large, round + 1)),
+  );
+  return { ...comparison, cpu: cpu.details };
+}
+
+function row(name: string, what: string, rates: Rates, details: Result['details']): Result {
+  return {
+    ...{ row: name, what, unit: name === 'growth' ? 'events/s' : 'sightings/s' },
+    reference: side('ours when empty', rates.reference),
+    ours: side('ours', rates.ours),
+    ratio: rates.ratio,
+    goal: `at least ${GOAL} of the rate when empty`,
+    met: rates.ratio >= GOAL,
+    details: { ...details, ...rates.cpu },
+  };
 }
 
 /**

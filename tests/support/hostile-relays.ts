@@ -221,7 +221,8 @@ export const HOSTILE: readonly Hostile[] = [
     'inject',
     { inject: brokenEvents },
   ),
-  onTop('a million tags', 'too_large', { ...newer, tags: Array(1_000_000).fill([]) }),
+  onTop('a million tags', 'too_many_elements', { ...newer, tags: Array(1_000_000).fill([]) }),
+  onTop('150,000 tags', 'too_large', { ...newer, tags: Array(150_000).fill(['t']) }),
   onTop('5 MB of content', 'too_large', { ...newer, content: 'x'.repeat(5 << 20) }),
   // Nonsense
   garbage('not-json', complete('not_json')),
