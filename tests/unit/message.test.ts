@@ -118,6 +118,19 @@ describe('parseRelayMessage', () => {
     });
   });
 
+  test('more elements than any event has are not parsed, for what they would take of memory', () => {
+    const of = (tags: string, content = '') =>
+      parseRelayMessage(`["EVENT","a",{"content":"${content}","tags":[${tags}]}]`);
+    const largest = Array(100_000).fill('["p","a","b","c"]').join(',');
+    expect(of(largest).type).toBe('EVENT');
+    const tooMany = { type: 'INVALID', reason: 'too_many_elements' };
+    expect(of(`${largest},${Array(200).fill('[]').join(',')}`)).toEqual(tooMany);
+    expect(of(Array(1_000_000).fill('{}').join(','))).toEqual(tooMany);
+    // What stands in a string is no element, however it is quoted.
+    for (const text of ['[,{', '\\"[,{', '\\\\[,{', 'é\\u0022,'])
+      expect(of('["t"]', text.repeat(600_000)).type).toBe('EVENT');
+  });
+
   test('never throws: any text, any JSON, any array that begins as a message does', () => {
     const types = fc.constantFrom('EVENT', 'EOSE', 'CLOSED', 'NOTICE', 'OK', 'AUTH', 'NEG-MSG');
     const message = fc.tuple(types, fc.jsonValue(), fc.jsonValue(), fc.jsonValue());
