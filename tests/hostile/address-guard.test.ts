@@ -1,0 +1,196 @@
+/**
+ * The address guard, against the services as processes: every adversarial URL in the seed file, in the priority list and
+ * in rows that were inserted past the initializer. All of it in a network namespace where each address there is leads
+ * to a listener that sees who dials it, and from which no packet can leave.
+ */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { forbiddenAddress, forbiddenHost } from '../../src/relay/address.ts';
+import { parseRelayUrl, type RelayAddress } from '../../src/relay/url.ts';
+import { ADVERSARIAL_URLS } from '../support/adversarial-urls.ts';
+import { type TestDatabase, testDatabase } from '../support/database.ts';
+import {
+  type GuardNamespace,
+  namespaceObstacle,
+  startGuardNamespace,
+} from '../support/guard-namespace.ts';
+import { endPrograms } from '../support/programs.ts';
+import { Stack } from '../support/stack.ts';
+
+/** Names that only the namespace knows: what the guard sees in them is nothing, what they resolve to is. */
+const PUBLIC = ['93.184.215.14', '2606:4700::1111'];
+const NAMES: Record<string, string[][]> = {
+  'inward.bigbrotr': [['127.0.0.1']],
+  'private.bigbrotr': [['10.1.2.3', '192.168.7.7', '172.20.0.2']],
+  'metadata.bigbrotr': [['169.254.169.254']],
+  'inward6.bigbrotr': [['::1']],
+  'mapped.bigbrotr': [['::ffff:7f00:1']],
+  'translated.bigbrotr': [['64:ff9b::7f00:1']],
+  'unique-local.bigbrotr': [['fd00::1']],
+  'mixed.bigbrotr': [['127.0.0.1', ...PUBLIC, '10.0.0.1', '::1']],
+  'rebinding.bigbrotr': [PUBLIC, ['127.0.0.1', '::1']],
+  'rebinding2.bigbrotr': [['127.0.0.1', '::1'], PUBLIC],
+};
+const NAMED = Object.keys(NAMES).map((name) => `ws://${name}:7777`);
+
+/** Without those that are let through by their looks: they are public names, which are nothing to dial for a test. */
+const URLS = ADVERSARIAL_URLS.map(({ url }) => url).filter((url) => {
+  const parsed = parseRelayUrl(url);
+  return !parsed.ok || parsed.network !== 'clearnet' || forbiddenHost(parsed.url) !== null;
+});
+const RELAYS = [...URLS, ...NAMED].flatMap((url): RelayAddress[] => {
+  const parsed = parseRelayUrl(url);
+  return parsed.ok ? [parsed] : [];
+});
+const KNOWN = new Map(RELAYS.map((relay) => [relay.url, relay]));
+const PORTS = [...new Set([80, 443, ...RELAYS.map(({ url }) => portOf(url))])];
+const obstacle = namespaceObstacle();
+if (obstacle !== null) console.log(`skipped: the address guard as processes, ${obstacle}`);
+
+function portOf(url: string): number {
+  const { port, protocol } = new URL(url);
+  return Number(port) || (protocol === 'wss:' ? 443 : 80);
+}
+
+let stack: Stack;
+let database: TestDatabase;
+let namespace: GuardNamespace;
+
+beforeAll(async () => {
+  if (obstacle !== null) return;
+  stack = await Stack.create();
+  database = await testDatabase();
+  const { folder } = stack;
+  namespace = await startGuardNamespace({
+    ...{ folder, ports: PORTS, names: NAMES, database: database.config },
+  });
+  stack.useDatabase({ ...database.config, host: namespace.databaseHost, port: 5432 });
+  delete stack.env.ALLOW_PRIVATE_RELAYS;
+  Object.assign(stack.env, {
+    MONITOR_REQUESTS_PER_CORE: '200',
+    SYNCHRONIZER_REQUESTS_PER_CORE: '200',
+    PRIORITY_SYNCHRONIZER_LIVE: 'false',
+    LOG_LEVEL: 'debug',
+  });
+});
+afterAll(async () => {
+  if (obstacle !== null) return;
+  await namespace?.stop();
+  await endPrograms();
+  await database?.drop();
+  await stack?.remove();
+});
+
+const run = (entrypoint: Parameters<GuardNamespace['run']>[0], env: Record<string, string> = {}) =>
+  namespace.run(entrypoint, ['--once'], { ...stack.env, ...env });
+
+/** What was dialled and must not be. */
+const forbidden = (dialled: readonly string[]) =>
+  dialled.filter((where) => forbiddenAddress(where.split(' ')[0] ?? '') !== null);
+
+/** Expects that nothing forbidden was dialled and no hidden name was asked for. @returns how much else was. */
+async function expectQuiet() {
+  const { dialled, asked } = await namespace.take();
+  expect(forbidden(dialled)).toEqual([]);
+  expect(asked.filter((name) => /(onion|i2p|loki)$/.test(name))).toEqual([]);
+  // What does not show its nature has to be looked up; nothing else is.
+  expect([...new Set(asked)].filter((name) => NAMES[name] === undefined)).toEqual([]);
+  return { dialled: dialled.length, asked: asked.length };
+}
+
+test.skipIf(obstacle !== null)(
+  'no service dials a forbidden address, whoever named it',
+  async () => {
+    await stack.relays([...URLS, ...NAMED], [...URLS, ...NAMED]);
+    await run('initializer');
+    const seeded = await database.query<{ url: string }>('select url from relays');
+    expect(seeded.length).toBeGreaterThan(NAMED.length);
+    for (const { url } of seeded) {
+      const parsed = parseRelayUrl(url);
+      expect(parsed.ok && forbiddenHost(parsed.url), url).toBe(null);
+    }
+    expect(await expectQuiet()).toEqual({ dialled: 0, asked: 0 });
+
+    // Past the initializer: as they were written, and in the one form that the parser gives them.
+    const storable = URLS.filter((url) => url !== '' && !/[\0\p{Surrogate}]/u.test(url));
+    const texts = [...new Set([...storable, ...KNOWN.keys()])].filter(
+      (url) => Buffer.byteLength(url) <= 255,
+    );
+    await database.query(`select insert_relay(url, 'clearnet') from unnest($1::text[]) url`, [
+      texts,
+    ]);
+    await run('monitor');
+    const monitored = await expectQuiet();
+    expect(monitored.asked).toBeGreaterThan(NAMED.length);
+    const reasons = await database.query<{ relay_url: string; reason: string; openable: boolean }>(
+      'select relay_url, reason, openable from relay_metadata_latest',
+    );
+    const found = new Map(reasons.map((row) => [row.relay_url, row.reason]));
+    expect(reasons.filter(({ openable }) => openable)).toEqual([]);
+    for (const { url, network } of KNOWN.values()) {
+      if (NAMED.includes(url)) continue;
+      const reason =
+        network !== 'clearnet' && forbiddenHost(url) === null ? 'no_proxy' : 'forbidden';
+      expect(found.get(url), url).toBe(reason);
+    }
+    for (const name of [
+      'inward',
+      'private',
+      'metadata',
+      'inward6',
+      'mapped',
+      'translated',
+      'unique-local',
+    ])
+      expect(found.get(`ws://${name}.bigbrotr:7777`), name).toBe('forbidden');
+
+    // Somebody says that all of them were readable a moment ago.
+    await database.query('delete from snapshots');
+    await database.query(
+      `select insert_relay_metadata(url, network, extract(epoch from now())::bigint, null,
+       '{"openable":true,"readable":true,"writable":true}') from relays`,
+    );
+    const outcomes = async () => {
+      const rows = await database.query<{ detail: string; count: number }>(
+        'select detail, count(*)::int from visits group by detail order by detail',
+      );
+      return Object.fromEntries(rows.map(({ detail, count }) => [detail, count]));
+    };
+    await stack.write('nobody.txt', 'wss://[::1]\n');
+    await run('synchronizer', { SYNCHRONIZER_PRIORITY_RELAYS_PATH: `${stack.folder}/nobody.txt` });
+    const synchronized = await expectQuiet();
+    const visited = await outcomes();
+    expect(visited.forbidden).toBeGreaterThan(200);
+    await database.query('truncate visits, relay_manners');
+    await run('priority-synchronizer');
+    const prioritised = await expectQuiet();
+    expect((await outcomes()).forbidden).toBeGreaterThan(100); // each once, in its one form
+    expect(await database.query('select from sightings')).toEqual([]);
+    console.log(
+      `${URLS.length} adversarial URLs of ${ADVERSARIAL_URLS.length} and ${NAMED.length} names, ${texts.length} rows: ` +
+        `forbidden connects 0 in seed, monitor, synchronizer and priority synchronizer; ` +
+        `public ones ${monitored.dialled + synchronized.dialled + prioritised.dialled}, visits ${JSON.stringify(visited)}`,
+    );
+  },
+);
+
+test.skipIf(obstacle !== null)(
+  'the listener would have seen them: ALLOW_PRIVATE_RELAYS opens the way',
+  async () => {
+    await database.query('delete from snapshots');
+    await run('monitor', { ALLOW_PRIVATE_RELAYS: 'true' });
+    const { dialled } = await namespace.take();
+    const addresses = new Set(forbidden(dialled).map((where) => where.split(' ')[0]));
+    console.log(
+      `allowed: ${forbidden(dialled).length} connects to ${addresses.size} forbidden addresses`,
+    );
+    for (const address of [
+      '127.0.0.1',
+      '10.0.0.5',
+      '169.254.169.254',
+      '100.127.255.254',
+      '192.168.1.1',
+    ])
+      expect(addresses).toContain(address);
+    expect(addresses.size).toBeGreaterThan(10);
+  },
+);

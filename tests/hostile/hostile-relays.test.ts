@@ -1,0 +1,220 @@
+/**
+ * Relays that do everything wrong that we know of: one by one against the code of a visit, then all at once beside
+ * honest ones in a real process. Each must come to a reason and a counter, on time; none may cost another anything.
+ */
+import { readFileSync } from 'node:fs';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { testDatabase } from '../support/database.ts';
+import { signedEvents } from '../support/events.ts';
+import { GOOD, HOSTILE, type Hostile, type RunningHostile } from '../support/hostile-relays.ts';
+import { endPrograms, type LogLine, type Program } from '../support/programs.ts';
+import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
+import { Stack } from '../support/stack.ts';
+import { type TestArchive, testArchive } from '../support/visit-context.ts';
+
+const TIMEOUT_MS = 1000;
+const VISIT_MS = 60_000;
+const idsOf = (events: readonly { id: string }[]) => events.map(({ id }) => id).sort();
+const GOOD_IDS = idsOf(GOOD);
+
+describe.concurrent('a relay that', () => {
+  let archive: TestArchive;
+  beforeAll(async () => {
+    archive = await testArchive();
+  });
+  afterAll(async () => {
+    expect(await archive.allIds()).toEqual(GOOD_IDS);
+    await archive.close();
+  });
+
+  /** Good events whose second the archive claims to have covered. */
+  async function claimed(url: string): Promise<string[]> {
+    const stretches = [...(await archive.covered(url)).matchAll(/\[(\d+),(\d+)\)/g)];
+    const isIn = (second: number) =>
+      stretches.some(([, since, until]) => second >= Number(since) && second < Number(until));
+    return idsOf(GOOD.filter(({ created_at }) => isIn(created_at)));
+  }
+
+  test.for(HOSTILE)('$name', async ({ expected, filter = {}, start }, { expect }) => {
+    const { visitMs = VISIT_MS } = expected;
+    const relay = await start();
+    try {
+      const began = performance.now();
+      const report = await archive.visit(relay.url, {
+        connect: { timeoutMs: TIMEOUT_MS, allowPrivate: true, torProxy: null },
+        requestTimeoutMs: TIMEOUT_MS,
+        visitMs,
+        secretKey: Buffer.alloc(32, 3),
+        filter,
+      });
+      const took = performance.now() - began;
+      expect(relay.happened()).toBeGreaterThan(0);
+      expect(relay.strayed()).toBe(0);
+      const { outcome, detail = null, invalid = [], stored = 'all' } = expected;
+      expect(report.outcome, JSON.stringify(report)).toBe(outcome);
+      if (detail === null) expect(report.detail).toBeNull();
+      else expect(report.detail).toMatch(detail);
+      expect(Object.keys(report.invalid)).toEqual(invalid);
+      expect(took).toBeLessThan(3 * (visitMs + TIMEOUT_MS)); // whatever it does, its slot is free again
+      const [row] = await archive.db.query(
+        'select outcome, detail, ended_at is not null as ended from visits join relays using (relay_id) where url = $1',
+        [relay.url],
+      );
+      expect(row).toEqual({ outcome, detail: report.detail, ended: true });
+
+      const ids = await archive.ids(relay.url);
+      expect(GOOD_IDS).toEqual(expect.arrayContaining(ids));
+      if (stored === 'all') expect(ids).toEqual(GOOD_IDS);
+      else if (stored === 'none') expect(ids).toEqual([]);
+      else expect(ids.length).toBeGreaterThan(0);
+      if (Object.keys(filter).length === 0)
+        expect(ids).toEqual(expect.arrayContaining(await claimed(relay.url)));
+    } finally {
+      await relay.stop();
+    }
+  });
+});
+
+describe('all of them at once, beside five honest relays', () => {
+  const now = Math.floor(Date.now() / 1000);
+  const events = signedEvents(4000, { from: now - 500_000, to: now - 10_000, seed: 9 });
+  const shareOf = (index: number) => events.slice(index * 250, index * 250 + 3000);
+  let stack: Stack;
+  let honest: ScriptedRelay[] = [];
+  let hostile: { is: Hostile; running: RunningHostile }[] = [];
+  const stops: (() => Promise<unknown>)[] = [];
+
+  beforeAll(async () => {
+    stack = await Stack.create();
+    Object.assign(stack.env, {
+      SYNCHRONIZER_REQUESTS_PER_CORE: '100',
+      SYNCHRONIZER_REQUEST_TIMEOUT: '2',
+    });
+    honest = await Promise.all(
+      [0, 1, 2, 3, 4].map((index) => startScriptedRelay({ events: shareOf(index) })),
+    );
+    const unfiltered = HOSTILE.filter(({ filter }) => Object.keys(filter ?? {}).length === 0);
+    hostile = await Promise.all(unfiltered.map(async (is) => ({ is, running: await is.start() })));
+    stops.push(...honest.map((relay) => () => relay.stop()));
+    stops.push(
+      ...hostile.map(
+        ({ running }) =>
+          () =>
+            running.stop(),
+      ),
+    );
+  });
+  afterEach(endPrograms);
+  afterAll(async () => {
+    await Promise.all(stops.map((stop) => stop()));
+    await stack.remove();
+  });
+
+  /** One round of the process over these relays, on a database of its own. */
+  async function round(urls: readonly string[]) {
+    const database = await testDatabase();
+    stops.push(() => database.drop());
+    stack.useDatabase(database.config);
+    await stack.relays([], urls);
+    const program = stack.start('priority-synchronizer', ['--once']);
+    const watched = watch(program);
+    expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
+    return { database, program, used: watched.stop() };
+  }
+
+  test('the honest ones are archived whole, and the process stays small and quiet', async () => {
+    const honestUrls = honest.map(({ url }) => url);
+    const alone = await round(honestUrls);
+    const together = await round([...hostile.map(({ running }) => running.url), ...honestUrls]);
+    const { database, program, used } = together;
+
+    for (const { is, running } of hostile) {
+      expect(running.happened(), is.name).toBeGreaterThan(0);
+      expect(running.strayed(), is.name).toBe(0);
+    }
+    for (const [index, { url }] of honest.entries()) {
+      const rows = await database.query<{ id: string }>(
+        `select encode(event_id, 'hex') as id from events_relays where relay_url = $1 order by 1`,
+        [url],
+      );
+      expect(rows.map(({ id }) => id)).toEqual(idsOf(shareOf(index)));
+    }
+    const archived = await database.query<{ id: string }>('select id from events_hex order by 1');
+    expect(archived.map(({ id }) => id)).toEqual(idsOf([...events, ...GOOD]));
+
+    const visits = visitsIn(program);
+    const complete = { outcome: 'complete', detail: null, invalid: {} };
+    for (const url of honestUrls) expect(visits.get(url)).toMatchObject(complete);
+    for (const { is, running } of hostile) {
+      const visit = visits.get(running.url);
+      const { outcome, detail = null, invalid = [] } = is.expected;
+      expect(visit, is.name).toBeDefined();
+      if (outcome === 'unfinished') continue; // with more time it ends in another way
+      expect({ name: is.name, outcome: visit?.outcome }).toEqual({ name: is.name, outcome });
+      if (detail !== null) expect(visit?.detail, is.name).toMatch(detail);
+      expect(Object.keys(visit?.invalid ?? {}), is.name).toEqual(invalid);
+    }
+
+    const relays = hostile.length + honest.length;
+    expect(program.out.length + program.err.length).toBeLessThan(2 * relays);
+    expect(Math.max(...program.out.map((line) => line.length))).toBeLessThan(2000);
+    expect(program.log.filter(({ level }) => level === 'error' || level === 'fatal')).toEqual([]);
+    const took = [alone, together].map((of) => secondsFor(honestUrls, of.program));
+    const [undisturbed = 0, disturbed = 0] = took;
+    console.log(
+      [
+        `honest relays: ${undisturbed.toFixed(1)} s alone, ${disturbed.toFixed(1)} s beside ${hostile.length} hostile ones`,
+        `(${((100 * undisturbed) / disturbed).toFixed(0)} %; all relays share one thread of this test)`,
+        `the process: ${alone.used?.seconds} and ${used?.seconds} s of processor,`,
+        `${alone.used?.megabytes} and ${used?.megabytes} MB at most, ${program.out.length} lines of log`,
+      ].join('\n'),
+    );
+    if (used === null) console.log('skipped: memory is not measured without /proc');
+    else expect(used.megabytes).toBeLessThan(400);
+  });
+});
+
+function visitsIn(program: Program): Map<unknown, LogLine & { invalid?: object; detail?: string }> {
+  const lines = program.log.filter(({ msg }) => msg === 'relay visited');
+  return new Map(lines.map((line) => [line.relay, line]));
+}
+
+/** From the moment the workers stood ready until the last of these relays was visited. */
+function secondsFor(urls: readonly string[], program: Program): number {
+  const visits = visitsIn(program);
+  const at = (line: LogLine | undefined) => Date.parse(String(line?.time));
+  const ready = program.log.find(({ thread }) => thread !== undefined);
+  return (Math.max(...urls.map((url) => at(visits.get(url)))) - at(ready)) / 1000;
+}
+
+/** What a process has used: memory at its peak in megabytes, time of processors in seconds. Null where there is no /proc. */
+interface Usage {
+  readonly megabytes: number;
+  readonly seconds: number;
+}
+
+/** Looks at it until it is stopped (proc(5): VmHWM, utime and stime in hundredths of a second). */
+function watch({ pid }: Program): { stop(): Usage | null } {
+  let usage: Usage | null = null;
+  const timer = setInterval(() => {
+    try {
+      const read = (file: string) => readFileSync(`/proc/${pid}/${file}`, 'utf8');
+      const [, kilobytes] = /^VmHWM:\s+(\d+)/m.exec(read('status')) ?? [];
+      const times = read('stat')
+        .replace(/^.*\) /s, '')
+        .split(' ')
+        .slice(11, 13)
+        .map(Number);
+      const seconds = ((times[0] ?? 0) + (times[1] ?? 0)) / 100;
+      if (kilobytes) usage = { megabytes: Math.round(Number(kilobytes) / 1024), seconds };
+    } catch {
+      // it has ended
+    }
+  }, 50);
+  return {
+    stop: () => {
+      clearInterval(timer);
+      return usage;
+    },
+  };
+}
