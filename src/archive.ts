@@ -115,16 +115,20 @@ interface GapsEnd extends PagesEnd {
 
 /** What was never proven comes first; then what was proven long ago. */
 async function readGaps(visit: Visit, gaps: Gaps): Promise<GapsEnd> {
-  const end = await readGap(visit, gaps.missing);
+  const end = await readGap(visit, gaps.missing, false);
   const caughtUp = end.interrupted === null;
   if (!caughtUp || end.stopped !== null) return { ...end, caughtUp };
-  return { ...(await readGap(visit, gaps.stale)), caughtUp };
+  return { ...(await readGap(visit, gaps.stale, true)), caughtUp };
 }
 
 /** NIP-77 where the relay has it; page by page what that leaves. */
-async function readGap(visit: Visit, gaps: readonly Gap[]): Promise<PagesEnd> {
+async function readGap(
+  visit: Visit,
+  gaps: readonly Gap[],
+  provenBefore: boolean,
+): Promise<PagesEnd> {
   if (gaps.length === 0 || !canReconcile(visit)) return readPages(visit, gaps);
-  const { rest, stopped, interrupted } = await readReconciled(visit, gaps);
+  const { rest, stopped, interrupted } = await readReconciled(visit, gaps, provenBefore);
   if (stopped !== null || interrupted !== null) return { stopped, interrupted };
   return readPages(visit, rest);
 }

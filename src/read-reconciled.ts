@@ -1,14 +1,10 @@
+import { compareWindow } from './compare-window.ts';
 import { crashPoint } from './crash-point.ts';
+import { checkList } from './list-check.ts';
 import type { Window } from './nostr/filter.ts';
-import { type LocalSet, LocalSetBuilder } from './relay/local-set.ts';
 import { mayReconcile } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
-import {
-  frameSizeFor,
-  type ReconcileLimits,
-  type Reconciliation,
-  reconcileWindow,
-} from './relay/reconcile.ts';
+import type { Reconciliation } from './relay/reconcile.ts';
 import type { Visit } from './visit.ts';
 
 /** What reconciling left to be read page by page, and why it stopped where it did. */
@@ -19,12 +15,6 @@ export interface ReconciledEnd {
   readonly interrupted: string | null;
 }
 
-/** Ids of ours in one window: 40 bytes each. A window with more is halved. */
-const MAX_LOCAL_IDS = 250_000;
-/** Ids taken from a relay for one window; with more it is halved. */
-const MAX_NEEDED_IDS = 50_000;
-const MAX_ROUNDS = 500;
-const MAX_BYTES = 64 * 1024 * 1024;
 /** Ids asked for in one REQ: 67 bytes each, within the 64 KB of message that relays take unless they say otherwise. */
 const IDS_A_REQ = 500;
 const BYTES_AN_ID = 67;
@@ -33,8 +23,6 @@ const ENVELOPE = 64;
 /** Nostr began in November 2020: a window from 1970 on is halved from there. */
 const GENESIS = 1_604_188_800;
 const NIP = 77;
-/** A list shorter than this is not thought to be cut. */
-const SMALLEST_CAP = 20;
 
 /**
  * Whether gaps of this relay may be reconciled: it says that it does NIP-77, was not found not to, and the filter is
@@ -50,9 +38,16 @@ export function canReconcile({ terms, manners, context }: Visit): boolean {
 /**
  * Closes gaps by NIP-77: the events of a window that this relay is known to hold are compared with those it says it
  * holds. An event that the archive has becomes a sighting without its body, the others are fetched by id. A finished
- * comparison whose events have all come proves the window. @throws DatabaseError
+ * comparison whose events have all come proves the window.
+ *
+ * @param provenBefore whether these gaps were covered, and are only read anew
+ * @throws DatabaseError
  */
-export async function readReconciled(visit: Visit, gaps: readonly Gap[]): Promise<ReconciledEnd> {
+export async function readReconciled(
+  visit: Visit,
+  gaps: readonly Gap[],
+  provenBefore: boolean,
+): Promise<ReconciledEnd> {
   const windows = [...gaps].sort((a, b) => a.until - b.until);
   const rest: Gap[] = [];
   const end = (why: { stopped?: string; interrupted?: string } = {}): ReconciledEnd => ({
@@ -64,8 +59,7 @@ export async function readReconciled(visit: Visit, gaps: readonly Gap[]): Promis
     const interrupted = visit.interruption();
     if (interrupted) return end({ interrupted });
     if (!canReconcile(visit)) return end(); // it was found out meanwhile
-    const local = await localSet(visit, window);
-    const result: Reconciliation | null = local && (await reconcile(visit, window, local));
+    const result = await compareWindow(visit, window);
     const step = result ? await judge(visit, result) : 'halve';
     if (visit.refusal !== null) return end({ stopped: `${visit.refusal} during NIP-77` });
     if (step === 'again') continue;
@@ -76,31 +70,52 @@ export async function readReconciled(visit: Visit, gaps: readonly Gap[]): Promis
       const halves = halve(window);
       if (halves) windows.push(...halves);
       else rest.push(window);
-    } else if (!(await prove(visit, window, result))) rest.push(window);
+    } else rest.push(...(await prove(visit, window, result, provenBefore)));
     if (visit.refusal !== null) return end({ stopped: `${visit.refusal} during NIP-77` });
   }
   return end();
 }
 
-/** Fetches what the archive lacks of a window; what is proven then is stored. @returns false where paging has to do it */
-async function prove(visit: Visit, window: Gap, result: Reconciliation): Promise<boolean> {
-  if (!(await fetchNeeded(visit, result.need))) return false;
-  if (await wasCut(visit, window, result)) {
+/** Fetches what the archive lacks of a window; what is proven then is stored. @returns what paging has to prove */
+async function prove(
+  visit: Visit,
+  window: Gap,
+  result: Reconciliation,
+  provenBefore: boolean,
+): Promise<Gap[]> {
+  if (!(await fetchNeeded(visit, result.need))) return [window];
+  const check = await checkList(visit, window, result, provenBefore);
+  if (check.type === 'cut')
     visit.manners = { ...visit.manners, nip77RefusedAt: visit.context.now() };
-    return false;
-  }
-  visit.proved = true;
-  await visit.writer.endPage({ proven: [window], holes: [], evidence: 'nip77' });
-  return true;
+  if (check.type === 'cut' || check.type === 'unknown') return [window];
+  const { proven, rest } =
+    check.type === 'whole' ? { proven: [window], rest: [] } : takeOut(check.second, window);
+  visit.proved ||= proven.length > 0;
+  await visit.writer.endPage({ proven, holes: [], evidence: 'nip77' });
+  return rest;
+}
+
+/** A window without one of its seconds, and that second, which paging takes for itself. */
+function takeOut(second: number, { since, until, anchor }: Gap): { proven: Window[]; rest: Gap[] } {
+  const around = [
+    { since, until: second - 1 },
+    { since: second + 1, until },
+  ];
+  return {
+    proven: around.filter((part) => part.since <= part.until),
+    rest: [{ since: second, until: second, anchor, known: second }],
+  };
 }
 
 type Judgement = 'fetch' | 'halve' | 'again' | 'give up' | 'interrupted';
 
-async function judge(visit: Visit, { end }: Reconciliation): Promise<Judgement> {
+async function judge(visit: Visit, { end, relayIds }: Reconciliation): Promise<Judgement> {
   switch (end.type) {
     case 'done':
+      visit.longestList = Math.max(visit.longestList, relayIds ?? 0);
       return 'fetch';
     case 'blocked':
+      visit.longestList = Number.POSITIVE_INFINITY;
       return 'halve';
     case 'unsupported':
       visit.manners = { ...visit.manners, nip77RefusedAt: visit.context.now() };
@@ -109,30 +124,6 @@ async function judge(visit: Visit, { end }: Reconciliation): Promise<Judgement> 
       if (end.reason === 'refused' && (await visit.mayAskAgain(end.text))) return 'again';
       return end.reason === 'aborted' ? 'interrupted' : 'give up';
   }
-}
-
-async function reconcile(visit: Visit, window: Window, local: LocalSet): Promise<Reconciliation> {
-  const { context, session, terms } = visit;
-  await visit.pace();
-  const { idleTimeoutMs, totalTimeoutMs } = visit.limits;
-  const limits: ReconcileLimits = {
-    idleTimeoutMs,
-    totalTimeoutMs,
-    maxRounds: MAX_ROUNDS,
-    maxNeed: MAX_NEEDED_IDS,
-    maxBytes: MAX_BYTES,
-    frameSizeLimit: frameSizeFor(terms.limitation?.max_message_length ?? null),
-  };
-  return reconcileWindow(session.connection, context.filter, window, local, limits, context.signal);
-}
-
-/** What this relay is known to hold in the window; null when that is too much for one comparison. */
-async function localSet({ context, relay }: Visit, window: Window): Promise<LocalSet | null> {
-  const builder = new LocalSetBuilder(MAX_LOCAL_IDS);
-  for await (const records of context.bigbrotr.sightedRecords(relay, context.filter, window)) {
-    if (!builder.addRecords(records)) return null;
-  }
-  return builder.build(window.since);
 }
 
 /** @returns whether each of these events is archived now, or was shown and refused for what it is. */
@@ -170,31 +161,6 @@ async function fetchByIds(visit: Visit, wanted: readonly string[]): Promise<stri
     missing.push(...ids.filter((id) => !shown.has(id)));
   }
   return missing;
-}
-
-/**
- * Whether the relay shows an event older than all that it listed: its list was cut, which NIP-77 has no word for.
- * Looked at where the list differs much from what is known of the relay.
- */
-async function wasCut(visit: Visit, window: Window, result: Reconciliation): Promise<boolean> {
-  const { need, have, oldestShared } = result;
-  if (need.length < SMALLEST_CAP && have.length < SMALLEST_CAP) return false;
-  await visit.writer.flush();
-  const { since } = window;
-  const oldestNeeded = await visit.context.bigbrotr.oldestOf(visit.relay, need);
-  const oldest = Math.min(oldestNeeded ?? window.until + 1, oldestShared ?? window.until + 1);
-  if (oldest <= since) return false;
-  let showsMore = false;
-  await visit.ask(
-    { ...visit.context.filter, since, until: oldest - 1, limit: 1 },
-    {
-      add: (_id, createdAt) => {
-        showsMore ||= createdAt >= since && createdAt < oldest;
-        return true;
-      },
-    },
-  );
-  return showsMore;
 }
 
 /** As many as the relay's own limits allow: NIP-11 `max_limit`, `max_message_length`, and what it was found to refuse. */

@@ -88,6 +88,8 @@ export class Visit {
   requests = 0;
   holes = 0;
   proved = false;
+  /** Most ids that the relay has listed at once (NIP-77); infinite when it says by itself what is too much. */
+  longestList = 0;
   /** What the relay refused with, when that ended the visit. */
   refusal: Exclude<Refusal, 'limit' | 'other'> | null = null;
   readonly invalid = new Map<string, number>();

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { signedEvent, signedEvents } from '../support/events.ts';
 import { type Nip77Options, serveNip77 } from '../support/relay-nip77.ts';
@@ -20,8 +20,8 @@ afterAll(async () => {
   await archive?.close();
 });
 
-async function relayWith(events: Iterable<NostrEvent>, options: Nip77Options = {}) {
-  const relay = await startScriptedRelay({ events, quirk: { cap: 500 } });
+async function relayWith(events: Iterable<NostrEvent>, options: Nip77Options = {}, cap = 500) {
+  const relay = await startScriptedRelay({ events, quirk: { cap } });
   relays.push(relay);
   const nip77 = serveNip77(relay, options);
   await archive.snapshot(relay.url, { supported_nips: [1, 11, 77] });
@@ -38,6 +38,14 @@ async function evidence(relay: ScriptedRelay): Promise<string[]> {
     [relay.url],
   );
   return rows.map((row) => row.evidence);
+}
+
+/** What is not proven, as coverage_gaps names it. */
+function gapsOf(relay: ScriptedRelay) {
+  return archive.db.query(
+    'select since::int, until::int, hole from coverage_gaps where relay_url = $1 order by 1',
+    [relay.url],
+  );
 }
 
 /** Each REQ must ask for ids, or look for one event beyond the list: no page was read. */
@@ -88,12 +96,62 @@ it('one percent that is new, late and scattered is fetched by id, and nothing el
   expect(await archive.ids(relay.url)).toEqual(idsOf([...history, ...late]));
 });
 
-it('2,200 events in one second, with a cap of 500, become complete', async () => {
+describe('2,200 events in one second, with a cap of 500,', () => {
   const burst = signedEvents(2200, { from: FROM, to: FROM, seed: 79 });
-  const { relay } = await relayWith(burst);
-  const report = await archive.visit(relay.url);
-  expect(report).toMatchObject({ outcome: 'complete', sightings: 2200 });
-  expect(await archive.ids(relay.url)).toEqual(idsOf(burst));
+  const others = signedEvents(10, { from: FROM - 90_000, to: FROM - 80_000, seed: 85 });
+
+  it('become complete', async () => {
+    const { relay } = await relayWith([...others, ...burst]);
+    const report = await archive.visit(relay.url);
+    expect(report).toMatchObject({ outcome: 'complete', sightings: 2210 });
+    expect(await archive.ids(relay.url)).toEqual(idsOf([...others, ...burst]));
+  });
+
+  it('become complete where they are all that is new', async () => {
+    const { relay } = await relayWith(others);
+    await archive.visit(relay.url, { stopTimestamp: FROM - 1 });
+    relay.add(burst);
+    const report = await archive.visit(relay.url);
+    expect(report).toMatchObject({ outcome: 'complete', sightings: 2200 });
+    expect(await evidence(relay)).toEqual(['nip77']);
+  });
+
+  it('are archived and stay a named hole where the relay holds nothing else', async () => {
+    const { relay } = await relayWith(burst);
+    const report = await archive.visit(relay.url);
+    expect(report).toMatchObject({ outcome: 'partial', sightings: 2200 });
+    expect(await gapsOf(relay)).toEqual([{ since: FROM, until: FROM, hole: 'dense' }]);
+  });
+});
+
+describe('a list that is cut in the middle of its oldest second', () => {
+  it.each([
+    ['a second with others above it', 30, 40, 50],
+    ['a second as long as its lists', 0, 90, 50],
+  ])('is found out: %s', async (_name, above, inSecond, cap) => {
+    const burst = signedEvents(inSecond, { from: FROM, to: FROM, seed: 86 });
+    const newer = signedEvents(above, { from: FROM + 10, to: FROM + 900, seed: 87 });
+    const { relay, nip77 } = await relayWith([...newer, ...burst], { cap }, cap);
+    for (let visit = 0; visit < 3; visit += 1)
+      await archive.visit(relay.url, { overlapSeconds: 10 ** 10 });
+    expect(nip77.fired.cap).toBeGreaterThan(0);
+    const missing = relay.events.length - (await archive.ids(relay.url)).length;
+    expect(missing === 0 || (await gapsOf(relay)).length > 0).toBe(true);
+  });
+
+  it('is found out though the archive holds all of it: the visit that took it was killed', async () => {
+    const newestFirst = [...history].sort((a, b) => b.created_at - a.created_at);
+    const { relay } = await relayWith(newestFirst.slice(0, 500), { cap: 500 });
+    await archive.visit(relay.url);
+    await archive.db.query(
+      'delete from coverage using relays where coverage.relay_id = relays.relay_id and url = $1',
+      [relay.url],
+    );
+    relay.add(newestFirst.slice(500));
+    expect(await archive.visit(relay.url)).toMatchObject({ outcome: 'complete' });
+    expect(await archive.ids(relay.url)).toEqual(idsOf(history));
+    expect(await evidence(relay)).toEqual(['paging']);
+  });
 });
 
 it('windows are halved while the relay answers blocked:', async () => {
@@ -110,11 +168,7 @@ it('a second that the relay blocks is read by paging, and stays a named hole', a
   const { relay } = await relayWith([...burst, ...rest], { maxIds: 600 });
   const report = await archive.visit(relay.url);
   expect(report.outcome).toBe('partial');
-  const gaps = await archive.db.query(
-    'select since::int, until::int, hole from coverage_gaps where relay_url = $1',
-    [relay.url],
-  );
-  expect(gaps).toEqual([{ since: FROM, until: FROM, hole: 'dense' }]);
+  expect(await gapsOf(relay)).toEqual([{ since: FROM, until: FROM, hole: 'dense' }]);
 });
 
 it.each([
