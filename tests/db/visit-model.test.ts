@@ -112,6 +112,8 @@ async function missingOf(url: string, held: readonly { id: string; created_at: n
   return rows.map(({ id }) => id);
 }
 
-it(`coverage claims no second of which an event is missing (${RUNS} relays at random)`, async () => {
+it(`coverage claims no second of which an event is missing (${RUNS} relays at random)`, {
+  timeout: 60_000 + RUNS * 6000,
+}, async () => {
   await fc.assert(fc.asyncProperty(relays, visitRandomRelay), { numRuns: RUNS, seed: SEED });
 });
