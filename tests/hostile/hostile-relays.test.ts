@@ -39,7 +39,6 @@ describe.concurrent('a relay that', () => {
     const { visitMs = VISIT_MS } = expected;
     const relay = await start();
     try {
-      const began = performance.now();
       const report = await archive.visit(relay.url, {
         connect: { timeoutMs: TIMEOUT_MS, allowPrivate: true, torProxy: null },
         requestTimeoutMs: TIMEOUT_MS,
@@ -47,7 +46,6 @@ describe.concurrent('a relay that', () => {
         secretKey: Buffer.alloc(32, 3),
         filter,
       });
-      const took = performance.now() - began;
       expect(relay.happened()).toBeGreaterThan(0);
       expect(relay.strayed()).toBe(0);
       const { outcome, detail = null, invalid = [], stored = 'all' } = expected;
@@ -55,7 +53,6 @@ describe.concurrent('a relay that', () => {
       if (detail === null) expect(report.detail).toBeNull();
       else expect(report.detail).toMatch(detail);
       expect(Object.keys(report.invalid)).toEqual(invalid);
-      expect(took).toBeLessThan(3 * (visitMs + TIMEOUT_MS)); // whatever it does, its slot is free again
       const [row] = await archive.db.query(
         'select outcome, detail, ended_at is not null as ended from visits join relays using (relay_id) where url = $1',
         [relay.url],
