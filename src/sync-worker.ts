@@ -5,6 +5,7 @@ import type { SynchronizerConfig } from './config.ts';
 import { LiveRelays } from './live.ts';
 import { createWorkerLogger } from './logger.ts';
 import { createVerifier } from './nostr/verify.ts';
+import { UselessShare } from './relay/useless-share.ts';
 import type { Progress, VisitContext } from './visit.ts';
 import { serveJobs } from './worker-thread.ts';
 
@@ -28,6 +29,7 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
         timeoutMs: config.requestTimeoutMs,
         allowPrivate: config.allowPrivateRelays,
         torProxy: config.tor,
+        useless: new UselessShare(),
       },
       secretKey: config.keys ? Buffer.from(config.keys.secretKey, 'hex') : null,
       filter: config.eventFilter,

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as yieldToSockets } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { BatchWriter } from './batch-writer.ts';
 import type { Bigbrotr, Refused, Relay, RelayTerms, Stored } from './bigbrotr.ts';
@@ -72,7 +72,13 @@ const EVERY_EVENT: Tally = { add: () => true };
 const MAX_PAGE_EVENTS = 20_000;
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 /** A visit puts up with so many forged and broken events, and one more for each good one. */
-const MAX_BROKEN_EVENTS = 50_000;
+const MAX_BROKEN_EVENTS = 20_000;
+/** An answer may show so many events again, and one more for each that it shows once. */
+const MAX_REPEATS = 1000;
+/** Events are looked at in slices, so that other relays of the thread are not kept waiting longer, in milliseconds. */
+const SLICE_MS = 4;
+/** A signature that does not hold has cost as much time to check as so many bytes to read. */
+const BYTES_A_SIGNATURE = 1500;
 
 /**
  * A visit in progress: requests at the relay's pace, their events on the way to the archive, and what is counted.
@@ -104,7 +110,12 @@ export class Visit {
   #copies = new Set<string>();
   #good = 0;
   #broken = 0;
+  /** Of this answer: events that it showed before, and the others. */
+  #repeats = 0;
+  #shown = 0;
   #binaryFrames: number;
+  /** Bytes received up to the events that were looked at last. */
+  #bytesSeen: number;
   #hasToldRefused = false;
   #untold: Record<string, number> = {};
 
@@ -115,6 +126,7 @@ export class Visit {
     this.terms = terms;
     this.manners = mannersOf(terms);
     this.#bytesBefore = session.connection.bytesReceived;
+    this.#bytesSeen = this.#bytesBefore;
     this.#binaryFrames = session.connection.binaryFrames;
     this.#deadline = performance.now() + context.visitMs;
     this.writer = new BatchWriter({
@@ -126,6 +138,7 @@ export class Visit {
       onStored: (stored) => this.#count(stored),
       onInvalid: (reason) => {
         this.#good -= 1; // it seemed so before its signature was checked
+        session.connection.noteUseless(BYTES_A_SIGNATURE);
         this.#countBroken(reason);
       },
       now: context.now,
@@ -201,7 +214,7 @@ export class Visit {
         const step = await page.next();
         if (step.done) return step.value;
         const lasting = step.value.filter((value) => !isEphemeral(value));
-        for (const value of lasting) await this.#receive(value, EVERY_EVENT);
+        await this.#receiveAll(lasting, EVERY_EVENT);
         if (lasting.length > 0) crashPoint('live-batch', this.relay.url);
         await this.writer.flush();
         this.#copies.clear();
@@ -261,6 +274,8 @@ export class Visit {
   async #askOnce(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
     await this.pace();
     this.#copies.clear();
+    this.#repeats = 0;
+    this.#shown = 0;
     const { connection } = this.session;
     const page = readPage(connection, filter, this.limits, this.context.signal, (reason) =>
       this.countInvalid(reason),
@@ -269,7 +284,10 @@ export class Visit {
       for (;;) {
         const step = await page.next();
         if (step.done) return step.value;
-        for (const value of step.value) await this.#receive(value, tally);
+        await this.#receiveAll(step.value, tally);
+        if (this.isFlooded) return { type: 'overflow', text: 'forged or broken events' };
+        if (this.#repeats > MAX_REPEATS + this.#shown)
+          return { type: 'overflow', text: `${this.#repeats} events that it had shown before` };
       }
     } finally {
       await page.return({ type: 'aborted' }); // closes the subscription also when the archive could not be written
@@ -279,25 +297,52 @@ export class Visit {
     }
   }
 
-  /** Every well-formed event counts for progress; only what is whole and was asked for goes on. */
-  async #receive(value: unknown, tally: Tally): Promise<void> {
+  /** Looks at what has arrived, in slices; the share of it that is of no use goes to the account of the relay. */
+  async #receiveAll(values: readonly unknown[], tally: Tally): Promise<void> {
+    const { connection } = this.session;
+    const bytes = connection.bytesReceived - this.#bytesSeen;
+    this.#bytesSeen = connection.bytesReceived;
+    let useless = 0;
+    let sliceEnd = performance.now() + SLICE_MS;
+    for (const value of values) {
+      if (!(await this.#receive(value, tally))) useless += 1;
+      if (performance.now() < sliceEnd) continue;
+      await yieldToSockets();
+      sliceEnd = performance.now() + SLICE_MS;
+    }
+    if (useless > 0) connection.noteUseless((bytes * useless) / values.length);
+  }
+
+  /** Every well-formed event counts for progress; only what is whole and was asked for goes on. @returns whether it did */
+  async #receive(value: unknown, tally: Tally): Promise<boolean> {
     const parsed = parseEvent(value);
     if (!parsed.ok) {
       this.#countBroken(parsed.reason);
       const createdAt = createdAtOf(value);
-      if (createdAt !== null) tally.add(this.#claimedId(value), createdAt);
-      return;
+      if (createdAt !== null) this.#tally(tally, this.#claimedId(value), createdAt);
+      return false;
     }
     const { event } = parsed;
-    const isNew = tally.add(event.id, event.created_at);
+    const isNew = this.#tally(tally, event.id, event.created_at);
     // What only claims to be this event must not keep it out: it may have another signature, or be broken.
     const copy = event.id + event.sig;
-    if (!isNew && this.#copies.has(copy)) return;
+    if (!isNew && this.#copies.has(copy)) return false;
     this.#copies.add(copy);
-    if (!matchesFilter(event, this.context.filter)) return this.countInvalid('filter_mismatch');
+    if (!matchesFilter(event, this.context.filter)) {
+      this.countInvalid('filter_mismatch');
+      return false;
+    }
     this.#good += 1;
     crashPoint('after-receive', this.relay.url);
     await this.writer.add(event);
+    return true;
+  }
+
+  #tally(tally: Tally, id: string, createdAt: number): boolean {
+    const isNew = tally.add(id, createdAt);
+    if (isNew) this.#shown += 1;
+    else this.#repeats += 1;
+    return isNew;
   }
 
   /** The id that a broken event claims, so that a repeat of it is not counted twice. */

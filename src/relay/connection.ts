@@ -4,6 +4,7 @@ import { WebSocket } from 'ws';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
 import { networkOf, type RelayUrl } from './url.ts';
+import type { UselessAccount, UselessShare } from './useless-share.ts';
 
 /** Largest frame taken from a relay, in bytes. Events of 4 MB exist (LESSONS 11); a frame above this ends the connection. */
 export const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
@@ -21,6 +22,8 @@ export interface ConnectOptions {
   /** Where `.onion` names are resolved and reached; null when there is no Tor. */
   readonly torProxy: TorProxy | null;
   readonly maxMessageBytes?: number;
+  /** Makes relays wait that send much of no use; shared by the connections of a thread. Without it none waits. */
+  readonly useless?: UselessShare;
   readonly signal?: AbortSignal;
 }
 
@@ -55,13 +58,18 @@ export class RelayConnection {
   readonly #socket: WebSocket;
   readonly #handlers = new Set<(data: string) => void>();
   readonly #closedHandlers = new Set<(closed: Closed) => void>();
+  readonly #account: UselessAccount | undefined;
+  readonly #heldHandlers = new Set<() => void>();
   #wasHeard = false;
   #keptAlive = false;
+  #isPaused = false;
+  #held: NodeJS.Timeout | null = null;
 
   /** @param socket before it is open: what goes wrong in its first moment is an error that nobody else hears */
-  constructor(url: RelayUrl, socket: WebSocket) {
+  constructor(url: RelayUrl, socket: WebSocket, useless?: UselessShare) {
     this.url = url;
     this.#socket = socket;
+    this.#account = useless?.open();
     let lastError: Error | undefined;
     socket.on('error', (error) => {
       lastError = error;
@@ -76,6 +84,7 @@ export class RelayConnection {
       );
     });
     void this.closed.then((closed) => {
+      this.#release();
       for (const handler of this.#closedHandlers) handler(closed);
     });
   }
@@ -104,7 +113,7 @@ export class RelayConnection {
     this.#handlers.add(handler);
     if (!this.#wasHeard) {
       this.#wasHeard = true;
-      this.#socket.resume();
+      if (this.#held === null) this.#socket.resume();
     }
     return () => this.#handlers.delete(handler);
   }
@@ -121,11 +130,46 @@ export class RelayConnection {
 
   /** Stops reading from the socket; TCP then stops the relay. */
   pause(): void {
+    this.#isPaused = true;
     this.#socket.pause();
   }
 
   resume(): void {
-    this.#socket.resume();
+    this.#isPaused = false;
+    if (this.#held === null) this.#socket.resume();
+  }
+
+  /** Whether the relay is not read from for a while, because much of what it sent was of no use. */
+  get isHeld(): boolean {
+    return this.#held !== null;
+  }
+
+  /** Calls the handler whenever the relay begins to be held, and whenever that ends. @returns a function that stops it */
+  onHeld(handler: () => void): () => void {
+    this.#heldHandlers.add(handler);
+    return () => this.#heldHandlers.delete(handler);
+  }
+
+  /** Notes bytes that were of no use to anybody. With many of them nothing more is read for a while. */
+  noteUseless(bytes: number): void {
+    const waitMs = this.#account?.spend(bytes) ?? 0;
+    if (waitMs === 0) return;
+    if (!this.isOpen) {
+      this.#account?.release();
+      return;
+    }
+    this.#socket.pause();
+    this.#held = setTimeout(() => this.#release(), waitMs);
+    for (const handler of this.#heldHandlers) handler();
+  }
+
+  #release(): void {
+    this.#account?.release();
+    if (this.#held === null) return;
+    clearTimeout(this.#held);
+    this.#held = null;
+    if (!this.#isPaused) this.#socket.resume();
+    for (const handler of this.#heldHandlers) handler();
   }
 
   /**
@@ -140,9 +184,10 @@ export class RelayConnection {
       answered = true;
     });
     const timer = setInterval(() => {
-      if (!answered) this.#socket.terminate();
+      const reads = !this.#isPaused && this.#held === null; // else a pong may have come that we do not see
+      if (!answered && reads) this.#socket.terminate();
       else if (this.isOpen) this.#socket.ping();
-      answered = false;
+      answered = !reads;
     }, intervalMs);
     void this.closed.then(() => clearInterval(timer));
   }
@@ -150,6 +195,8 @@ export class RelayConnection {
   /** Closes politely, and cuts the socket when the relay has not answered the close within a second. */
   close(): void {
     if (this.#socket.readyState === WebSocket.CLOSED) return;
+    this.#isPaused = false;
+    this.#release();
     this.#socket.resume(); // a paused socket would never see the relay's close frame
     this.#socket.close(1000);
     const cut = setTimeout(() => this.#socket.terminate(), 1000);
@@ -176,7 +223,7 @@ export async function connectRelay(
     maxPayload: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
     headers: { 'user-agent': 'bigbrotr' },
   });
-  const connection = new RelayConnection(url, socket);
+  const connection = new RelayConnection(url, socket, options.useless);
   await opened(socket, url, options);
   return connection;
 }

@@ -37,6 +37,10 @@ const PAUSE_ABOVE_BYTES = 4 * 1024 * 1024;
 const PAUSE_ABOVE_EVENTS = 1000;
 /** Messages that are no answer to this subscription: a flood of them ends the page. */
 const MAX_UNRELATED_MESSAGES = 5000;
+/** Events of a subscription that was closed: so many may have been under way. */
+const MAX_LATE_EVENTS = 20_000;
+/** They are parsed and no more, which costs about this share of what it costs to look at them. */
+const LATE_COST = 0.25;
 /** A live subscription outlives many others on its connection: there it is so many in this time, in milliseconds. */
 const UNRELATED_WITHIN_MS = 60_000;
 /** After a NOTICE that refuses, a relay that was going to answer has done so by then. */
@@ -92,15 +96,20 @@ const LIVE: SubscriptionLimits = {
   maxBytes: Number.POSITIVE_INFINITY,
 };
 
+const SUBSCRIPTIONS = new WeakMap<RelayConnection, Set<string>>();
+
 class Subscription {
   readonly id = OURS + randomBytes(4).toString('hex');
   end: PageEnd | null = null;
   readonly #connection: RelayConnection;
+  /** Ids of the subscriptions that are open on this connection, this one among them. */
+  readonly #siblings: Set<string>;
   readonly #limits: SubscriptionLimits;
   readonly #signal: AbortSignal | undefined;
   readonly #onUnusable: (reason: UnusableMessage) => void;
   readonly #stopListening: () => void;
   readonly #stopWatching: () => void;
+  readonly #stopMinding: () => void;
   readonly #onAbort = () => this.#finish({ type: 'aborted' });
   #events: unknown[] = [];
   #bufferedBytes = 0;
@@ -108,6 +117,7 @@ class Subscription {
   #eventCount = 0;
   #byteCount = 0;
   #unrelated = 0;
+  #late = 0;
   #unrelatedSince = performance.now();
   /** Whether events came that nobody asked for: the answer may be among them. */
   #isMixedUp = false;
@@ -125,6 +135,8 @@ class Subscription {
     onUnusable: (reason: UnusableMessage) => void,
   ) {
     this.#connection = connection;
+    this.#siblings = SUBSCRIPTIONS.get(connection) ?? new Set();
+    SUBSCRIPTIONS.set(connection, this.#siblings.add(this.id));
     this.#limits = limits;
     this.#signal = signal;
     this.#onUnusable = onUnusable;
@@ -132,6 +144,7 @@ class Subscription {
     this.#stopWatching = connection.onClosed(({ code, reason }) =>
       this.#finish({ type: 'disconnected', text: reason || `code ${code}` }),
     );
+    this.#stopMinding = connection.onHeld(() => this.#wake?.()); // another deadline holds from now on
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
   }
@@ -151,7 +164,9 @@ class Subscription {
       this.#connection.resume();
     }
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
-    const idle = this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
+    const patience =
+      this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
+    const idle = this.#connection.isHeld ? Number.POSITIVE_INFINITY : patience; // its silence is ours then
     const started = performance.now();
     const wait = Math.min(idle, totalTimeoutMs - this.#waitedMs);
     const timer =
@@ -166,8 +181,10 @@ class Subscription {
   }
 
   dispose(): void {
+    this.#siblings.delete(this.id);
     this.#stopListening();
     this.#stopWatching();
+    this.#stopMinding();
     this.#signal?.removeEventListener('abort', this.#onAbort);
     if (!this.#closedByRelay) this.#connection.send(['CLOSE', this.id]);
     if (this.#paused) this.#connection.resume();
@@ -188,7 +205,7 @@ class Subscription {
     if (this.end) return;
     this.#byteCount += data.length;
     const message = parseRelayMessage(data);
-    if (!this.#isOurs(message)) this.#receiveUnrelated(message);
+    if (!this.#isOurs(message)) this.#receiveUnrelated(message, data.length);
     else if (message.type === 'EVENT') this.#receiveEvent(message.event, data.length);
     else if (message.type === 'EOSE') this.#receiveEose(message.hint);
     else if (message.type === 'CLOSED') this.#receiveClosed(message.text);
@@ -231,16 +248,23 @@ class Subscription {
     else this.#finish({ type: hint ?? 'eose' });
   }
 
-  #receiveUnrelated(message: RelayMessage): void {
+  #receiveUnrelated(message: RelayMessage, bytes: number): void {
     if (this.#limits === LIVE && performance.now() - this.#unrelatedSince > UNRELATED_WITHIN_MS) {
       this.#unrelated = 0;
+      this.#late = 0;
       this.#unrelatedSince = performance.now();
     }
     const unusable = unusableMessage(message);
     if (unusable !== null) this.#onUnusable(unusable);
     this.#isMixedUp ||= unusable !== null && message.type === 'EVENT';
-    // Events of the page before this one are still on their way when it was cut short: the cap on bytes bounds them.
-    if (message.type !== 'EVENT') this.#unrelated += 1;
+    const isEvent = message.type === 'EVENT';
+    if (isEvent && this.#siblings.has(message.subscription)) return;
+    const isLate = isEvent && unusable === null; // of the page before, when that was cut short
+    if (this.#isEldest) this.#connection.noteUseless(isLate ? bytes * LATE_COST : bytes);
+    if (isLate) this.#late += 1;
+    else if (!isEvent) this.#unrelated += 1;
+    if (this.#late > MAX_LATE_EVENTS)
+      this.#finish({ type: 'overflow', text: 'events of a subscription that was closed' });
     if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
       this.#finish({
         type: 'garbled',
@@ -250,6 +274,12 @@ class Subscription {
       this.#refusal = message.text;
       this.#wake?.(); // the shorter deadline begins now
     }
+  }
+
+  /** What is no answer to anybody is heard by all that are open, and is noted once. */
+  get #isEldest(): boolean {
+    const [eldest] = this.#siblings;
+    return eldest === this.id;
   }
 
   #isRefusal(notice: string): boolean {

@@ -8,6 +8,7 @@ import {
   type RelayConnection,
   RelayError,
 } from '../../src/relay/connection.ts';
+import { UselessShare } from '../../src/relay/useless-share.ts';
 import {
   acceptance,
   OPCODE,
@@ -469,5 +470,51 @@ describe('an open connection', () => {
     expect(code).toBe(4001);
     expect(reason).toMatch(/^bad.*red$/);
     expect(reason).not.toMatch(/\p{Cc}/u);
+  });
+});
+
+describe('a relay that is held', () => {
+  const share = new UselessShare(1024);
+
+  async function held() {
+    const relay = await scripted();
+    const connection = await open(relay.url, { useless: share });
+    let heard = 0;
+    connection.onMessage(() => {
+      heard += 1;
+    });
+    connection.noteUseless(100 * 1024); // for 100 s
+    expect(connection.isHeld).toBe(true);
+    return { relay, connection, heard: () => heard };
+  }
+
+  test('is not read from, whoever resumes, and its account is closed with it', async () => {
+    const { relay, connection, heard } = await held();
+    connection.pause();
+    connection.resume();
+    relay.say('NOTICE', 'hello');
+    expect(await whenStill(heard)).toBe(0);
+    expect(share.waiting).toBe(1);
+    connection.close();
+    await connection.closed;
+    expect(share.waiting).toBe(0);
+  });
+
+  test('is not taken for one that is half-open', async () => {
+    const { connection } = await held();
+    connection.keepAlive(50);
+    await sleep(500);
+    expect(connection.isOpen).toBe(true);
+  });
+
+  test('is read from again after its time', async () => {
+    const relay = await scripted();
+    const connection = await open(relay.url, { useless: new UselessShare(1024 * 1024) });
+    connection.noteUseless(100 * 1024);
+    const read = new Promise((resolve) => connection.onMessage(resolve));
+    expect(connection.isHeld).toBe(true);
+    relay.say('NOTICE', 'hello');
+    expect(await read).toBe('["NOTICE","hello"]');
+    expect(connection.isHeld).toBe(false);
   });
 });

@@ -5,6 +5,7 @@ import type { NostrEvent } from '../../src/nostr/event.ts';
 import type { ReqFilter } from '../../src/nostr/filter.ts';
 import { connectRelay, type RelayConnection } from '../../src/relay/connection.ts';
 import { type PageEnd, readPage, type SubscriptionLimits } from '../../src/relay/subscription.ts';
+import { UselessShare } from '../../src/relay/useless-share.ts';
 import { signedEvents } from '../support/events.ts';
 import { GARBAGE_NAMES } from '../support/relay-frames.ts';
 import { local, relayUrl, whenStill } from '../support/relays.ts';
@@ -39,10 +40,11 @@ const LIMITS: SubscriptionLimits = {
 
 async function visit(
   options: ScriptedRelayOptions = {},
+  useless = new UselessShare(),
 ): Promise<{ relay: ScriptedRelay; connection: RelayConnection }> {
   const relay = await startScriptedRelay({ events: EVENTS, ...options });
   closing.push(() => relay.stop());
-  const connection = await connectRelay(relayUrl(relay.url), local());
+  const connection = await connectRelay(relayUrl(relay.url), local({ useless }));
   closing.push(() => connection.close());
   return { relay, connection };
 }
@@ -343,3 +345,35 @@ function countListeners(connection: RelayConnection): { added(): number; now(): 
   }
   return { added: () => added, now: () => added - removed };
 }
+
+describe('a relay that is held for what it sends of no use', () => {
+  const NOTICES = { quirk: { notices: 4000 } }; // 70 KB
+  const heldTimes = (connection: RelayConnection) => {
+    let times = 0;
+    connection.onHeld(() => {
+      times += connection.isHeld ? 1 : 0;
+    });
+    return () => times;
+  };
+
+  test('is not silent: its answer is waited for', async () => {
+    const { connection } = await visit(NOTICES, new UselessShare(64 * 1024));
+    const held = heldTimes(connection);
+    const { events, end } = await read(connection, { idleTimeoutMs: 400 });
+    expect(held()).toBeGreaterThan(0); // for more than a second
+    expect({ end, events: events.length }).toEqual({ end: { type: 'eose' }, events: 10 });
+  });
+
+  test('does not keep its slot beyond the time of a page', async () => {
+    const share = new UselessShare(1024);
+    const { connection } = await visit(NOTICES, share);
+    const held = heldTimes(connection);
+    const { end } = await read(connection, { idleTimeoutMs: 100, totalTimeoutMs: 400 });
+    expect(held()).toBe(1);
+    expect(end.type).toBe('timeout');
+    expect(share.waiting).toBe(1);
+    connection.close();
+    await connection.closed;
+    expect(share.waiting).toBe(0);
+  });
+});
