@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0002_sightings' then
+    if (select max(name collate "C") from schema_migrations) <> '0007_page-limit-at' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -354,7 +354,8 @@ create table if not exists relay_manners (
     refusals          integer not null default 0,
     pace_ms           integer not null default 0,
     page_limit        integer,
-    nip77_refused_at  bigint
+    nip77_refused_at  bigint,
+    page_limit_at     bigint
 );
 comment on table relay_manners is 'How a relay wants to be treated, as it was learnt: pauses after refusals, a pace, and what it does not do.';
 comment on column relay_manners.relay_id is 'The relay.';
@@ -362,7 +363,8 @@ comment on column relay_manners.not_before is 'It is not visited before this, Un
 comment on column relay_manners.reason is 'Why it pauses: rate_limited, auth_required, restricted, blocked or failed; null when it does not.';
 comment on column relay_manners.refusals is 'Refused or failed visits in a row; each doubles the pause.';
 comment on column relay_manners.pace_ms is 'Least milliseconds from one REQ to the next.';
-comment on column relay_manners.page_limit is 'Largest limit it is asked for, where it refused a larger one.';
+comment on column relay_manners.page_limit is 'Largest limit it is asked for, where it refused a larger one or cut its pages short.';
+comment on column relay_manners.page_limit_at is 'When a larger one did not work, Unix seconds; tried again after a day.';
 comment on column relay_manners.nip77_refused_at is 'When it last did not do NIP-77 though it said so, Unix seconds; asked again after a week.';
 
 create or replace function seconds_in(p_stretches int8multirange) returns numeric
@@ -601,7 +603,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0007_page-limit-at']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

@@ -6,7 +6,7 @@ import { Authenticator } from './relay/authentication.ts';
 import { connectRelay, RelayError } from './relay/connection.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
-import { type RelaySession, Visit, type VisitContext } from './visit.ts';
+import { type RelaySession, TIME_IS_UP, Visit, type VisitContext } from './visit.ts';
 
 export type { VisitContext } from './visit.ts';
 
@@ -146,10 +146,13 @@ function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport
   return { outcome: 'complete', detail: null, ...figures };
 }
 
-function mannersAfter(visit: Visit, { outcome }: VisitReport): Manners {
-  const reception: Reception = visit.refusal ?? (outcome === 'failed' ? 'failed' : 'welcome');
-  // A visit that we cut off before the relay has answered tells nothing.
-  if (reception === 'welcome' && outcome === 'unfinished' && !visit.proved) return visit.manners;
+function mannersAfter(visit: Visit, { outcome, detail }: VisitReport): Manners {
+  const inVain = outcome === 'unfinished' && !visit.proved;
+  // A visit that we cut off before the relay has answered tells nothing. One that used up its time does: others wait.
+  const usedUp = inVain && detail === TIME_IS_UP && visit.requests > 0;
+  const failed = outcome === 'failed' || usedUp;
+  const reception: Reception = visit.refusal ?? (failed ? 'failed' : 'welcome');
+  if (reception === 'welcome' && inVain) return visit.manners;
   return afterVisit(visit.manners, reception, visit.context.now());
 }
 

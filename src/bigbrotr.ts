@@ -221,7 +221,8 @@ export class Bigbrotr {
     const { rows } = await this.#database.query<RelayTerms & Record<string, unknown>>(
       `select d.limitation, d.supported_nips as "supportedNips",
               coalesce(m.not_before, 0) as "notBefore", m.reason, coalesce(m.refusals, 0) as refusals,
-              coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.nip77_refused_at as "nip77RefusedAt"
+              coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.nip77_refused_at as "nip77RefusedAt",
+              m.page_limit_at as "pageLimitAt"
        from relays r
        left join relay_manners m on m.relay_id = r.relay_id
        left join lateral (
@@ -239,12 +240,12 @@ export class Bigbrotr {
   async setManners(relay: Relay, manners: Manners): Promise<void> {
     await this.#database.query(
       `insert into relay_manners
-           (relay_id, not_before, reason, refusals, pace_ms, page_limit, nip77_refused_at)
-       values ($1, $2, $3, $4, $5, $6, $7)
+           (relay_id, not_before, reason, refusals, pace_ms, page_limit, nip77_refused_at, page_limit_at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8)
        on conflict (relay_id) do update
        set not_before = excluded.not_before, reason = excluded.reason, refusals = excluded.refusals,
            pace_ms = excluded.pace_ms, page_limit = excluded.page_limit,
-           nip77_refused_at = excluded.nip77_refused_at`,
+           nip77_refused_at = excluded.nip77_refused_at, page_limit_at = excluded.page_limit_at`,
       [
         relay.relayId,
         manners.notBefore,
@@ -253,8 +254,18 @@ export class Bigbrotr {
         manners.paceMs,
         manners.pageLimit,
         manners.nip77RefusedAt,
+        manners.pageLimitAt,
       ],
     );
+  }
+
+  /** Lets every relay be visited again that pauses for this reason. @returns how many do */
+  async endPauses(reason: string): Promise<number> {
+    const { rowCount } = await this.#database.query(
+      'update relay_manners set not_before = 0 where reason = $1 and not_before > 0',
+      [reason],
+    );
+    return rowCount ?? 0;
   }
 
   // Coverage

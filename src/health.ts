@@ -6,6 +6,8 @@ export interface HealthStatus {
   /** True once the service has all it needs to do its work. */
   readonly ready: boolean;
   readonly database: 'up' | 'down';
+  /** Whether the database takes what is archived: with a full disk it may answer and take nothing. */
+  readonly storing: 'works' | 'fails';
   readonly tor: 'up' | 'down' | 'off';
   readonly uptimeSeconds: number;
   readonly lastRound: {
@@ -73,7 +75,8 @@ export function buildHealthApp(options: HealthOptions): FastifyInstance {
 
 /** 503 tells an orchestrator to wait or to look elsewhere; 200 that the service does its work. */
 function codeFor(status: HealthStatus): 200 | 503 {
-  return status.ready && status.database === 'up' && status.state !== 'stopping' ? 200 : 503;
+  const { ready, database, storing, state } = status;
+  return ready && database === 'up' && storing === 'works' && state !== 'stopping' ? 200 : 503;
 }
 
 function sendError(reply: FastifyReply, error: unknown, onError?: (error: unknown) => void) {

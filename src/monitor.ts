@@ -48,10 +48,13 @@ async function check(
   const outcome = await job;
   showRunning(service, scheduler);
   if (!outcome.ok) {
-    if (!service.signal.aborted)
+    if (!service.signal.aborted) {
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
+      if (outcome.notStored) service.stored(false);
+    }
     return false;
   }
+  service.stored(true);
   const { openable, readable, writable, nip11Reason, reason } = outcome.result;
   service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
   service.count('relays_checked');

@@ -1,6 +1,6 @@
 import { crashPoint } from './crash-point.ts';
 import type { ReqFilter } from './nostr/filter.ts';
-import { refusalOf } from './nostr/message.ts';
+import { PageSize } from './page-size.ts';
 import { type Gap, type PageRequest, Pager, PageTally } from './relay/paging.ts';
 import type { Visit } from './visit.ts';
 
@@ -10,14 +10,11 @@ export interface PagesEnd {
   readonly interrupted: string | null;
 }
 
-/** Below this a claimed `max_limit` is taken for a mistake. */
-const SMALLEST_LIMIT = 20;
-
 /** Reads gaps page by page, newest first; what a page proves is stored with its events. @throws DatabaseError */
 export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<PagesEnd> {
-  const pager = new Pager(gaps, { limit: pageLimit(visit) });
+  const size = new PageSize(visit);
+  const pager = new Pager(gaps, { limit: size.limit });
   const end = (interrupted: string | null) => ({ stopped: pager.stopped, interrupted });
-  let limitRefused = false;
   for (let request = pager.next(); request; request = pager.next()) {
     const interruption = visit.interruption();
     if (interruption) return end(interruption);
@@ -32,28 +29,16 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
       pager.stopped = page.type === 'closed' ? `${visit.refusal}: ${page.text}` : visit.refusal;
       return end(null);
     }
-    if (page.type === 'closed') limitRefused ||= refusalOf(page.text) === 'limit';
-    else if (limitRefused && page.type !== 'timeout' && page.type !== 'disconnected') {
-      visit.manners = { ...visit.manners, pageLimit: request.limit };
-      limitRefused = false;
-    }
     crashPoint('after-page', visit.relay.url);
     const verdict = pager.accept(tally, page);
+    const limit = size.after(request, tally, page);
+    if (limit !== null) pager.useLimit(limit);
     visit.proved ||= verdict.proven.length > 0;
     visit.holes += verdict.holes.length;
     const restsOnSilence = pager.silent && verdict.evidence === 'paging';
     await visit.writer.endPage(restsOnSilence ? { ...verdict, evidence: 'silence' } : verdict);
   }
   return end(null);
-}
-
-/** The relay's own limit where it names one (NIP-11 `max_limit`) or was found to have one. */
-function pageLimit({ context, terms, manners }: Visit): number {
-  const limits = [context.batchSize, terms.limitation?.max_limit, manners.pageLimit];
-  const smallest = Math.min(
-    ...(limits.filter((limit) => typeof limit === 'number' && limit > 0) as number[]),
-  );
-  return Math.max(smallest, Math.min(SMALLEST_LIMIT, context.batchSize));
 }
 
 function reqFilter({ context }: Visit, { since, until, limit }: PageRequest): ReqFilter {

@@ -21,10 +21,13 @@ export interface SchedulerOptions<Job, Progress> {
   readonly onWorkerDied?: (seat: number) => void;
 }
 
-/** How a job ended. `reason`: an error in the worker, or its death. `deadly`: the job is to blame for that. */
+/**
+ * How a job ended. `reason`: an error in the worker, or its death. `deadly`: the job is to blame for that.
+ * `notStored`: the database did not take what the job had.
+ */
 export type JobOutcome<Result> =
   | { ok: true; result: Result }
-  | { ok: false; reason: string; deadly?: true };
+  | { ok: false; reason: string; deadly?: true; notStored?: boolean };
 
 /**
  * A job whose worker dies is tried so many times in all; then the job is to blame. The last time it has its worker to
@@ -181,7 +184,7 @@ export class Scheduler<Job, Result, Progress = never> {
     waiting.resolve(
       message.type === 'result'
         ? { ok: true, result: message.result }
-        : { ok: false, reason: message.reason },
+        : { ok: false, reason: message.reason, notStored: message.notStored },
     );
     this.#dispatch();
   }

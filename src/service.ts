@@ -34,6 +34,8 @@ export interface Service {
   counted(name: string): number;
   /** Sets a text of `/health`. */
   detail(name: string, text: string): void;
+  /** Tells whether the database took what was archived: while it does not, the service is not ready. */
+  stored(works: boolean): void;
   /** Ends the service as failed: it cannot work any more. */
   fail(reason: string): void;
 }
@@ -62,6 +64,8 @@ export interface StatusReport {
 const CHECK_INTERVAL_MS = 1000;
 const TOR_CHECK_MS = 2000;
 const RETRY_ROUND_MS = 2000;
+/** What could not be stored is tried again sooner than this, in milliseconds: after it without a failure, it works. */
+const STORING_FAILS_MS = 60_000;
 const WARN_ABOVE_FAILED_SHARE = 0.1;
 
 /**
@@ -115,6 +119,7 @@ class ServiceLife {
   readonly #details: Record<string, string> = {};
   #state: HealthStatus['state'] = 'starting';
   #database: HealthStatus['database'] = 'down';
+  #notStoredAt = Number.NEGATIVE_INFINITY;
   #tor: HealthStatus['tor'];
   #ready = false;
   #lastRound: HealthStatus['lastRound'] = null;
@@ -178,6 +183,9 @@ class ServiceLife {
       counted: (name) => this.#counts[name] ?? 0,
       detail: (name, text) => {
         this.#details[name] = text;
+      },
+      stored: (works) => {
+        this.#notStoredAt = works ? Number.NEGATIVE_INFINITY : performance.now();
       },
       fail: (reason) => this.#fail(new Error(reason)),
     };
@@ -253,10 +261,15 @@ class ServiceLife {
   /** Looks at database and Tor, and tells the parent process, until the service stops. */
   async #watch(bigbrotr: Bigbrotr): Promise<void> {
     const { signal } = this.#stopping;
+    let stored = this.#storing;
     while (!signal.aborted) {
       const [database, tor] = await Promise.all([bigbrotr.isUp(), this.#torState()]);
       this.#note('database', this.#database, database ? 'up' : 'down');
       this.#note('tor', this.#tor, tor);
+      const storing = this.#storing;
+      if (storing !== stored)
+        this.#log[storing === 'fails' ? 'error' : 'info'](`storing ${storing}`);
+      stored = storing;
       this.#database = database ? 'up' : 'down';
       this.#tor = tor;
       this.#report();
@@ -268,6 +281,10 @@ class ServiceLife {
     if (before === now) return;
     if (now === 'down') this.#log.error(`${what} is down`);
     else this.#log.info(`${what} is ${now}`);
+  }
+
+  get #storing(): HealthStatus['storing'] {
+    return performance.now() - this.#notStoredAt < STORING_FAILS_MS ? 'fails' : 'works';
   }
 
   #torState(): Promise<HealthStatus['tor']> {
@@ -296,6 +313,7 @@ class ServiceLife {
       state: this.#state,
       ready: this.#ready,
       database: this.#database,
+      storing: this.#storing,
       tor: this.#tor,
       uptimeSeconds: Math.floor((Date.now() - this.#started) / 1000),
       lastRound: this.#lastRound,

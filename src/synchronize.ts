@@ -21,6 +21,10 @@ export async function beginSynchronizing(
   source: RelaySource,
 ): Promise<Work> {
   const filterId = await service.bigbrotr.filterId(config.eventFilter);
+  // Relays that asked who we are may have done so while there was no key to answer with.
+  const forgiven = config.keys ? await service.bigbrotr.endPauses('auth_required') : 0;
+  if (forgiven > 0)
+    service.log.info({ relays: forgiven }, 'there is a key: relays that asked for one are tried');
   const live = config.live && !service.once;
   const unfollowed = { seats: new Set<number>(), relays: new Set<number>() };
   const scheduler = new Scheduler<Relay, VisitReport, Progress>({
@@ -98,6 +102,7 @@ async function visit(
     else if (!service.signal.aborted) {
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'visit lost');
       service.count('relays_lost');
+      if (outcome.notStored) service.stored(false);
     }
     return false;
   }
@@ -142,8 +147,9 @@ function countReport(report: VisitReport, { metrics, count }: Service): void {
 
 function countProgress(
   { events, sightings, quarantined, invalid }: Progress,
-  { metrics, count }: Service,
+  { metrics, count, stored }: Service,
 ): void {
+  if (events + sightings + quarantined > 0) stored(true);
   metrics.eventsStored(events);
   metrics.sightingsStored(sightings);
   count('events', events);

@@ -61,12 +61,15 @@ export interface RelaySession {
   readonly authenticator: Authenticator;
 }
 
-/** One page may keep us waiting this many times the longest silence. */
+/** One page may keep us waiting this many times the longest silence, and for this part of a visit. */
 const PAGE_TIMEOUTS = 10;
+const PAGES_A_VISIT = 4;
 /** A relay that is followed may send so many events that are of no use, and one more for each that is. */
 const MAX_USELESS_LIVE_EVENTS = 1000;
 /** So long after a batch of live events the next one begins, in milliseconds: a transaction for each event is dear. */
 const LIVE_BATCH_MS = 250;
+/** What a visit says that ends because its time is over. */
+export const TIME_IS_UP = 'time is up';
 const EVERY_EVENT: Tally = { add: () => true };
 /** Bounds of one page, for relays that ignore `limit`. */
 const MAX_PAGE_EVENTS = 20_000;
@@ -152,7 +155,7 @@ export class Visit {
   /** Why the visit has to stop now; null while it may go on. */
   interruption(): string | null {
     if (this.context.signal.aborted) return 'stopped';
-    if (performance.now() > this.#deadline) return 'time is up';
+    if (performance.now() > this.#deadline) return TIME_IS_UP;
     return null;
   }
 
@@ -164,10 +167,11 @@ export class Visit {
   /** How long one answer may take and how large it may be; a slow one does not outlast the visit by more than a silence. */
   get limits(): SubscriptionLimits {
     const idleTimeoutMs = this.context.requestTimeoutMs;
-    const left = Math.max(this.#deadline - performance.now(), idleTimeoutMs);
+    const longest = Math.min(idleTimeoutMs * PAGE_TIMEOUTS, this.context.visitMs / PAGES_A_VISIT);
+    const left = this.#deadline - performance.now();
     return {
       idleTimeoutMs,
-      totalTimeoutMs: Math.min(idleTimeoutMs * PAGE_TIMEOUTS, left),
+      totalTimeoutMs: Math.max(Math.min(longest, left), idleTimeoutMs),
       maxEvents: MAX_PAGE_EVENTS,
       maxBytes: MAX_PAGE_BYTES,
     };
@@ -392,7 +396,8 @@ function mannersOf({
   refusals,
   paceMs,
   pageLimit,
+  pageLimitAt,
   nip77RefusedAt,
 }: RelayTerms): Manners {
-  return { notBefore, reason, refusals, paceMs, pageLimit, nip77RefusedAt };
+  return { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt };
 }

@@ -1,6 +1,7 @@
 /** What the scheduling thread and its worker threads say to each other, and the worker's side of it. */
 import { setMaxListeners } from 'node:events';
 import { parentPort, workerData } from 'node:worker_threads';
+import { DatabaseError } from './database.ts';
 
 export type ToWorker<Job> = { type: 'job'; key: string; job: Job } | { type: 'stop' };
 
@@ -8,7 +9,7 @@ export type FromWorker<Result, Progress> =
   | { type: 'ready'; note: string }
   | { type: 'progress'; progress: Progress }
   | { type: 'result'; key: string; result: Result }
-  | { type: 'failed'; key: string; reason: string }
+  | { type: 'failed'; key: string; reason: string; notStored: boolean }
   | { type: 'fatal'; message: string };
 
 export interface JobHandler<Job, Result, Progress> {
@@ -48,7 +49,8 @@ export async function serveJobs<Data, Job, Result, Progress = never>(
     try {
       send({ type: 'result', key, result: await handler.run(job, stopping.signal, tell) });
     } catch (error) {
-      send({ type: 'failed', key, reason: messageOf(error) });
+      const notStored = error instanceof DatabaseError;
+      send({ type: 'failed', key, reason: messageOf(error), notStored });
     }
   };
   const stop = async (): Promise<void> => {

@@ -13,8 +13,10 @@ export interface Manners {
   readonly refusals: number;
   /** Least time from one REQ to the next, in milliseconds. */
   readonly paceMs: number;
-  /** Largest `limit` that it is asked for, where it refused a larger one. */
+  /** Largest `limit` that it is asked for, where it refused a larger one or did not get to the end of one. */
   readonly pageLimit: number | null;
+  /** When a larger one did not work, Unix seconds; null when none was tried. */
+  readonly pageLimitAt: number | null;
   /** When it last did not do NIP-77 although asked to, Unix seconds; null when it was not found so. */
   readonly nip77RefusedAt: number | null;
 }
@@ -25,6 +27,7 @@ export const NEW_RELAY: Manners = {
   refusals: 0,
   paceMs: 0,
   pageLimit: null,
+  pageLimitAt: null,
   nip77RefusedAt: null,
 };
 
@@ -45,8 +48,15 @@ const PAUSES: Record<Exclude<Reception, 'welcome'>, { first: number; longest: nu
 
 const FIRST_PACE_MS = 500;
 const SLOWEST_PACE_MS = 30_000;
+/** After this a relay is tried with larger pages again. */
+const LARGER_PAGE_SECONDS = DAY;
 /** After this a relay that did not do NIP-77 is asked for it again: software is updated. */
 const NIP77_ASK_AGAIN_SECONDS = 7 * DAY;
+
+/** Whether a larger page may be tried than was found to work, so that a bad day is not for ever. @param now Unix seconds */
+export function mayAskForMore({ pageLimit, pageLimitAt }: Manners, now: number): boolean {
+  return pageLimit !== null && now - (pageLimitAt ?? 0) > LARGER_PAGE_SECONDS;
+}
 
 /** The manners after a visit. @param now Unix seconds */
 export function afterVisit(manners: Manners, reception: Reception, now: number): Manners {

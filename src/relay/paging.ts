@@ -95,6 +95,12 @@ export class Pager {
     return this.#habits.silent;
   }
 
+  /** Asks for pages of this size from now on. */
+  useLimit(limit: number): void {
+    this.limit = limit;
+    this.#limit = limit;
+  }
+
   /** The next page to ask for; null when nothing is left or reading has stopped. */
   next(): PageRequest | null {
     const current = this.#tasks.at(-1);

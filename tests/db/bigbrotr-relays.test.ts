@@ -199,6 +199,7 @@ describe('terms', () => {
       refusals: 3,
       paceMs: 500,
       pageLimit: 100,
+      pageLimitAt: NOW,
       nip77RefusedAt: NOW,
     };
     await bigbrotr.setManners(relay, { ...manners, refusals: 2 });

@@ -165,6 +165,88 @@ describe('a limit that the relay refuses', () => {
   });
 });
 
+describe('a limit that was learnt', () => {
+  const MANY = signedEvents(1000, { from: T - 100_000, to: T - 100, seed: 5 });
+  const tomorrow = { now: () => T + DAY + 1, stopTimestamp: T };
+  const learn = async (refuse: number) => {
+    const relay = await start({
+      events: MANY,
+      quirk: { refuseLimitAbove: { limit: refuse, say: 'closed' } },
+    });
+    await visit(relay, { stopTimestamp: T - 90_000 });
+    expect(await manners(relay)).toMatchObject({ page_limit: 100 });
+    relay.forget();
+    return relay;
+  };
+
+  test('is tried again larger after a day, and forgotten where all that is wanted works', async () => {
+    const relay = await learn(120);
+    relay.change({ quirk: {} });
+    const report = await visit(relay, { ...tomorrow, batchSize: 300 });
+    expect(report).toMatchObject({ outcome: 'complete' });
+    expect(limitsOf(relay).slice(0, 4)).toEqual([100, 200, 300, 300]);
+    expect(await manners(relay)).toMatchObject({ page_limit: null });
+    expect(await archive.ids(relay.url)).toHaveLength(1000);
+  });
+
+  test('stands where the relay refuses the larger one, and is not tried again on that day', async () => {
+    const relay = await learn(120);
+    expect(await visit(relay, { ...tomorrow, stopTimestamp: T - 40_000 })).toMatchObject({
+      outcome: 'complete',
+    });
+    expect(limitsOf(relay).slice(0, 3)).toEqual([100, 200, 100]);
+    expect(relay.fired.refuseLimitAbove).toBe(1);
+    expect(await manners(relay)).toMatchObject({ page_limit: 100 });
+    expect(await visit(relay, tomorrow)).toMatchObject({ outcome: 'complete' });
+    expect(relay.fired.refuseLimitAbove).toBe(1);
+    expect(await archive.ids(relay.url)).toHaveLength(1000);
+  });
+
+  test('of a relay that cuts every connection after some events: it gets past that page', async () => {
+    const relay = await start({ events: MANY.slice(0, 300), quirk: { disconnectAfter: 100 } });
+    expect(await visit(relay)).toMatchObject({
+      outcome: 'failed',
+      detail: expect.stringMatching(/^disconnected/),
+    });
+    expect(await archive.covered(relay.url)).toBe('{}');
+    expect(await manners(relay)).toMatchObject({ page_limit: 100, reason: 'failed' });
+    let visits = 0;
+    for (let outcome = ''; outcome !== 'complete' && visits < 12; visits += 1) {
+      ({ outcome } = await visit(relay, { stopTimestamp: T }));
+    }
+    expect(visits).toBeLessThan(12);
+    expect(relay.fired.disconnectAfter).toBeGreaterThan(2);
+    expect(await archive.ids(relay.url)).toHaveLength(300);
+    expect(await archive.covered(relay.url)).toBe(`{[0,${T + 1})}`);
+  });
+
+  test('of a relay that is too slow for a whole page', async () => {
+    const relay = await start({ events: MANY.slice(0, 60), quirk: { betweenMs: 20 } });
+    const options = { requestTimeoutMs: 300, stopTimestamp: T, batchSize: 50 };
+    let outcome = '';
+    for (let visits = 0; outcome !== 'complete' && visits < 20; visits += 1)
+      ({ outcome } = await visit(relay, { ...options, visitMs: 1200 }));
+    expect(relay.requests.filter(({ end }) => end === 'cancelled').length).toBeGreaterThan(0);
+    expect(outcome).toBe('complete');
+    expect(Math.min(...limitsOf(relay).map(Number))).toBeLessThan(15);
+    expect(await archive.ids(relay.url)).toHaveLength(60);
+  });
+});
+
+describe('a relay that drips', () => {
+  test('is left after its share of time, and pauses, so that others have the slot', async () => {
+    const onRequest = nth([1, 2, 3, 4], { betweenMs: 150, end: 'silence' });
+    const relay = await start({ onRequest });
+    const report = await visit(relay, { requestTimeoutMs: 200, visitMs: 800 });
+    expect(report.outcome).not.toBe('complete');
+    expect(report.events).toBeGreaterThan(0);
+    expect(await archive.covered(relay.url)).toBe('{}');
+    expect(await manners(relay)).toMatchObject({ reason: 'failed', refusals: 1 });
+    expect(await pause(relay)).toBe(300);
+    for (const { eventsSent } of relay.requests) expect(eventsSent).toBeLessThan(30); // of 250
+  });
+});
+
 describe('rate-limited:', () => {
   test('slows the next visit down to what the relay takes', async () => {
     // Two REQs within 400 ms are too many; a refused one counts too.

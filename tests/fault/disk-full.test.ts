@@ -6,10 +6,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, expect, it } from 'vitest';
 import { ownDirectory } from '../support/directory.ts';
 import { newestFirst, signedEvent } from '../support/events.ts';
-import { health, healthPort, untilHealth } from '../support/health-client.ts';
+import { healthPort, untilHealth } from '../support/health-client.ts';
 import { type MortalServer, startMortalServer } from '../support/mortal-server.ts';
 import { expectHonest, expectWhole } from '../support/pipeline-model.ts';
-import { endPrograms, type Program } from '../support/programs.ts';
+import { endPrograms } from '../support/programs.ts';
 import { startScriptedRelay } from '../support/scripted-relay.ts';
 import { mountSmallDisk } from '../support/small-disk.ts';
 import { Stack } from '../support/stack.ts';
@@ -59,18 +59,10 @@ async function moveLog(server: MortalServer, dataDir: string): Promise<void> {
   await server.start();
 }
 
-/** What the service does that people would notice: /health says 503, or its log says what is wrong. */
-async function reported(service: Program, port: number): Promise<string> {
-  for (let tries = 0; tries < 400; tries += 1) {
-    if ((await health(port))?.status === 503) return '/health is 503';
-    const line = service.log.find(
-      ({ level, reason }) =>
-        ['error', 'fatal'].includes(level) && /space left|disk full/i.test(String(reason)),
-    );
-    if (line) return `${line.msg}: ${line.reason}`;
-    await sleep(100);
-  }
-  throw new Error(`nothing was reported:\n${service.said}`);
+/** Waits until /health is not ready, and gives what it says: database down, or up and storing fails. */
+async function reported(port: number): Promise<string> {
+  const { body } = await untilHealth(port, ({ status }) => status === 503, 60_000);
+  return `database ${body.database}, storing ${body.storing}`;
 }
 
 it.skipIf(typeof disk === 'string').each(['with', 'without'] as const)(
@@ -100,11 +92,14 @@ it.skipIf(typeof disk === 'string').each(['with', 'without'] as const)(
     const service = stack.start('priority-synchronizer');
     const port = await healthPort(service, 'priority-synchronizer');
     await untilHealth(port, ({ status }) => status === 200);
-    const report = await reported(service, port);
+    const report = await reported(port);
     const full = () => server.said.filter((line) => line.includes('No space left on device'));
     expect(full().length).toBeGreaterThan(0);
     const wentDown = !server.isRunning();
-    if (log === 'without') expect(wentDown).toBe(false);
+    if (log === 'without') {
+      expect(wentDown).toBe(false);
+      expect(report).toBe('database up, storing fails');
+    }
     console.info(`full disk: ${report}; PostgreSQL ${wentDown ? 'went down' : 'stayed up'}`);
     if (!wentDown) {
       const before = await coverage(server);
@@ -112,6 +107,7 @@ it.skipIf(typeof disk === 'string').each(['with', 'without'] as const)(
       expect(before?.events).toBeLessThan(EVENTS.length);
       await sleep(2000);
       expect(await coverage(server)).toEqual(before);
+      if (log === 'without') await untilHealth(port, ({ body }) => body.storing === 'fails');
     }
     expect(service.isRunning, service.said).toBe(true);
 

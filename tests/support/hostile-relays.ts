@@ -179,7 +179,7 @@ export const HOSTILE: readonly Hostile[] = [
   }),
   relay(
     'drips its events',
-    { outcome: 'unfinished', detail: /^time is up$/, stored: 'some', visitMs: 4000 },
+    { outcome: 'failed', detail: TIMEOUT, stored: 'some', visitMs: 4000 },
     ({ eventsSent }) => eventsSent,
     { quirk: disconnects(0), onRequest: nth(1, { betweenMs: 700, after: 60, end: 'silence' }) },
   ),

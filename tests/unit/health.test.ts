@@ -13,6 +13,7 @@ const running: HealthStatus = {
   state: 'running',
   ready: true,
   database: 'up',
+  storing: 'works',
   tor: 'off',
   uptimeSeconds: 12,
   lastRound: {
@@ -58,6 +59,7 @@ describe('GET /health', () => {
     [200, { tor: 'down' }],
     [200, { lastRound: null }],
     [503, { state: 'starting', ready: false }],
+    [503, { storing: 'fails' }],
     [503, { ready: false }],
     [503, { database: 'down' }],
     [503, { state: 'stopping' }],

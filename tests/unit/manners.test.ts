@@ -93,12 +93,17 @@ test('what was learnt of limits and NIP-77 stays, however visits go', () => {
   ];
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...receptions)), (visits) => {
-      const learnt: Manners = { ...NEW_RELAY, pageLimit: 100, nip77RefusedAt: NOW };
+      const learnt: Manners = {
+        ...NEW_RELAY,
+        pageLimit: 100,
+        pageLimitAt: NOW,
+        nip77RefusedAt: NOW,
+      };
       const end = visits.reduce<Manners>(
         (manners, visit) => afterVisit(manners, visit, NOW),
         learnt,
       );
-      expect(end).toMatchObject({ pageLimit: 100, nip77RefusedAt: NOW });
+      expect(end).toMatchObject({ pageLimit: 100, pageLimitAt: NOW, nip77RefusedAt: NOW });
       expect(end.notBefore).toBeLessThanOrEqual(NOW + 30 * DAY);
       expect(Number.isSafeInteger(end.notBefore) && Number.isSafeInteger(end.paceMs)).toBe(true);
       expect(end.notBefore > 0).toBe(end.reason !== null);
