@@ -368,7 +368,7 @@ describe('a relay that is held for what it sends of no use', () => {
     const share = new UselessShare(1024);
     const { connection } = await visit(NOTICES, share);
     const held = heldTimes(connection);
-    const { end } = await read(connection, { idleTimeoutMs: 100, totalTimeoutMs: 400 });
+    const { end } = await read(connection, { idleTimeoutMs: 3000, totalTimeoutMs: 3000 });
     expect(held()).toBe(1);
     expect(end.type).toBe('timeout');
     expect(share.waiting).toBe(1);
