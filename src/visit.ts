@@ -70,6 +70,7 @@ const MAX_USELESS_LIVE_EVENTS = 1000;
 const LIVE_BATCH_MS = 250;
 /** What a visit says that ends because its time is over. */
 export const TIME_IS_UP = 'time is up';
+const NOT_KEPT = 'quarantine_full';
 const EVERY_EVENT: Tally = { add: () => true };
 /** Bounds of one page, for relays that ignore `limit`. */
 const MAX_PAGE_EVENTS = 20_000;
@@ -157,6 +158,11 @@ export class Visit {
     if (this.context.signal.aborted) return 'stopped';
     if (performance.now() > this.#deadline) return TIME_IS_UP;
     return null;
+  }
+
+  /** Events that nothing could hold: the columns not exactly, and the quarantine is full. */
+  get notKept(): number {
+    return this.invalid.get(NOT_KEPT) ?? 0;
   }
 
   /** Whether the relay has sent more forged and broken events than a visit puts up with. */
@@ -369,11 +375,11 @@ export class Visit {
 
   #noteRefused({ count }: Refused): void {
     this.holes += 1;
-    this.countInvalid('quarantine_full', count);
+    this.countInvalid(NOT_KEPT, count);
     if (this.#hasToldRefused) return;
     this.#hasToldRefused = true;
     this.context.log.warn(
-      { relay: this.relay.url, reason: 'quarantine_full' },
+      { relay: this.relay.url, reason: NOT_KEPT },
       'the quarantine of this relay is full: further events that PostgreSQL cannot hold are not kept',
     );
   }

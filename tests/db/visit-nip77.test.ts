@@ -84,6 +84,32 @@ it('proving an unchanged relay anew costs no bodies and a few hundred bytes', as
   expect(relay.bytes.sent - before.bytes).toBeLessThan(2000);
 });
 
+it('a quarantine that is full is no list that was cut', async () => {
+  const nul = Array.from({ length: 30 }, (_, index) =>
+    signedEvent({ created_at: FROM - 1000 + index, content: `\0 ${index}` }),
+  );
+  const { relay } = await relayWith([...history.slice(0, 100), ...nul]);
+  const { relayId } = await archive.relay(relay.url);
+  await archive.db.query(
+    `insert into quarantine (id, relay_id, created_at, reason, raw, seen_at)
+     select sha256(n::text::bytea), $1, 0, 'nul', '', 0 from generate_series(1, 10000) n`,
+    [relayId],
+  );
+  const report = await archive.visit(relay.url);
+  expect(report.invalid.quarantine_full).toBeGreaterThanOrEqual(30);
+  expect(report).toMatchObject({ outcome: 'partial' });
+  const [manners] = await archive.db.query(
+    'select nip77_refused_at from relay_manners where relay_id = $1',
+    [relayId],
+  );
+  expect(manners).toEqual({ nip77_refused_at: null });
+  const [hole] = await archive.db.query<{ reason: string }>(
+    'select reason from holes where relay_id = $1',
+    [relayId],
+  );
+  expect(hole?.reason).toBe('quarantine_full');
+});
+
 it('one percent that is new, late and scattered is fetched by id, and nothing else', async () => {
   const { relay } = await relayWith(history);
   await archive.visit(relay.url);
