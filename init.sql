@@ -320,7 +320,7 @@ comment on table holes is 'Stretches that could not be proven complete, though t
 comment on column holes.relay_id is 'The relay.';
 comment on column holes.filter_id is 'The filter.';
 comment on column holes.stretch is 'Seconds of created_at, upper end exclusive; mostly one second.';
-comment on column holes.reason is 'dense: as many events as a page may hold; overflow: more than we take at once; quarantine_full: it holds events that have no room in the quarantine of this relay.';
+comment on column holes.reason is 'dense: as many events as a page may hold; overflow: more than we take at once; oversized: an event larger than we take; quarantine_full: it holds events that have no room in the quarantine of this relay.';
 comment on column holes.events is 'Events the relay showed there.';
 comment on column holes.noted_at is 'When it was last found so, Unix seconds.';
 

@@ -2,11 +2,10 @@ import type { Relay, VisitEnd, Wanted } from './bigbrotr.ts';
 import type { LiveRelays } from './live.ts';
 import { type PagesEnd, readPages } from './read-pages.ts';
 import { canReconcile, readReconciled } from './read-reconciled.ts';
-import { Authenticator } from './relay/authentication.ts';
-import { connectRelay, RelayError } from './relay/connection.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
-import { type RelaySession, TIME_IS_UP, Visit, type VisitContext } from './visit.ts';
+import { openSession } from './session.ts';
+import { TIME_IS_UP, Visit, type VisitContext } from './visit.ts';
 
 export type { VisitContext } from './visit.ts';
 
@@ -80,7 +79,7 @@ async function readRelay(
     followed = welcome && (live?.follow(visit, end.caughtUp) ?? false);
     return report;
   } finally {
-    if (!followed) session.connection.close();
+    if (!followed) visit.session.connection.close();
   }
 }
 
@@ -93,19 +92,6 @@ async function wantedOf(relay: Relay, context: VisitContext): Promise<Wanted> {
       : startTimestamp;
   const until = stopTimestamp === 'now' ? now() : stopTimestamp;
   return { filterId, since, until: Math.max(until, since - 1) };
-}
-
-async function openSession(
-  relay: Relay,
-  { connect, signal, secretKey }: VisitContext,
-): Promise<RelaySession | { failure: string }> {
-  try {
-    const connection = await connectRelay(relay.url, { ...connect, signal });
-    return { connection, authenticator: new Authenticator(connection, secretKey) };
-  } catch (error) {
-    if (!(error instanceof RelayError)) throw error;
-    return { failure: error.reason };
-  }
 }
 
 interface GapsEnd extends PagesEnd {

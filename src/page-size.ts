@@ -44,6 +44,8 @@ export class PageSize {
       case 'timeout':
       case 'disconnected':
         return isTrial ? this.#giveUp(learnt) : this.#learnFromCut(page, limit, end.type);
+      case 'oversized':
+        return null;
       default:
         return this.#afterEnd(limit, page);
     }

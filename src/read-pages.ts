@@ -31,6 +31,8 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
     }
     crashPoint('after-page', visit.relay.url);
     const verdict = pager.accept(tally, page);
+    if (page.type === 'oversized' && pager.next() !== null && !(await visit.reconnect()))
+      pager.stopped = `oversized: ${page.text}`;
     const limit = size.after(request, tally, page);
     if (limit !== null) pager.useLimit(limit);
     visit.proved ||= verdict.proven.length > 0;

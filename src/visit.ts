@@ -1,65 +1,16 @@
 import { setTimeout as sleep, setImmediate as yieldToSockets } from 'node:timers/promises';
-import type { Logger } from 'pino';
 import { BatchWriter } from './batch-writer.ts';
-import type { Bigbrotr, Refused, Relay, RelayTerms, Stored } from './bigbrotr.ts';
+import type { Refused, Relay, RelayTerms, Stored } from './bigbrotr.ts';
 import { crashPoint } from './crash-point.ts';
 import { createdAtOf, parseEvent } from './nostr/event.ts';
-import { type EventFilter, matchesFilter, type ReqFilter } from './nostr/filter.ts';
+import { matchesFilter, type ReqFilter } from './nostr/filter.ts';
 import { type Refusal, refusalOf } from './nostr/message.ts';
-import type { Verifier } from './nostr/verify.ts';
-import type { Authenticator } from './relay/authentication.ts';
-import type { ConnectOptions, RelayConnection } from './relay/connection.ts';
 import type { Manners } from './relay/manners.ts';
 import { type PageEnd, readLive, readPage, type SubscriptionLimits } from './relay/subscription.ts';
+import { openSession } from './session.ts';
+import type { RelaySession, Tally, VisitContext } from './visit-context.ts';
 
-/** What every visit of a worker shares. */
-export interface VisitContext {
-  readonly bigbrotr: Bigbrotr;
-  readonly verifier: Verifier;
-  readonly connect: Omit<ConnectOptions, 'signal'>;
-  /** Answers NIP-42 challenges; null: relays that ask for it stay closed. */
-  readonly secretKey: Uint8Array | null;
-  readonly filter: EventFilter;
-  readonly filterId: number;
-  /** The first second wanted, or `resume`: only what is newer than the newest second proven. */
-  readonly startTimestamp: number | 'resume';
-  /** The last second wanted, or `now`. */
-  readonly stopTimestamp: number | 'now';
-  /** The newest proven seconds, which each visit reads again. */
-  readonly overlapSeconds: number;
-  /** Coverage proven longer ago than this, in seconds, is proven anew. */
-  readonly reproveSeconds: number;
-  /** Events asked for in a page, and in a batch. */
-  readonly batchSize: number;
-  /** Longest silence of a relay, in milliseconds. */
-  readonly requestTimeoutMs: number;
-  /** A visit stops after this, in milliseconds, and goes on another time, so that no relay starves another. */
-  readonly visitMs: number;
-  readonly log: Logger;
-  readonly signal: AbortSignal;
-  /** Unix seconds. */
-  readonly now: () => number;
-  /** Hears of each batch that was stored. */
-  readonly onProgress: (progress: Progress) => void;
-}
-
-/** What was stored, and refused by reason, since the last time it was told. */
-export interface Progress extends Stored {
-  readonly invalid: Readonly<Record<string, number>>;
-  /** Key of a relay that was followed and is no more, because its events could not be written. */
-  readonly unfollowed?: number;
-}
-
-/** Takes note of each event of an answer. @returns false for one that it has had before, which then goes no further */
-export interface Tally {
-  add(id: string, createdAt: number): boolean;
-}
-
-/** A connection, and what answers its challenges: they stay together when a visit hands the connection on. */
-export interface RelaySession {
-  readonly connection: RelayConnection;
-  readonly authenticator: Authenticator;
-}
+export type { Progress, RelaySession, Tally, VisitContext } from './visit-context.ts';
 
 /** One page may keep us waiting this many times the longest silence, and for this part of a visit. */
 const PAGE_TIMEOUTS = 10;
@@ -71,6 +22,8 @@ const LIVE_BATCH_MS = 250;
 /** What a visit says that ends because its time is over. */
 export const TIME_IS_UP = 'time is up';
 const NOT_KEPT = 'quarantine_full';
+/** Connections that one visit opens after the first: an event too large to be taken is found in about forty. */
+const MAX_RECONNECTS = 100;
 const EVERY_EVENT: Tally = { add: () => true };
 /** Bounds of one page, for relays that ignore `limit`. */
 const MAX_PAGE_EVENTS = 20_000;
@@ -91,7 +44,7 @@ const BYTES_A_SIGNATURE = 1500;
 export class Visit {
   readonly relay: Relay;
   readonly context: VisitContext;
-  readonly session: RelaySession;
+  session: RelaySession;
   readonly terms: RelayTerms;
   readonly writer: BatchWriter;
   /** Requests sent, of whatever kind. */
@@ -107,7 +60,8 @@ export class Visit {
   /** What is remembered of the relay; changed where this visit learns something. */
   manners: Manners;
   readonly #deadline: number;
-  readonly #bytesBefore: number;
+  #bytesBefore: number;
+  #reconnects = 0;
   #lastRequest = Number.NEGATIVE_INFINITY;
   #unnamed = 0;
   /** Id and signature of each event of this answer. */
@@ -142,7 +96,7 @@ export class Visit {
       onStored: (stored) => this.#count(stored),
       onInvalid: (reason) => {
         this.#good -= 1; // it seemed so before its signature was checked
-        session.connection.noteUseless(BYTES_A_SIGNATURE);
+        this.session.connection.noteUseless(BYTES_A_SIGNATURE);
         this.#countBroken(reason);
       },
       now: context.now,
@@ -151,6 +105,20 @@ export class Visit {
 
   get bytesReceived(): number {
     return this.session.connection.bytesReceived - this.#bytesBefore;
+  }
+
+  /** A connection in place of the one that is gone. @returns whether there is one */
+  async reconnect(): Promise<boolean> {
+    if (this.#reconnects >= MAX_RECONNECTS) return false;
+    this.#reconnects += 1;
+    await this.pace();
+    const session = await openSession(this.relay, this.context);
+    if ('failure' in session) return false;
+    this.#bytesBefore = -this.bytesReceived;
+    this.#bytesSeen = 0;
+    this.#binaryFrames = 0;
+    this.session = session;
+    return true;
   }
 
   /** Why the visit has to stop now; null while it may go on. */

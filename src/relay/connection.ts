@@ -9,6 +9,9 @@ import type { UselessAccount, UselessShare } from './useless-share.ts';
 /** Largest frame taken from a relay, in bytes. Events of 4 MB exist (LESSONS 11); a frame above this ends the connection. */
 export const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
 
+/** What ws says of such a frame. */
+const OVERSIZED = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
+
 export interface TorProxy {
   readonly host: string;
   readonly port: number;
@@ -41,6 +44,8 @@ export class RelayError extends Error {
 export interface Closed {
   readonly code: number;
   readonly reason: string;
+  /** Whether we ended it because of a frame larger than we take. */
+  readonly oversized: boolean;
 }
 
 /**
@@ -70,7 +75,7 @@ export class RelayConnection {
     this.url = url;
     this.#socket = socket;
     this.#account = useless?.open();
-    let lastError: Error | undefined;
+    let lastError: (Error & { code?: string }) | undefined;
     socket.on('error', (error) => {
       lastError = error;
     });
@@ -80,7 +85,11 @@ export class RelayConnection {
     socket.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary));
     this.closed = new Promise((resolve) => {
       socket.once('close', (code, reason) =>
-        resolve({ code, reason: plainText(lastError?.message ?? reason.toString()) }),
+        resolve({
+          code,
+          reason: plainText(lastError?.message ?? reason.toString()),
+          oversized: lastError?.code === OVERSIZED,
+        }),
       );
     });
     void this.closed.then((closed) => {

@@ -35,8 +35,11 @@ import type { PageEnd } from './subscription.ts';
 export { type PageRequest, PageTally } from './page-tally.ts';
 export type { Gap } from './page-task.ts';
 
-/** Why a second stays unproven: `dense` holds as many events as a page may, `overflow` more than we take. */
-export type HoleReason = 'dense' | 'overflow';
+/**
+ * Why a second stays unproven: `dense` holds as many events as a page may, `overflow` more than we take, `oversized`
+ * an event that is larger.
+ */
+export type HoleReason = 'dense' | 'overflow' | 'oversized';
 
 export interface Hole extends Window {
   readonly reason: HoleReason;
@@ -136,6 +139,8 @@ export class Pager {
         return page.inside > page.above + page.below + page.repeats
           ? this.#split(current, page, 'overflow')
           : this.#strike(current, `overflow: ${end.text}`);
+      case 'oversized':
+        return this.#splitOversized(current, page);
       case 'garbled':
         return this.#strike(current, `garbled: ${end.text}`);
       case 'timeout':
@@ -302,6 +307,19 @@ export class Pager {
     this.#replace(
       { ...newTask(since, middle), anchor, known: inside > 0 && oldest >= since ? oldest : null },
       { ...newTask(middle + 1, until), known: inside > 0 && newest > middle ? newest : null },
+    );
+    return NOTHING;
+  }
+
+  /** What is too large lies below all that was shown, where the newest is sent first; else somewhere in the window. */
+  #splitOversized(current: Task, page: PageTally): Step {
+    const { since, until, anchor } = current;
+    const { oldest, newest, inside, order } = page;
+    if (inside === 0 || !order.newestFirst || oldest === until)
+      return this.#split(current, page, 'oversized');
+    this.#replace(
+      { ...newTask(since, oldest), anchor, known: oldest },
+      { ...newTask(oldest + 1, until), known: newest > oldest ? newest : null },
     );
     return NOTHING;
   }

@@ -14,6 +14,7 @@ export type PageEnd =
   | { type: 'closed'; text: string }
   | { type: 'timeout'; text: string }
   | { type: 'disconnected'; text: string }
+  | { type: 'oversized'; text: string }
   | { type: 'overflow'; text: string }
   | { type: 'garbled'; text: string }
   | { type: 'aborted' };
@@ -141,8 +142,11 @@ class Subscription {
     this.#signal = signal;
     this.#onUnusable = onUnusable;
     this.#stopListening = connection.onMessage((data) => this.#receive(data));
-    this.#stopWatching = connection.onClosed(({ code, reason }) =>
-      this.#finish({ type: 'disconnected', text: reason || `code ${code}` }),
+    this.#stopWatching = connection.onClosed(({ code, reason, oversized }) =>
+      this.#finish({
+        type: oversized ? 'oversized' : 'disconnected',
+        text: reason || `code ${code}`,
+      }),
     );
     this.#stopMinding = connection.onHeld(() => this.#wake?.()); // another deadline holds from now on
     signal?.addEventListener('abort', this.#onAbort, { once: true });

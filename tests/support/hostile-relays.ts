@@ -201,7 +201,7 @@ export const HOSTILE: readonly Hostile[] = [
     auth: { loop: true },
   }),
   // Size
-  quirk('sends a frame of 17 MB', failed(/^disconnected: Max payload size/, 'none'), 'garbage', {
+  quirk('sends a frame of 17 MB', failed(/^oversized: Max payload size/, 'none'), 'garbage', {
     garbage: [{ hugeBytes: 17 << 20 }],
   }),
   deflateBomb(),
