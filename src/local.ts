@@ -16,8 +16,8 @@ import {
   readEnvironment,
 } from './config.ts';
 import { DatabaseError } from './database.ts';
+import { keepPostgres } from './local/kept-postgres.ts';
 import { keptKeys } from './local/keys.ts';
-import { startEmbeddedPostgres } from './local/postgres.ts';
 import { Progress } from './local/progress.ts';
 import { ServiceProcess } from './local/service-process.ts';
 import { summaryOf } from './local/summary.ts';
@@ -58,12 +58,18 @@ async function runLocally(once: boolean): Promise<number> {
   const lines = { write: (line: string) => progress.line(line.trimEnd()) };
   const log = createLogger('bigbrotr', initializer.logLevel, lines);
 
-  const postgres = env.POSTGRES_HOST ? null : await startPostgres(folder, log);
+  let isLost = false;
+  const onLost = () => {
+    isLost = true;
+    stopping.abort();
+  };
+  const postgres = env.POSTGRES_HOST ? null : await startPostgres(folder, log, onLost);
   try {
     const complete = { ...env, ...postgres?.variables };
     if (stopping.signal.aborted) return 0;
     const run: Run = { once, started, stopping, progress, log, embedded: postgres !== null };
-    return await runServices(complete, run);
+    const code = await runServices(complete, run);
+    return isLost ? 1 : code;
   } finally {
     progress.end();
     await postgres?.stop();
@@ -85,9 +91,9 @@ function makeFolder(path: string): string {
 }
 
 /** @throws StartError */
-async function startPostgres(folder: string, log: Logger) {
+async function startPostgres(folder: string, log: Logger, onLost: () => void) {
   const dataDir = resolve(folder, 'postgres');
-  const server = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => {
+  const server = await keepPostgres({ dataDir, log }, onLost).catch((error: unknown) => {
     throw new StartError(error instanceof Error ? error.message : String(error), { cause: error });
   });
   log.info({ port: server.port }, 'PostgreSQL is running');

@@ -43,6 +43,8 @@ export interface EmbeddedPostgres {
   password: string;
   database: string;
   connectionString: string;
+  /** Resolves when it has ended without being told to. */
+  died: Promise<void>;
   /** Fast shutdown: open transactions are rolled back, what is committed stays. May be called twice. */
   stop(): Promise<void>;
 }
@@ -85,11 +87,15 @@ export async function startEmbeddedPostgres(
     throw error;
   }
   const connectionString = `postgresql://${USER}:${password}@${HOST}:${server.port}/${DATABASE}`;
-  return { ...access, database: DATABASE, connectionString, stop: server.stop };
+  return {
+    ...access,
+    ...{ database: DATABASE, connectionString, died: server.died, stop: server.stop },
+  };
 }
 
 interface Server {
   port: number;
+  died: Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -145,18 +151,20 @@ async function watch(
   const { pid } = postgres;
   const onExit = () => postgres.kill('SIGINT');
   process.once('exit', onExit);
-  void output.ended.then(() => {
-    process.removeListener('exit', onExit);
-    if (stopping === undefined) {
+  const died = new Promise<void>((resolve) => {
+    void output.ended.then(() => {
+      process.removeListener('exit', onExit);
+      if (stopping !== undefined) return;
       log.error(`PostgreSQL ended by itself. Its last lines:\n${output.last()}`);
       stopping = Promise.resolve();
-    }
+      resolve();
+    });
   });
   const stop = () => {
     stopping ??= pid === undefined ? Promise.resolve() : holder.shutDown(pid, output.ended);
     return stopping;
   };
-  return { port, stop };
+  return { port, died, stop };
 }
 
 async function failedStart(dataDir: string, lastLines: string, log: LauncherLog): Promise<Error> {

@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { signedEvents } from '../support/events.ts';
+import { healthPort, untilHealth } from '../support/health-client.ts';
+import { endPrograms, type Program } from '../support/programs.ts';
+import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
+import { Stack } from '../support/stack.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+
+let stack: Stack;
+let relay: ScriptedRelay;
+
+beforeEach(async () => {
+  stack = await Stack.create();
+  relay = await startScriptedRelay({
+    events: signedEvents(100, { from: NOW - 50_000, to: NOW - 10_000 }),
+  });
+  await stack.relays([relay.url], [relay.url]);
+});
+afterEach(async () => {
+  await endPrograms();
+  await relay.stop();
+  await stack.remove();
+});
+
+/** Ends the main process of PostgreSQL as the system does when memory is short. */
+function killPostgres(): void {
+  const file = join(stack.folder, 'data', 'postgres', 'postmaster.pid');
+  process.kill(Number.parseInt(readFileSync(file, 'utf8'), 10), 'SIGKILL');
+}
+
+const running = ({ log }: Program) =>
+  log.filter(({ msg }) => msg.includes('is running again')).length;
+
+it('npm start: a PostgreSQL that dies is started again and the services go on; one that dies too often is left', async () => {
+  const program = stack.start('local');
+  const port = await healthPort(program, 'priority-synchronizer');
+  const archived = (count: number) =>
+    untilHealth(port, ({ body }) => (body.counts as { events?: number }).events === count, 60_000);
+  const dieAndComeBack = async (times: number) => {
+    killPostgres();
+    await program.until(() => running(program) === times, `PostgreSQL again, ${times}`, 60_000);
+  };
+  await archived(100);
+  for (const times of [1, 2]) {
+    await dieAndComeBack(times);
+    await untilHealth(port, ({ status, body }) => status === 200 && body.database === 'up', 60_000);
+  }
+  // It is followed again, or visited: what is new is archived.
+  for (const event of signedEvents(1, { from: NOW - 5, to: NOW - 5, seed: 2 }))
+    relay.publish(event);
+  await archived(101);
+
+  for (const times of [3, 4, 5]) await dieAndComeBack(times);
+  killPostgres();
+  expect(await program.ended, program.said).toEqual({ code: 1, signal: null });
+  expect(program.said).toContain('PostgreSQL ended by itself');
+  expect(program.said).toContain('it is left as it is');
+});
