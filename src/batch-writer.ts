@@ -30,6 +30,8 @@ const MAX_REFUSED_STRETCHES = 100;
 /** Signatures are checked in slices, so that sockets are not kept waiting longer, in milliseconds. */
 const VERIFY_SLICE_MS = 4;
 
+type Prepared = Pick<Batch, 'events' | 'known' | 'keys'>;
+
 const NOTHING_PROVEN: Proof = { proven: [], holes: [], evidence: 'paging' };
 
 /**
@@ -103,35 +105,37 @@ export class BatchWriter {
     if (this.#inFlight.length >= MAX_IN_FLIGHT) await this.#inFlight.shift();
   }
 
-  async #prepare(
-    received: IdentifiedEvent[],
-  ): Promise<{ events: VerifiedEvent[]; known: VerifiedEvent[] }> {
+  async #prepare(received: IdentifiedEvent[]): Promise<Prepared> {
     const unique = withoutRepeats(received);
-    const archived = await this.#options.bigbrotr.archivedSignatures(unique.map(({ id }) => id));
+    const archived = await this.#options.bigbrotr.archivedEvents(unique.map(({ id }) => id));
     crashPoint('after-known', this.#options.relay.url);
     const known: VerifiedEvent[] = [];
+    const keys = new Map<string, string>();
     const events: VerifiedEvent[] = [];
     const accepted = new Set<string>();
     let sliceEnd = performance.now() + VERIFY_SLICE_MS;
     for (const event of unique) {
       if (accepted.has(event.id)) continue;
-      const signature = archived.get(event.id);
-      const same = signature === undefined ? null : matchesArchived(event, signature);
+      const held = archived.get(event.id);
+      const same = held === undefined ? null : matchesArchived(event, held.sig);
       const verified = same ?? this.#options.verifier.verify(event);
       if (verified) accepted.add(event.id);
       if (!verified) this.#options.onInvalid('bad_signature');
-      else if (signature === undefined) events.push(verified);
-      else known.push(verified);
+      else if (held === undefined) events.push(verified);
+      else {
+        known.push(verified);
+        keys.set(event.id, held.key);
+      }
       if (performance.now() > sliceEnd) {
         await yieldToSockets();
         sliceEnd = performance.now() + VERIFY_SLICE_MS;
       }
     }
     crashPoint('after-verify', this.#options.relay.url);
-    return { events, known };
+    return { events, known, keys };
   }
 
-  async #store(batch: Pick<Batch, 'events' | 'known' | 'sighted'>, verdict: Proof): Promise<void> {
+  async #store(batch: Prepared & Pick<Batch, 'sighted'>, verdict: Proof): Promise<void> {
     const { bigbrotr, relay, filterId, now } = this.#options;
     const stored = await bigbrotr.store({
       relay,

@@ -25,6 +25,8 @@ export interface Batch {
   readonly events: readonly VerifiedEvent[];
   /** Events that the archive holds: only their sightings are new. */
   readonly known: readonly VerifiedEvent[];
+  /** Keys under which known events were found, hex id → key: those without one are looked up by id. */
+  readonly keys?: ReadonlyMap<string, string>;
   /** Ids, in hex, of events that the archive holds and this relay says it holds (NIP-77): sightings without a body. */
   readonly sighted: readonly string[];
   readonly proven: readonly Window[];
@@ -69,23 +71,44 @@ export async function storeBatch(
   events: VerifiedEvent[],
   aside: Aside,
 ): Promise<Stored> {
-  let inserted = await insertEvents(query, events);
+  const { keys, ids } = knownOf(batch, events);
+  let stored = await insertSighted(query, batch, events, keys, ids);
   crashPoint('in-transaction', batch.relay.url);
-  const all = [...events, ...batch.known];
-  const ids = [...new Set([...all.map(({ id }) => id), ...batch.sighted])].sort();
-  let sightings = await insertSightings(query, batch, ids);
-  if (sightings.matched < ids.length) {
-    // An event that was known has been deleted since: its body is at hand, unless only its id was seen.
-    inserted += await insertEvents(query, sortById(all));
-    sightings = await insertSightings(query, batch, ids);
-    if (sightings.matched < ids.length)
+  if (stored.matched < events.length + keys.length + ids.length) {
+    // A new event has come another way, or a known one has been deleted since: its body is at hand, unless only its id was seen.
+    const all = sortById([...events, ...batch.known]);
+    const wanted = [...new Set([...all.map(({ id }) => id), ...batch.sighted])].sort();
+    const more = await insertEvents(query, all);
+    const { matched, sightings } = await insertSighted(query, batch, [], [], wanted);
+    if (matched < wanted.length)
       throw new Error(`${batch.relay.url}, or events it holds, were deleted while it was visited`);
+    stored = {
+      matched,
+      events: stored.events + more,
+      sightings: stored.sightings + sightings,
+    };
   }
   const { quarantined, refused } = await insertQuarantine(query, batch, aside);
   await recordCoverage(query, batch, [...(batch.refused ?? []), ...(refused ? [refused] : [])]);
   crashPoint('before-commit', batch.relay.url);
-  const stored = { events: inserted, sightings: sightings.inserted, quarantined };
-  return refused ? { ...stored, refused } : stored;
+  const counts = { events: stored.events, sightings: stored.sightings, quarantined };
+  return refused ? { ...counts, refused } : counts;
+}
+
+/** What is known already, each event once: by its key where that was found, else by its id. */
+function knownOf(batch: Batch, events: readonly VerifiedEvent[]) {
+  const keys: string[] = [];
+  const ids: string[] = [];
+  const taken = new Set(events.map(({ id }) => id));
+  for (const { id } of batch.known) {
+    if (taken.has(id)) continue;
+    taken.add(id);
+    const key = batch.keys?.get(id);
+    if (key === undefined) ids.push(id);
+    else keys.push(key);
+  }
+  for (const id of batch.sighted) if (!taken.has(id)) ids.push(id);
+  return { keys, ids: [...new Set(ids)] };
 }
 
 /** After a value that broke a batch: each event in a savepoint of its own, and the one to blame set aside. */
@@ -114,53 +137,84 @@ export async function storeOneByOne(
   return { ...rest, events: inserted + rest.events };
 }
 
-async function insertEvents(query: Query, events: readonly VerifiedEvent[]): Promise<number> {
-  if (events.length === 0) return 0;
-  const { rowCount } = await query(
-    `insert into events (event_key, created_at, kind, id, pubkey, sig, tags, tagvalues, content)
-     select new_event_key(created_at), created_at, kind, decode(id, 'hex'), decode(pubkey, 'hex'), decode(sig, 'hex'),
-            tags::jsonb, tagvalues::text[], content
-     from unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-         as t (created_at, kind, id, pubkey, sig, tags, tagvalues, content)
-     on conflict (id) do nothing`,
-    [
-      events.map((event) => event.created_at),
-      events.map((event) => event.kind),
-      events.map((event) => event.id),
-      events.map((event) => event.pubkey),
-      events.map((event) => event.sig),
-      events.map((event) => JSON.stringify(event.tags)),
-      events.map((event) => arrayLiteral(tagValues(event))),
-      events.map((event) => event.content),
-    ],
+/**
+ * Inserts what is new and the sightings of it and of what is known, in one statement. The relay's row is locked against
+ * being deleted, as a foreign key on the sightings would do for each of them: a relay that is gone has no sightings.
+ * `matched` counts the events that are there, of a relay that is there.
+ */
+async function insertSighted(
+  query: Query,
+  { relay, seenAt }: Batch,
+  events: readonly VerifiedEvent[],
+  keys: readonly string[],
+  ids: readonly string[],
+): Promise<{ events: number; matched: number; sightings: number }> {
+  const nothing = { events: 0, matched: 0, sightings: 0 };
+  if (events.length + keys.length + ids.length === 0) return nothing;
+  const values = [relay.relayId, seenAt - SEEN_AT_EPOCH, keys, ids];
+  const { rows } = await query<{ events: number; matched: number; sightings: number }>(
+    events.length > 0 ? NEW_AND_KNOWN : KNOWN_ALONE,
+    events.length > 0 ? [...values, ...eventColumns(events)] : values,
   );
-  return rowCount ?? 0;
+  return rows[0] ?? nothing;
 }
 
-/**
- * The relay's row is locked against being deleted, as a foreign key on the sightings would do for each of them: a
- * relay that is gone has no sightings. `matched` counts the events that are there, of a relay that is there.
- */
-async function insertSightings(query: Query, batch: Batch, ids: readonly string[]) {
-  if (ids.length === 0) return { matched: 0, inserted: 0 };
-  const { rows } = await query<{ matched: number; inserted: number }>(
-    `with relay as (
-         select relay_id from relays where relay_id = $2 for key share
+const insertEventsFrom = (columns: string) =>
+  `insert into events (event_key, created_at, kind, id, pubkey, sig, tags, tagvalues, content)
+     select new_event_key(created_at), created_at, kind, decode(id, 'hex'), decode(pubkey, 'hex'), decode(sig, 'hex'),
+            tags::jsonb, tagvalues::text[], content
+     from unnest(${columns}) as t (created_at, kind, id, pubkey, sig, tags, tagvalues, content)
+     on conflict (id) do nothing`;
+
+const insertSightingsOf = (added: string, matched: string) => `
+     with relay as (
+         select relay_id from relays where relay_id = $1 for key share
+     ), added as (
+         ${added}
      ), matched as (
-         select e.event_key, relay.relay_id
-         from unnest($1::text[]) as t (id)
-         join events e on e.id = decode(t.id, 'hex')
-         cross join relay
+         ${matched}select e.event_key from unnest($3::bigint[]) as t (event_key) join events e on e.event_key = t.event_key
+         union all
+         select e.event_key from unnest($4::text[]) as t (id) join events e on e.id = decode(t.id, 'hex')
+     ), sighted as (
+         select event_key, relay_id from matched cross join relay
      ), inserted as (
          insert into sightings (event_key, relay_id, seen_at)
-         select event_key, relay_id, $3 from matched order by event_key desc
+         select event_key, relay_id, $2 from sighted order by event_key desc
          on conflict do nothing
          returning 1
      )
-     select (select count(*) from matched) as matched, (select count(*) from inserted) as inserted`,
-    [ids, batch.relay.relayId, batch.seenAt - SEEN_AT_EPOCH],
-  );
-  return rows[0] ?? { matched: 0, inserted: 0 };
+     select (select count(*) from added) as events, (select count(*) from sighted) as matched,
+            (select count(*) from inserted) as sightings`;
+
+const KNOWN_ALONE = insertSightingsOf('select where false', '');
+const NEW_AND_KNOWN = insertSightingsOf(
+  `${insertEventsFrom('$5::bigint[], $6::integer[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[]')}
+     returning event_key`,
+  `select event_key from added
+         union all
+         `,
+);
+const NEW_ALONE = insertEventsFrom(
+  '$1::bigint[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]',
+);
+
+async function insertEvents(query: Query, events: readonly VerifiedEvent[]): Promise<number> {
+  if (events.length === 0) return 0;
+  const { rowCount } = await query(NEW_ALONE, eventColumns(events));
+  return rowCount ?? 0;
+}
+
+function eventColumns(events: readonly VerifiedEvent[]): unknown[][] {
+  return [
+    events.map((event) => event.created_at),
+    events.map((event) => event.kind),
+    events.map((event) => event.id),
+    events.map((event) => event.pubkey),
+    events.map((event) => event.sig),
+    events.map((event) => JSON.stringify(event.tags)),
+    events.map((event) => arrayLiteral(tagValues(event))),
+    events.map((event) => event.content),
+  ];
 }
 
 /** Sets events aside as far as the relay's quarantine has room; those that are in it already need none. */

@@ -17,19 +17,45 @@ export interface StoredEvent {
 /** Records of one statement of `sightedRecords`: 400 KB; at twice that PostgreSQL starts its JIT compiler. */
 const RECORDS_AT_A_TIME = 10_000;
 
-/** Which of these ids the archive holds, with the signature it holds: hex id → hex signature. */
-export async function archivedSignatures(
+/** What the archive holds under an id. */
+export interface Archived {
+  /** `events.event_key`, in decimal: past 2^53 for events of our time. */
+  readonly key: string;
+  /** In lower-case hex. */
+  readonly sig: string;
+}
+
+/** Hex digits of an id, and of a record of `archivedEvents`: id, signature and key. */
+const ID_DIGITS = 64;
+const SIG_DIGITS = 128;
+const RECORD_DIGITS = ID_DIGITS + SIG_DIGITS + 16;
+
+/**
+ * Which of these ids the archive holds, with what it holds: hex id → key and signature. They go and come as one value
+ * each, since the rows of a page cost more than the looking up.
+ */
+export async function archivedEvents(
   query: Query,
   ids: readonly string[],
-): Promise<Map<string, string>> {
-  if (ids.length === 0) return new Map();
-  const { rows } = await query<{ id: string; sig: string }>(
-    `select encode(e.id, 'hex') as id, encode(e.sig, 'hex') as sig
-     from unnest($1::text[]) as t (id)
-     join events e on e.id = decode(t.id, 'hex')`,
-    [ids],
+): Promise<Map<string, Archived>> {
+  const archived = new Map<string, Archived>();
+  if (ids.length === 0) return archived;
+  const { rows } = await query<{ records: string | null }>(
+    `select encode(string_agg(e.id || e.sig || int8send(e.event_key), ''::bytea), 'hex') as records
+     from generate_series(0, $2::integer - 1) as place
+     cross join lateral (
+         select id, sig, event_key from events where id = substr($1::bytea, place * 32 + 1, 32) limit 1
+     ) e`,
+    [Buffer.from(ids.join(''), 'hex'), ids.length],
   );
-  return new Map(rows.map(({ id, sig }) => [id, sig]));
+  const records = rows[0]?.records ?? '';
+  for (let at = 0; at < records.length; at += RECORD_DIGITS) {
+    const sigAt = at + ID_DIGITS;
+    const keyAt = sigAt + SIG_DIGITS;
+    const key = BigInt(`0x${records.slice(keyAt, at + RECORD_DIGITS)}`).toString();
+    archived.set(records.slice(at, sigAt), { key, sig: records.slice(sigAt, keyAt) });
+  }
+  return archived;
 }
 
 /** The smallest `created_at` among events of these ids that are archived, or set aside from this relay; null without any. */

@@ -7,7 +7,7 @@ import {
   storeBatch,
   storeOneByOne,
 } from './bigbrotr-batch.ts';
-import type { StoredEvent } from './bigbrotr-reading.ts';
+import type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 import * as reading from './bigbrotr-reading.ts';
 import { requireCurrent, schemaState } from './bigbrotr-version.ts';
 import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr-visits.ts';
@@ -28,7 +28,7 @@ export {
   type Stored,
   tagValues,
 } from './bigbrotr-batch.ts';
-export type { StoredEvent } from './bigbrotr-reading.ts';
+export type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr-visits.ts';
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */
@@ -307,9 +307,9 @@ export class Bigbrotr {
 
   // Events
 
-  /** Which of these ids the archive holds, with the signature it holds: hex id → hex signature. */
-  archivedSignatures(ids: readonly string[]): Promise<Map<string, string>> {
-    return reading.archivedSignatures(this.#database.query, ids);
+  /** Which of these ids the archive holds, with what it holds: hex id → key and signature. */
+  archivedEvents(ids: readonly string[]): Promise<Map<string, Archived>> {
+    return reading.archivedEvents(this.#database.query, ids);
   }
 
   /** The smallest `created_at` among events of these ids that are archived, or set aside from this relay. */

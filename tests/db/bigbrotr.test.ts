@@ -231,6 +231,21 @@ describe('store()', () => {
     expect(await counts()).toMatchObject({ events: 20, sightings: 20, orphans: 0 });
   });
 
+  test('takes known events by the keys under which they were found, and by their ids where those are wrong', async () => {
+    await store({ events: EVENTS });
+    const keys = new Map<string, string>();
+    for (const [id, { key }] of await bigbrotr.archivedEvents(EVENTS.map((event) => event.id)))
+      keys.set(id, key);
+    const known = EVENTS.slice(0, 10);
+    const rest = { relay: other, events: [], sighted: known.slice(0, 3).map(({ id }) => id) };
+    expect(await store({ known, keys, ...rest })).toMatchObject({ events: 0, sightings: 10 });
+    // All of them are deleted, and half of them stored anew under another key.
+    await made.query('delete from events');
+    await store({ events: EVENTS.slice(0, 5) });
+    expect(await store({ known, keys, relay: other })).toMatchObject({ events: 5, sightings: 10 });
+    expect(await counts()).toMatchObject({ events: 10, sightings: 15, orphans: 0 });
+  });
+
   test('takes ids alone as sightings, and fails for one that the archive does not hold', async () => {
     await store({ events: EVENTS.slice(0, 10) });
     const sighted = EVENTS.slice(0, 10).map(({ id }) => id);
@@ -291,13 +306,19 @@ describe('store()', () => {
   });
 });
 
-describe('archivedSignatures()', () => {
-  test('gives what is held, and nothing for the rest', async () => {
+describe('archivedEvents()', () => {
+  test('gives key and signature of what is held, and nothing for the rest', async () => {
     await store({ events: EVENTS.slice(0, 3) });
-    expect(await bigbrotr.archivedSignatures([])).toEqual(new Map());
+    expect(await bigbrotr.archivedEvents([])).toEqual(new Map());
     const ids = EVENTS.map(({ id }) => id);
-    const expected = EVENTS.slice(0, 3).map(({ id, sig }) => [id, sig] as const);
-    expect(await bigbrotr.archivedSignatures([...ids, ...ids])).toEqual(new Map(expected));
+    const keys = await made.query<{ id: string; key: string }>(
+      "select encode(id, 'hex') as id, event_key::text as key from events",
+    );
+    const keyOf = new Map(keys.map(({ id, key }) => [id, key]));
+    const expected = EVENTS.slice(0, 3).map(
+      ({ id, sig }) => [id, { sig, key: keyOf.get(id) }] as const,
+    );
+    expect(await bigbrotr.archivedEvents([...ids, ...ids])).toEqual(new Map(expected));
   });
 });
 
