@@ -15,9 +15,9 @@ export interface Size {
 }
 
 export const SIZES: Record<Size['mode'], Size> = {
-  quick: { mode: 'quick', rounds: 3, events: 5000, referenceEvents: 500 },
-  full: { mode: 'full', rounds: 5, events: 20_000, referenceEvents: 2500 },
-  growth: { mode: 'growth', rounds: 5, events: 20_000, referenceEvents: 2500 },
+  quick: { mode: 'quick', rounds: 3, events: 5000, referenceEvents: 1500 },
+  full: { mode: 'full', rounds: 5, events: 20_000, referenceEvents: 4000 },
+  growth: { mode: 'growth', rounds: 5, events: 20_000, referenceEvents: 4000 },
 };
 
 /** What all rows share: started when the first row asks for it. */

@@ -1,5 +1,6 @@
 import type { Bench } from './bench-run.ts';
 import { CpuCount } from './bench-run.ts';
+import { NEWEST } from './event-set.ts';
 import { alternate, type Result, secondsOf, side } from './measure.ts';
 
 /** New events, from a relay on loopback to the disk. */
@@ -26,6 +27,8 @@ export async function latencyRow(bench: Bench): Promise<Result[]> {
   ];
 }
 
+const EVERY_SECONDS = 3;
+
 interface ArchiveRow {
   readonly row: string;
   readonly what: string;
@@ -40,16 +43,28 @@ async function archiveFrom(
 ): Promise<Result> {
   const { size, relays, pipeline, reference, verifier } = bench;
   const { events, referenceEvents, rounds } = size;
-  await relays.hold('notes', { count: events, seed: 2, size: 'notes', everySeconds: 3 });
+  await relays.hold('notes', {
+    count: events,
+    seed: 2,
+    size: 'notes',
+    everySeconds: EVERY_SECONDS,
+  });
+  await relays.hold('some', {
+    ...{ count: referenceEvents, seed: 2, size: 'notes', everySeconds: EVERY_SECONDS },
+  });
+  const stretch = { since: NEWEST - referenceEvents * EVERY_SECONDS, until: NEWEST };
   const cpu = new CpuCount(bench);
   const comparison = await alternate(
     rounds,
     async () => {
       await reference.clear();
-      const url = relays.url('notes', delayMs);
-      return (
-        referenceEvents / (await secondsOf(() => reference.visit(url, referenceEvents, verifier)))
-      );
+      const url = relays.url('some', delayMs);
+      let archived = 0;
+      const seconds = await secondsOf(async () => {
+        archived = await reference.visit(url, stretch, verifier);
+      });
+      if (archived !== referenceEvents) throw new Error(`the reference archived ${archived}`);
+      return archived / seconds;
     },
     async () => {
       await pipeline.clear();
@@ -59,6 +74,7 @@ async function archiveFrom(
     },
   );
   await relays.drop('notes');
+  await relays.drop('some');
   return {
     row,
     what,
