@@ -162,7 +162,7 @@ async function insertSighted(
 const insertEventsFrom = (columns: string) =>
   `insert into events (event_key, created_at, kind, id, pubkey, sig, tags, tagvalues, content)
      select new_event_key(created_at), created_at, kind, decode(id, 'hex'), decode(pubkey, 'hex'), decode(sig, 'hex'),
-            tags::jsonb, tagvalues::text[], content
+            tags::jsonb, tagvalues::jsonb, content
      from unnest(${columns}) as t (created_at, kind, id, pubkey, sig, tags, tagvalues, content)
      on conflict (id) do nothing`;
 
@@ -212,7 +212,7 @@ function eventColumns(events: readonly VerifiedEvent[]): unknown[][] {
     events.map((event) => event.pubkey),
     events.map((event) => event.sig),
     events.map((event) => JSON.stringify(event.tags)),
-    events.map((event) => arrayLiteral(tagValues(event))),
+    events.map((event) => JSON.stringify(tagValues(event))),
     events.map((event) => event.content),
   ];
 }
@@ -338,9 +338,4 @@ export function tagValues(event: Pick<VerifiedEvent, 'tags'>): string[] {
     if (Buffer.byteLength(value) <= MAX_TAG_VALUE_BYTES) values.add(`${name}:${value}`);
   }
   return [...values];
-}
-
-/** A text[] in PostgreSQL's notation (chapter 8.15.6), for a row of a larger array. */
-function arrayLiteral(values: readonly string[]): string {
-  return `{${values.map((value) => `"${value.replace(/["\\]/g, '\\$&')}"`).join(',')}}`;
 }

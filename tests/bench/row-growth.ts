@@ -119,7 +119,7 @@ async function fill({ db }: Pipeline, count: number): Promise<void> {
        select new_event_key(t), t, (array[1, 1, 1, 7, 7, 6, 0, 3])[1 + i % 8], sha256(int8send(i)),
               sha256(int4send(author)), sha512(int8send(-i)),
               jsonb_build_array(jsonb_build_array('e', e), jsonb_build_array('p', p), jsonb_build_array('t', 'topic')),
-              array['e:' || e, 'p:' || p, 't:topic'], repeat(e, 8)
+              jsonb_build_array('e:' || e, 'p:' || p, 't:topic'), repeat(e, 8)
        from (
            select i, $1::bigint - $2::bigint + i * $2::bigint / $3::bigint as t, (random() * 20000)::integer as author,
                   encode(sha256(int8send(i + 7000000000)), 'hex') as e,

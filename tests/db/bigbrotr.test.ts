@@ -194,9 +194,9 @@ describe('store()', () => {
     ];
     expect(await store({ events: large })).toMatchObject({ events: 7, quarantined: 0 });
     expect((await archived()).sort(byId)).toEqual(large.map(verified).sort(byId));
-    const found = await made.query(
-      `select created_at::int from events where tagvalues @> array['e:NULL', 'e:{"\\}', 't:']`,
-    );
+    const found = await made.query('select created_at::int from events where tagvalues @> $1', [
+      JSON.stringify(['e:NULL', 'e:{"\\}', 't:']),
+    ]);
     expect(found).toEqual([{ created_at: 5 }]);
   });
 

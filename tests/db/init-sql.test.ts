@@ -231,11 +231,11 @@ function holdsItsPromises(open: () => Promise<Place>): void {
     const many = Array.from({ length: 2000 }, () => ['x', randomBytes(120).toString('hex')]);
     const tags = [['d', long], ['r', `${longest}ü`], ['r', longest], ...many];
     const { id } = await insertEvent({ tags, content: randomBytes(500_000).toString('hex') });
-    const found = 'select id from events where tagvalues @> array[$1]';
+    const found = 'select id from events where tagvalues @> jsonb_build_array($1::text)';
     expect(await value(found, [`r:${longest}`])).toEqual(id);
     expect(await value(found, [`x:${many[1999]?.[1]}`])).toEqual(id);
     expect(await value(found, [`r:${longest}ü`])).toBeUndefined();
-    expect(await value('select cardinality(tagvalues) from events')).toBe(2001);
+    expect(await value('select jsonb_array_length(tagvalues) from events')).toBe(2001);
     expect(await value('select tags from events')).toEqual(tags);
   });
 
@@ -449,7 +449,7 @@ function holdsItsPromises(open: () => Promise<Place>): void {
       select 'wss://relay' || n || '.example/', 'clearnet' from generate_series(1, 300) n`);
     await db.query(`insert into events (event_key, created_at, kind, id, pubkey, sig, tags, tagvalues, content)
       select new_event_key(1700000000 + n), 1700000000 + n, 1, sha256(n::text::bytea), sha256('author'),
-        sha256('a') || sha256('b'), '[]', '{}', repeat('text ', 40)
+        sha256('a') || sha256('b'), '[]', '[]', repeat('text ', 40)
       from generate_series(1, 30000) n`);
     await db.query(`insert into sightings
       select e.event_key, r.relay_id, 1 from events e

@@ -54,6 +54,11 @@ const migrate = (database: TestDatabase, from?: string) =>
 const connect = async (database: TestDatabase) =>
   (await Bigbrotr.connect(config(database), silent)).close();
 
+const TAGS = [
+  ['t', 'a "b" \\ {c}, NULL'],
+  ['e', ''],
+];
+
 /** Puts something into every table of the first version. */
 async function fill(database: TestDatabase): Promise<void> {
   for (const [index, event] of signedEvents(40, {
@@ -62,7 +67,7 @@ async function fill(database: TestDatabase): Promise<void> {
   }).entries())
     await database.query('select insert_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)', [
       ...[Buffer.from(event.id, 'hex'), Buffer.from(event.pubkey, 'hex'), event.created_at],
-      ...[event.kind, JSON.stringify(event.tags), event.content, Buffer.from(event.sig, 'hex')],
+      ...[event.kind, JSON.stringify(TAGS), event.content, Buffer.from(event.sig, 'hex')],
       ...[`wss://relay-${index % 3}.example.com`, 'clearnet', 1_700_000_100 + index],
     ]);
   const health = { openable: true, readable: true, writable: false, rtt_open: 5, rtt_read: 6 };
@@ -96,7 +101,9 @@ async function rowsOf(database: TestDatabase): Promise<Record<string, unknown[]>
   expect(tables.length).toBeGreaterThan(9);
   const rows: Record<string, unknown[]> = {};
   for (const table of tables) {
-    rows[`${table}`] = await database.query(`select t::text as row from ${table} t order by 1`);
+    rows[`${table}`] = await database.query(
+      `select to_jsonb(t)::text as row from ${table} t order by 1`,
+    );
     expect(rows[`${table}`]?.length, `rows of ${table}`).toBeGreaterThan(0);
   }
   return rows;
@@ -149,6 +156,8 @@ describe('an archive of the first version', () => {
     expect(await rowsOf(old)).toEqual(rows);
     const gaps = await old.query('select since, until, hole from coverage_gaps order by 1 limit 1');
     expect(gaps).toEqual([{ since: '50', until: '59', hole: 'dense' }]);
+    const values = JSON.stringify(['e:', `t:${TAGS[0]?.[1]}`]);
+    expect(await old.query('select from events where tagvalues @> $1', [values])).toHaveLength(40);
   });
 
   test('is refused by the services until then, with what to do', async () => {
