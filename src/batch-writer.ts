@@ -1,9 +1,9 @@
-import { setImmediate as yieldToSockets } from 'node:timers/promises';
 import type { Batch, Bigbrotr, Evidence, Refused, Relay, Stored } from './bigbrotr.ts';
 import { crashPoint } from './crash-point.ts';
 import type { IdentifiedEvent } from './nostr/event.ts';
 import { matchesArchived, type VerifiedEvent, type Verifier } from './nostr/verify.ts';
 import type { Verdict } from './relay/paging.ts';
+import { TimeSlice } from './time-slice.ts';
 
 /** What a page or a reconciliation proved. */
 export interface Proof extends Omit<Verdict, 'evidence'> {
@@ -27,8 +27,6 @@ const MAX_BATCH_CHARS = 2 * 1024 * 1024;
 const MAX_IN_FLIGHT = 3;
 /** Stretches with refused events that are kept apart; with more they become one. */
 const MAX_REFUSED_STRETCHES = 100;
-/** Signatures are checked in slices, so that sockets are not kept waiting longer, in milliseconds. */
-const VERIFY_SLICE_MS = 4;
 
 type Prepared = Pick<Batch, 'events' | 'known' | 'keys'>;
 
@@ -54,14 +52,19 @@ export class BatchWriter {
   }
 
   /**
-   * Takes one event; waits while too much is on its way. A batch that is full by number goes with the event after it,
-   * so that a page that fills one is stored together with what it proves. @throws DatabaseError of a batch given earlier
+   * Takes one event. Gives a promise only where the caller has to wait, since too much is on its way: most events need
+   * no turn of the event loop. A batch that is full by number goes with the event after it, so that a page that fills
+   * one is stored together with what it proves. @throws DatabaseError of a batch given earlier
    */
-  async add(event: IdentifiedEvent): Promise<void> {
-    if (this.#events.length >= this.#options.batchSize) await this.#submit(NOTHING_PROVEN);
+  add(event: IdentifiedEvent): Promise<void> | undefined {
+    if (this.#events.length < this.#options.batchSize) return this.#take(event);
+    return this.#submit(NOTHING_PROVEN).then(() => this.#take(event));
+  }
+
+  #take(event: IdentifiedEvent): Promise<void> | undefined {
     this.#events.push(event);
     this.#chars += event.content.length + charsOfTags(event);
-    if (this.#chars >= MAX_BATCH_CHARS) await this.#submit(NOTHING_PROVEN);
+    return this.#chars >= MAX_BATCH_CHARS ? this.#submit(NOTHING_PROVEN) : undefined;
   }
 
   /** Takes the id of an event that the archive holds and the relay says it holds. @throws DatabaseError */
@@ -113,7 +116,7 @@ export class BatchWriter {
     const keys = new Map<string, string>();
     const events: VerifiedEvent[] = [];
     const accepted = new Set<string>();
-    let sliceEnd = performance.now() + VERIFY_SLICE_MS;
+    const slice = new TimeSlice();
     for (const event of unique) {
       if (accepted.has(event.id)) continue;
       const held = archived.get(event.id);
@@ -126,10 +129,7 @@ export class BatchWriter {
         known.push(verified);
         keys.set(event.id, held.key);
       }
-      if (performance.now() > sliceEnd) {
-        await yieldToSockets();
-        sliceEnd = performance.now() + VERIFY_SLICE_MS;
-      }
+      if (slice.isOver) await slice.pause();
     }
     crashPoint('after-verify', this.#options.relay.url);
     return { events, known, keys };

@@ -1,4 +1,4 @@
-import { setTimeout as sleep, setImmediate as yieldToSockets } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BatchWriter } from './batch-writer.ts';
 import type { Refused, Relay, RelayTerms, Stored } from './bigbrotr.ts';
 import { crashPoint } from './crash-point.ts';
@@ -8,6 +8,7 @@ import { type Refusal, refusalOf } from './nostr/message.ts';
 import type { Manners } from './relay/manners.ts';
 import { type PageEnd, readLive, readPage, type SubscriptionLimits } from './relay/subscription.ts';
 import { openSession } from './session.ts';
+import { TimeSlice } from './time-slice.ts';
 import type { RelaySession, Tally, VisitContext } from './visit-context.ts';
 
 export type { Progress, RelaySession, Tally, VisitContext } from './visit-context.ts';
@@ -32,8 +33,6 @@ const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 const MAX_BROKEN_EVENTS = 20_000;
 /** An answer may show so many events again, and one more for each that it shows once. */
 const MAX_REPEATS = 1000;
-/** Events are looked at in slices, so that other relays of the thread are not kept waiting longer, in milliseconds. */
-const SLICE_MS = 4;
 /** A signature that does not hold has cost as much time to check as so many bytes to read. */
 const BYTES_A_SIGNATURE = 1500;
 
@@ -275,45 +274,51 @@ export class Visit {
     }
   }
 
-  /** Looks at what has arrived, in slices; the share of it that is of no use goes to the account of the relay. */
+  /**
+   * Looks at what has arrived, in slices; the share of it that is of no use goes to the account of the relay. An
+   * await for each event would cost more than most of what is done with it.
+   */
   async #receiveAll(values: readonly unknown[], tally: Tally): Promise<void> {
     const { connection } = this.session;
     const bytes = connection.bytesReceived - this.#bytesSeen;
     this.#bytesSeen = connection.bytesReceived;
     let useless = 0;
-    let sliceEnd = performance.now() + SLICE_MS;
+    const slice = new TimeSlice();
     for (const value of values) {
-      if (!(await this.#receive(value, tally))) useless += 1;
-      if (performance.now() < sliceEnd) continue;
-      await yieldToSockets();
-      sliceEnd = performance.now() + SLICE_MS;
+      const good = this.#good;
+      const full = this.#receive(value, tally);
+      if (this.#good === good) useless += 1;
+      if (full !== undefined) await full;
+      if (slice.isOver) await slice.pause();
     }
     if (useless > 0) connection.noteUseless((bytes * useless) / values.length);
   }
 
-  /** Every well-formed event counts for progress; only what is whole and was asked for goes on. @returns whether it did */
-  async #receive(value: unknown, tally: Tally): Promise<boolean> {
+  /**
+   * Every well-formed event counts for progress; only what is whole and was asked for goes on.
+   * @returns what has to be waited for before the next, where that is anything. @throws DatabaseError
+   */
+  #receive(value: unknown, tally: Tally): Promise<void> | undefined {
     const parsed = parseEvent(value);
     if (!parsed.ok) {
       this.#countBroken(parsed.reason);
       const createdAt = createdAtOf(value);
       if (createdAt !== null) this.#tally(tally, this.#claimedId(value), createdAt);
-      return false;
+      return undefined;
     }
     const { event } = parsed;
     const isNew = this.#tally(tally, event.id, event.created_at);
     // What only claims to be this event must not keep it out: it may have another signature, or be broken.
     const copy = event.id + event.sig;
-    if (!isNew && this.#copies.has(copy)) return false;
+    if (!isNew && this.#copies.has(copy)) return undefined;
     this.#copies.add(copy);
     if (!matchesFilter(event, this.context.filter)) {
       this.countInvalid('filter_mismatch');
-      return false;
+      return undefined;
     }
     this.#good += 1;
     crashPoint('after-receive', this.relay.url);
-    await this.writer.add(event);
-    return true;
+    return this.writer.add(event);
   }
 
   #tally(tally: Tally, id: string, createdAt: number): boolean {
