@@ -25,6 +25,8 @@ export interface BatchWriterOptions {
 const MAX_BATCH_CHARS = 2 * 1024 * 1024;
 /** Batches on their way to the database: one is stored, one verified, one waits. More would only hold memory. */
 const MAX_IN_FLIGHT = 3;
+/** And so many characters: each is held several times on its way to the disk, for each relay of a worker. */
+const MAX_CHARS_IN_FLIGHT = 2 * MAX_BATCH_CHARS;
 /** Stretches with refused events that are kept apart; with more they become one. */
 const MAX_REFUSED_STRETCHES = 100;
 
@@ -44,7 +46,7 @@ export class BatchWriter {
   #sighted: string[] = [];
   /** What batches before could not keep: a later page may prove the time in which it lies. */
   #refused: Refused[] = [];
-  #inFlight: Promise<void>[] = [];
+  #inFlight: { readonly stored: Promise<void>; readonly chars: number }[] = [];
   #lastStored: Promise<void> = Promise.resolve();
 
   constructor(options: BatchWriterOptions) {
@@ -90,9 +92,15 @@ export class BatchWriter {
     return this.#events.length + this.#sighted.length > 0;
   }
 
+  get #isCrowded(): boolean {
+    const chars = this.#inFlight.reduce((sum, batch) => sum + batch.chars, 0);
+    return this.#inFlight.length >= MAX_IN_FLIGHT || chars > MAX_CHARS_IN_FLIGHT;
+  }
+
   async #submit(verdict: Proof): Promise<void> {
     const events = this.#events;
     const sighted = this.#sighted;
+    const chars = this.#chars;
     this.#events = [];
     this.#chars = 0;
     this.#sighted = [];
@@ -104,8 +112,8 @@ export class BatchWriter {
     })();
     stored.catch(() => {}); // reported by whoever waits next
     this.#lastStored = stored;
-    this.#inFlight.push(stored);
-    if (this.#inFlight.length >= MAX_IN_FLIGHT) await this.#inFlight.shift();
+    this.#inFlight.push({ stored, chars });
+    while (this.#isCrowded) await this.#inFlight.shift()?.stored;
   }
 
   async #prepare(received: IdentifiedEvent[]): Promise<Prepared> {

@@ -169,6 +169,36 @@ describe('batches', () => {
     expect(await archivedIds()).toHaveLength(8);
   });
 
+  test('on their way are fewer when they are large: two of three megabytes are too many', async () => {
+    let release: () => void = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const { writer } = open({
+      store: async (batch) => {
+        await held;
+        return bigbrotr.store(batch);
+      },
+    });
+    const huge = Array.from({ length: 2 }, (_, index) =>
+      signedEvent({ created_at: index, content: 'x'.repeat(3 * 1024 * 1024) }),
+    );
+    let added = 0;
+    const adding = (async () => {
+      for (const event of huge) {
+        await writer.add(identified(event));
+        added += 1;
+      }
+    })();
+    await vi.waitFor(() => expect(added).toBe(1));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(added).toBe(1);
+    release();
+    await adding;
+    await writer.flush();
+    expect(await archivedIds()).toHaveLength(2);
+  });
+
   test('of ids alone are sightings', async () => {
     const { writer: first } = open();
     await addAll(first, EVENTS);
