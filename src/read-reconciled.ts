@@ -2,7 +2,7 @@ import { compareWindow } from './compare-window.ts';
 import { crashPoint } from './crash-point.ts';
 import { checkList } from './list-check.ts';
 import type { Window } from './nostr/filter.ts';
-import { mayReconcile } from './relay/manners.ts';
+import { afterLostReconciliation, mayReconcile } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
 import type { Reconciliation } from './relay/reconcile.ts';
 import type { Visit } from './visit.ts';
@@ -126,6 +126,8 @@ async function judge(visit: Visit, { end, relayIds }: Reconciliation): Promise<J
       return 'give up';
     case 'failed':
       if (end.reason === 'refused' && (await visit.mayAskAgain(end.text))) return 'again';
+      if (end.reason === 'disconnected')
+        visit.manners = afterLostReconciliation(visit.manners, visit.context.now());
       return end.reason === 'aborted' ? 'interrupted' : 'give up';
   }
 }

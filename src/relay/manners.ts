@@ -52,6 +52,8 @@ const SLOWEST_PACE_MS = 30_000;
 const LARGER_PAGE_SECONDS = DAY;
 /** After this a relay that did not do NIP-77 is asked for it again: software is updated. */
 const NIP77_ASK_AGAIN_SECONDS = 7 * DAY;
+/** A connection that was lost during NIP-77 may have been lost by chance. */
+const NIP77_LOST_SECONDS = DAY;
 
 /** Whether a larger page may be tried than was found to work, so that a bad day is not for ever. @param now Unix seconds */
 export function mayAskForMore({ pageLimit, pageLimitAt }: Manners, now: number): boolean {
@@ -85,4 +87,12 @@ export function afterVisit(manners: Manners, reception: Reception, now: number):
 /** Whether NIP-77 may be tried on a relay that says it has it. @param now Unix seconds */
 export function mayReconcile(manners: Manners, now: number): boolean {
   return manners.nip77RefusedAt === null || now - manners.nip77RefusedAt > NIP77_ASK_AGAIN_SECONDS;
+}
+
+/**
+ * The manners after a connection that was lost during NIP-77: visits do without it for a day. A relay that hangs up
+ * each time would else never be read. @param now Unix seconds
+ */
+export function afterLostReconciliation(manners: Manners, now: number): Manners {
+  return { ...manners, nip77RefusedAt: now - NIP77_ASK_AGAIN_SECONDS + NIP77_LOST_SECONDS };
 }

@@ -238,6 +238,17 @@ it('a connection lost half-way claims nothing; the next visit goes on', async ()
   expect(await archive.ids(relay.url)).toEqual(idsOf(history));
 });
 
+it('a relay that hangs up in each reconciliation is paged from the second visit on', async () => {
+  const { relay, nip77 } = await relayWith(history, {
+    trouble: { round: 2, what: 'disconnect' },
+    frameSizeLimit: 4096,
+  });
+  expect(await archive.visit(relay.url)).toMatchObject({ outcome: 'failed' });
+  expect(await archive.visit(relay.url)).toMatchObject({ outcome: 'complete', sightings: 3000 });
+  expect(nip77.fired.disconnect).toBe(1);
+  expect(await evidence(relay)).toEqual(['paging']);
+});
+
 it('a relay whose lists are cut without a word is found out, remembered and paged', async () => {
   const { relay, nip77 } = await relayWith(history, { cap: 700 });
   const report = await archive.visit(relay.url);

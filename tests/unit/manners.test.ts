@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  afterLostReconciliation,
   afterVisit,
   type Manners,
   mayReconcile,
@@ -116,4 +117,11 @@ test('a relay that did not do NIP-77 is asked again after a week', () => {
   const refused = { ...NEW_RELAY, nip77RefusedAt: NOW };
   expect(mayReconcile(refused, NOW + 7 * DAY)).toBe(false);
   expect(mayReconcile(refused, NOW + 7 * DAY + 1)).toBe(true);
+});
+
+test('a connection lost during NIP-77 keeps visits from it for a day', () => {
+  const lost = afterLostReconciliation(NEW_RELAY, NOW);
+  expect(mayReconcile(lost, NOW)).toBe(false);
+  expect(mayReconcile(lost, NOW + DAY)).toBe(false);
+  expect(mayReconcile(lost, NOW + DAY + 1)).toBe(true);
 });
