@@ -8,6 +8,7 @@ import {
   type StepResult,
   toNip66Result,
 } from './nostr/nip66.ts';
+import { Authenticator } from './relay/authentication.ts';
 import {
   asRelayError,
   type connectRelay,
@@ -30,7 +31,7 @@ export interface Snapshot {
 }
 
 export interface ProbeContext {
-  /** Signs the test event. */
+  /** Signs the test event, and answers the challenge of a relay that asks who reads (NIP-42). */
   readonly secretKey: Uint8Array;
   /** Deadline of each step (document, open, read, write), in milliseconds. */
   readonly timeoutMs: number;
@@ -49,7 +50,8 @@ export interface ProbeContext {
  * the write waits for the document, because that tells how much proof of work the relay wants. A step that
  * fails does not cost the others.
  *
- * The whole check takes at most three deadlines and 5 s of proof of work; the connection is closed at its end.
+ * The whole check takes at most three deadlines, two more at a relay that asks for NIP-42, and 5 s of proof of work;
+ * the connection is closed at its end.
  *
  * @throws the signal's reason when it aborts, and nothing else: a relay that fails is a snapshot too.
  */
@@ -92,9 +94,10 @@ async function probeConnection(
   } catch (error) {
     return toNip66Result(failed(asRelayError(error, relay.url).reason));
   }
+  const authenticator = new Authenticator(connection, ctx.secretKey);
   try {
     const open = { ok: true, rtt: performance.now() - started } as const;
-    const read = await checkRead(connection, ctx);
+    const read = await checkRead(connection, authenticator, ctx);
     const write = await checkWrite(connection, ctx, fetching);
     return toNip66Result(open, read, write);
   } finally {
@@ -110,10 +113,22 @@ function stepOptions({ timeoutMs, allowPrivate, torProxy, signal }: ProbeContext
 const READ_LIMITS = { maxEvents: 500, maxBytes: 16 * 1024 * 1024 };
 
 /**
- * Readable is a relay that answers a REQ with an event or with EOSE: an empty one is. After `auth_required` the
- * challenge of NIP-42 would be answered here and the REQ sent once more.
+ * Readable is a relay that answers a REQ with an event or with EOSE: an empty one is. One that wants to know who
+ * reads is told (NIP-42), as a visit does, and asked once more.
  */
-async function checkRead(connection: RelayConnection, ctx: ProbeContext): Promise<StepResult> {
+async function checkRead(
+  connection: RelayConnection,
+  authenticator: Authenticator,
+  ctx: ProbeContext,
+): Promise<StepResult> {
+  const read = await readOnce(connection, ctx);
+  if (read.ok || read.reason !== 'auth_required') return read;
+  const answer = await authenticator.authenticate(ctx.timeoutMs, ctx.signal);
+  if (answer === 'accepted') return readOnce(connection, ctx);
+  return answer === 'refused' ? failed('restricted') : read;
+}
+
+async function readOnce(connection: RelayConnection, ctx: ProbeContext): Promise<StepResult> {
   const limits = { ...READ_LIMITS, idleTimeoutMs: ctx.timeoutMs, totalTimeoutMs: ctx.timeoutMs };
   const started = performance.now();
   const page = readPage(connection, { limit: 1 }, limits, ctx.signal);

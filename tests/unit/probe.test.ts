@@ -11,6 +11,7 @@ import { connectRelay, RelayError } from '../../src/relay/connection.ts';
 import { fetchNip11 } from '../../src/relay/nip11-fetch.ts';
 import type { RelayAddress, RelayUrl } from '../../src/relay/url.ts';
 import { makeKeys } from '../support/relay-signer.ts';
+import { startScriptedRelay } from '../support/scripted-relay.ts';
 
 const SECRET_KEY = makeKeys(1)[0]?.secretKey ?? new Uint8Array(32);
 const NOW = 1_700_000_000_500;
@@ -242,6 +243,27 @@ describe('the read step', () => {
       expect(nip66).toMatchObject({ readable: false, writable: true, reason: 'timeout' });
     },
   );
+
+  test.each(['on-connect', 'on-demand'] as const)(
+    'answers a relay that asks who reads, its challenge coming %s (NIP-42)',
+    async (challenge) => {
+      const relay = await startScriptedRelay({ auth: { challenge } });
+      cleanups.push(() => relay.stop());
+      const { nip66 } = await probeRelay(addressOf(relay.port), contextOf());
+      expect(relay.fired.auth).toBe(1);
+      expect(nip66).toMatchObject({ readable: true, writable: true, reason: null });
+    },
+  );
+
+  test.each([
+    ['restricted', 'lets nobody in', { allow: () => false }],
+    ['auth_required', 'asks again and again', { loop: true }],
+  ])('fails with %s at a relay that %s', async (reason, _, auth) => {
+    const relay = await startScriptedRelay({ auth });
+    cleanups.push(() => relay.stop());
+    const { nip66 } = await probeRelay(addressOf(relay.port), contextOf());
+    expect(nip66).toMatchObject({ openable: true, readable: false, reason });
+  });
 
   test('a NOTICE that refuses is the reason where nothing else comes', async () => {
     const onReq: Script['onReq'] = (send) => send('NOTICE', 'too many concurrent REQs');
