@@ -26,12 +26,16 @@ export interface MortalServer {
 /** Commits wait for the log to be written, so that they outlive the death of the processes. */
 const SETTINGS = { synchronous_commit: 'on', max_connections: '50', shared_buffers: '32MB' };
 
-/** @param settings for postgresql.conf, over those of the tests */
+/**
+ * @param settings for postgresql.conf, over those of the tests
+ * @param port 0, any free one, unless told
+ */
 export async function startMortalServer(
   dataDir: string,
   settings: Readonly<Record<string, string>> = {},
+  port = 0,
 ): Promise<MortalServer> {
-  const server = new Server(dataDir, { ...SETTINGS, ...settings });
+  const server = new Server(dataDir, { ...SETTINGS, ...settings }, port);
   await server.start();
   await server.database.query(await readFile(projectFile('init.sql'), 'utf8'));
   return server;
@@ -42,11 +46,13 @@ class Server implements MortalServer {
   readonly database: MortalServer['database'];
   readonly #dataDir: string;
   readonly #settings: Record<string, string>;
+  readonly #port: number;
   #running: EmbeddedPostgres | null = null;
   #acceptedAt = 0;
 
-  constructor(dataDir: string, settings: Record<string, string>) {
+  constructor(dataDir: string, settings: Record<string, string>, port: number) {
     this.#dataDir = dataDir;
+    this.#port = port;
     this.#settings = settings;
     const address = () => {
       if (!this.#running) throw new Error('the server was never started');
@@ -62,7 +68,7 @@ class Server implements MortalServer {
   }
 
   async start(): Promise<number> {
-    const wanted = this.#running?.port ?? 0;
+    const wanted = this.#running?.port ?? this.#port;
     const keep = (line: string) => {
       this.said.push(line);
       if (line.includes('ready to accept connections')) this.#acceptedAt = performance.now();

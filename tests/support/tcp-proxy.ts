@@ -9,6 +9,8 @@ export interface TcpProxy {
   readonly total: number;
   /** Answers to COMMIT that were swallowed so far. */
   readonly swallowed: number;
+  /** Connections that were cut at once so far. */
+  readonly refused: number;
   open(): number;
   /** Cuts every connection. New ones are taken. */
   cut(): void;
@@ -41,6 +43,7 @@ class WireProxy implements TcpProxy {
   readonly port: number;
   total = 0;
   swallowed = 0;
+  refused = 0;
   readonly #server: Server;
   readonly #wires = new Set<Wire>();
   #target: { host: string; port: number };
@@ -95,6 +98,7 @@ class WireProxy implements TcpProxy {
     client.on('error', () => {});
     if (this.#toRefuse > 0) {
       this.#toRefuse -= 1;
+      this.refused += 1;
       client.destroy();
       return;
     }

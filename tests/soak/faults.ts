@@ -1,0 +1,242 @@
+/** Everything that goes wrong in a soak, at random. Each fault ends by itself and says whether it has really happened. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CRASH_POINTS, type CrashPoint } from '../../src/crash-point.ts';
+import type { Random } from '../support/relay-random.ts';
+import { MINDS } from './relay-kinds.ts';
+import type { SoakRelay } from './relays.ts';
+import type { Servers } from './servers.ts';
+import type { CrashPlan, KeptService } from './services.ts';
+import type { Tally } from './tally.ts';
+import { letMinutesPass } from './time.ts';
+
+/** What faults are done to. */
+export interface Scene {
+  readonly random: Random;
+  readonly servers: Servers;
+  readonly relays: readonly SoakRelay[];
+  /** Services that may be killed. */
+  readonly mortal: readonly KeptService[];
+  readonly tally: Tally;
+}
+
+interface Fault {
+  readonly name: string;
+  /** Does it and undoes it. @returns whether it has happened, as far as that is seen here */
+  strike(scene: Scene): Promise<boolean>;
+}
+
+/** Up to which visit of a point a process or worker lives: points that are met for each event, and for each batch or page. */
+const NTH: Partial<Record<CrashPoint, number>> = {
+  ...{ 'after-receive': 60, 'during-reconcile': 1, 'live-batch': 2 },
+};
+const USUAL_NTH = 5;
+const CRASH_TRIES = 10;
+const CRASH_TRY_MS = 1500;
+const COME_BACK_TRIES = 20;
+/** Longer than a service waits for its database before it gives up what it does. */
+const LONG_MS = 30_000;
+
+const aWhile = (random: Random, from: number, to: number) => sleep(random.integer(from, to));
+
+/** Relays that no other fault has to do with. */
+function idle({ relays, random }: Scene, count: number): SoakRelay[] {
+  return random.shuffle(relays.filter(({ busy, isUp }) => !busy && isUp)).slice(0, count);
+}
+
+async function withRelays(
+  relays: readonly SoakRelay[],
+  work: (relay: SoakRelay) => Promise<boolean>,
+): Promise<boolean> {
+  const happened = await Promise.all(
+    relays.map(async (relay) => {
+      relay.busy = true;
+      try {
+        return await work(relay);
+      } finally {
+        relay.busy = false;
+      }
+    }),
+  );
+  return happened.some(Boolean);
+}
+
+/** Starts a service that is to die at a point, and gives it time to get there. What it has died of is told by its end. */
+async function planCrash(scene: Scene, scope: CrashPlan['scope']): Promise<boolean> {
+  const { random, mortal, relays, servers, tally } = scene;
+  const services = mortal.filter(({ name, plan }) => name !== 'monitor' && plan === null);
+  if (services.length === 0) return false;
+  const service = random.pick(services);
+  const point = random.pick(CRASH_POINTS);
+  const name = `crash point ${point} of a ${scope}`;
+  const before = tally.counted(name);
+  await service.restart({ point, nth: random.integer(1, NTH[point] ?? USUAL_NTH), scope });
+  const urls = relays.map(({ url }) => url);
+  for (let tries = 0; tries < CRASH_TRIES && service.plan !== null; tries += 1) {
+    await letMinutesPass(servers, urls);
+    await sleep(CRASH_TRY_MS);
+  }
+  return tally.counted(name) > before;
+}
+
+const FAULTS: readonly Fault[] = [
+  {
+    name: 'kill -9 of a service',
+    strike: ({ random, mortal }) => random.pick(mortal).kill(),
+  },
+  { name: 'death of a service at a crash point', strike: (scene) => planCrash(scene, 'service') },
+  { name: 'death of a worker at a crash point', strike: (scene) => planCrash(scene, 'worker') },
+  {
+    name: 'kill -9 of PostgreSQL',
+    strike: ({ servers, random }) =>
+      servers.away(async () => {
+        const said = servers.postgres.said.length;
+        await servers.killPostgres();
+        await aWhile(random, 200, random.next() < 0.2 ? LONG_MS : 4000);
+        await servers.restartPostgres();
+        return servers.postgres.said
+          .slice(said)
+          .some((line) => line.includes('was not properly shut down'));
+      }),
+  },
+  {
+    name: 'kill -9 of PgBouncer',
+    strike: ({ servers, random }) =>
+      servers.away(async () => {
+        if (servers.proxy.open() === 0) return false;
+        await servers.killPooler();
+        await aWhile(random, 100, 4000);
+        await servers.restartPooler();
+        return true;
+      }),
+  },
+  {
+    name: 'database sockets cut',
+    strike: ({ servers: { proxy } }) => {
+      const open = proxy.open();
+      proxy.cut();
+      return Promise.resolve(open > 0);
+    },
+  },
+  {
+    name: 'database sockets half-open',
+    strike: ({ servers, random }) =>
+      servers.away(async () => {
+        const open = servers.proxy.open();
+        servers.proxy.stall();
+        await aWhile(random, 500, 4000);
+        servers.proxy.recover();
+        return open > 0;
+      }),
+  },
+  {
+    name: 'answers to COMMIT lost',
+    strike: async ({ servers: { proxy }, random }) => {
+      const before = proxy.swallowed;
+      proxy.swallowCommits(random.integer(1, 4));
+      for (let tries = 0; tries < 50 && proxy.swallowed === before; tries += 1) await sleep(100);
+      return proxy.swallowed > before;
+    },
+  },
+  {
+    name: 'database connections refused',
+    strike: async ({ servers: { proxy }, random }) => {
+      const before = proxy.refused;
+      proxy.refuse(random.integer(1, 5));
+      proxy.cut();
+      for (let tries = 0; tries < 50 && proxy.refused === before; tries += 1) await sleep(100);
+      return proxy.refused > before;
+    },
+  },
+  {
+    name: 'relays vanish and come back',
+    strike: (scene) =>
+      withRelays(idle(scene, scene.random.integer(1, 5)), async (relay) => {
+        for (let tries = 0; tries < COME_BACK_TRIES && relay.connections === 0; tries += 1)
+          await sleep(500);
+        const open = relay.connections;
+        await relay.stop();
+        await aWhile(scene.random, 1000, 15_000);
+        await relay.start();
+        for (let tries = 0; tries < COME_BACK_TRIES && relay.connections === 0; tries += 1)
+          await sleep(1000);
+        return open > 0 && relay.connections > 0;
+      }),
+  },
+  {
+    name: 'relays cut their connections',
+    strike: (scene) =>
+      withRelays(idle(scene, scene.random.integer(2, 12)), async (relay) => relay.dropAll() > 0),
+  },
+  {
+    name: 'relays hang',
+    strike: (scene) =>
+      withRelays(idle(scene, scene.random.integer(1, 3)), async (relay) => {
+        relay.hang();
+        await aWhile(scene.random, 2000, 8000);
+        const { connections } = relay;
+        relay.wake();
+        return connections > 0;
+      }),
+  },
+  {
+    name: 'relays change their mind',
+    strike: (scene) =>
+      withRelays(
+        idle(scene, 100).filter(({ mayChange }) => mayChange),
+        async (relay) => {
+          relay.reconfigure(scene.random.pick(MINDS));
+          return true;
+        },
+      ),
+  },
+  {
+    name: 'relays delete events',
+    strike: (scene) =>
+      withRelays(idle(scene, 4), async (relay) => {
+        const { random } = scene;
+        return relay.delete(random, random.integer(1, 20)) > 0;
+      }),
+  },
+];
+
+/** The faults that are possible here, and strike at random until they are told to stop. */
+export class Faults {
+  readonly planned: readonly string[];
+  readonly #scene: Scene;
+  readonly #faults: readonly Fault[];
+  /** Faults that go on now, by name: none twice at a time. */
+  readonly #running = new Map<string, Promise<void>>();
+  #bag: Fault[] = [];
+
+  constructor(scene: Scene) {
+    this.#scene = scene;
+    const hasPooler = scene.servers.poolerVersion !== null;
+    const changes = scene.relays.some(({ mayChange }) => mayChange);
+    this.#faults = FAULTS.filter(({ name }) => {
+      if (name.endsWith('PgBouncer')) return hasPooler;
+      return changes || name !== 'relays change their mind';
+    });
+    this.planned = this.#faults.map(({ name }) => name);
+  }
+
+  /** Lets one fault begin, each kind as often as any other. */
+  strikeOne(): void {
+    if (this.#bag.length === 0) this.#bag = this.#scene.random.shuffle(this.#faults);
+    const fault = this.#bag.pop();
+    if (!fault || this.#running.has(fault.name)) return;
+    const { tally } = this.#scene;
+    const running = fault
+      .strike(this.#scene)
+      .then((happened) => {
+        if (happened) tally.count(`fault: ${fault.name}`);
+      })
+      .catch((error) => tally.fail(`the fault "${fault.name}" could not be made: ${error.stack}`))
+      .finally(() => this.#running.delete(fault.name));
+    this.#running.set(fault.name, running);
+  }
+
+  /** Resolves when no fault goes on any more. */
+  async end(): Promise<void> {
+    await Promise.all(this.#running.values());
+  }
+}

@@ -1,0 +1,242 @@
+/** The relays of a soak, each with the model of what it holds: told apart from what the archive makes of it. */
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { GOOD, HOSTILE, type Hostile, type RunningHostile } from '../support/hostile-relays.ts';
+import { type Nip77Record, serveNip77 } from '../support/relay-nip77.ts';
+import { type Random, seededRandom } from '../support/relay-random.ts';
+import {
+  type Quirk,
+  type RelayBehaviour,
+  type ScriptedRelay,
+  startScriptedRelay,
+} from '../support/scripted-relay.ts';
+import { lastingPort } from './ports.ts';
+import { Draw, KINDS, type Kind, type Setup } from './relay-kinds.ts';
+
+/** What is known of a relay without asking the archive. */
+export interface ModelledRelay {
+  readonly name: string;
+  readonly url: string;
+  readonly promise: Kind['promise'] | 'hostile';
+  /** Valid events that it holds now, by id. */
+  readonly held: ReadonlyMap<string, NostrEvent>;
+  /** Of these, the ids of those that it has held from the beginning: whenever their time is claimed they are archived. */
+  readonly lasting: ReadonlySet<string>;
+  /** Ids of all valid events that it has ever held. */
+  readonly ever: ReadonlySet<string>;
+  /** What it was planned to do and has not done, by name. */
+  missingQuirks(): readonly string[];
+  /** Gives memory back: what it has seen is forgotten, what it did is counted. */
+  forget(): void;
+  stop(): Promise<void>;
+}
+
+/** A relay of the kinds that an archive should get along with, over all its restarts. */
+export class SoakRelay implements ModelledRelay {
+  readonly name: string;
+  readonly promise: Kind['promise'];
+  readonly mayChange: boolean;
+  readonly url: string;
+  readonly held = new Map<string, NostrEvent>();
+  readonly lasting = new Set<string>();
+  readonly ever = new Set<string>();
+  /** Whether a fault has to do with it now; then no other has. */
+  busy = false;
+  readonly #shows: readonly string[];
+  readonly #setup: Setup;
+  readonly #port: number;
+  readonly #fired = new Map<string, number>();
+  #behaviour: RelayBehaviour;
+  #relay: ScriptedRelay | null = null;
+  #nip77: Nip77Record | null = null;
+  #nip77Counted: Record<string, number> = {};
+
+  constructor(kind: Kind, setup: Setup, port: number) {
+    this.name = kind.name;
+    this.promise = kind.promise;
+    this.mayChange = kind.mayChange;
+    this.url = `ws://127.0.0.1:${port}`;
+    this.#shows = kind.shows;
+    this.#setup = setup;
+    this.#port = port;
+    this.#behaviour = setup.behaviour;
+    this.#hold(setup.good);
+    for (const { id } of setup.good) this.lasting.add(id);
+  }
+
+  get isUp(): boolean {
+    return this.#relay !== null;
+  }
+
+  get connections(): number {
+    return this.#relay?.connections.open ?? 0;
+  }
+
+  async start(): Promise<void> {
+    const { forged, nip77 } = this.#setup;
+    const events = [...this.held.values(), ...forged];
+    this.#relay = await startScriptedRelay({ ...this.#behaviour, events, port: this.#port });
+    this.#nip77 = nip77 ? serveNip77(this.#relay, nip77) : null;
+    this.#nip77Counted = {};
+  }
+
+  async stop(): Promise<void> {
+    this.forget();
+    const relay = this.#relay;
+    this.#relay = null;
+    await relay?.stop();
+  }
+
+  /** Receives events: pushed to who listens, or as though they had always been there. */
+  receive(events: readonly NostrEvent[], how: 'pushed' | 'silently'): void {
+    this.#hold(events);
+    if (how === 'silently') this.#relay?.add(events);
+    else for (const event of events) this.#relay?.publish(event);
+  }
+
+  /** Deletes some of its events. @returns how many */
+  delete(random: Random, count: number): number {
+    const ids = [...this.held.keys()];
+    const gone = Array.from({ length: Math.min(count, ids.length) }, () => random.pick(ids));
+    for (const id of gone) {
+      this.held.delete(id);
+      this.lasting.delete(id);
+    }
+    this.#relay?.remove(gone);
+    return gone.length;
+  }
+
+  /** Cuts every connection. @returns how many there were */
+  dropAll(): number {
+    const { connections } = this;
+    this.#relay?.dropAll();
+    return connections;
+  }
+
+  /** Answers in another way from now on, as after a restart with another configuration. */
+  reconfigure(quirk: Quirk): number {
+    this.#behaviour = { ...this.#behaviour, quirk };
+    this.#relay?.change({ quirk });
+    return this.dropAll();
+  }
+
+  /** Takes connections and messages and says nothing any more. */
+  hang(): void {
+    const frozen = { after: 0, end: 'freeze' } as const;
+    this.#relay?.change({ upgrade: 'silent', quirk: frozen, onRequest: () => frozen });
+  }
+
+  /** Ends `hang`. */
+  wake(): void {
+    const { upgrade = 'accept', quirk = {}, onRequest = () => 'answer' as const } = this.#behaviour;
+    this.#relay?.change({ upgrade, quirk, onRequest });
+    this.dropAll();
+  }
+
+  fired(name: string): number {
+    return this.#fired.get(name) ?? 0;
+  }
+
+  missingQuirks(): readonly string[] {
+    this.forget();
+    return this.#shows.filter((name) => this.fired(name) === 0);
+  }
+
+  forget(): void {
+    for (const [name, count] of Object.entries(this.#relay?.fired ?? {})) this.#count(name, count);
+    this.#relay?.forget();
+    this.#countNip77();
+  }
+
+  #countNip77(): void {
+    if (this.#nip77 === null) return;
+    const { opened, fired } = this.#nip77;
+    this.#count('nip77', opened.length);
+    opened.splice(0);
+    for (const [name, count] of Object.entries(fired)) {
+      const more = count - (this.#nip77Counted[name] ?? 0);
+      this.#count(name === 'cap' ? 'nip77-cap' : name, more);
+    }
+    this.#nip77Counted = { ...fired };
+  }
+
+  #count(name: string, by: number): void {
+    if (by > 0) this.#fired.set(name, this.fired(name) + by);
+  }
+
+  #hold(events: readonly NostrEvent[]): void {
+    for (const event of events) {
+      this.held.set(event.id, event);
+      this.ever.add(event.id);
+    }
+  }
+}
+
+const GOOD_BY_ID = new Map(GOOD.map((event) => [event.id, event]));
+const GOOD_IDS = new Set(GOOD_BY_ID.keys());
+
+/** A relay that does what none should. What it shows of its good events is archived, and nothing else. */
+class HostileRelay implements ModelledRelay {
+  readonly name: string;
+  readonly url: string;
+  readonly promise = 'hostile';
+  readonly held = GOOD_BY_ID;
+  readonly lasting = GOOD_IDS;
+  readonly ever = GOOD_IDS;
+  readonly #running: RunningHostile;
+
+  constructor({ name }: Hostile, running: RunningHostile) {
+    this.name = name;
+    this.url = running.url;
+    this.#running = running;
+  }
+
+  missingQuirks(): readonly string[] {
+    const { strayed, happened } = this.#running;
+    if (strayed() > 0) return ['it led a service elsewhere'];
+    return happened() > 0 ? [] : ['its fault'];
+  }
+
+  forget(): void {}
+
+  stop(): Promise<void> {
+    return this.#running.stop();
+  }
+}
+
+export interface SoakRelays {
+  readonly honest: readonly SoakRelay[];
+  readonly all: readonly ModelledRelay[];
+}
+
+export interface RelaysOptions {
+  readonly seed: number;
+  /** Unix seconds. */
+  readonly now: number;
+  readonly quick: boolean;
+}
+
+const QUICK = { honest: 8, hostile: 2, scale: 0.3 };
+const HOSTILE_COUNT = 10;
+
+/** Starts one relay of each kind and some hostile ones, drawn by the seed. */
+export async function startRelays({ seed, now, quick }: RelaysOptions): Promise<SoakRelays> {
+  const random = seededRandom(seed);
+  const kinds = quick ? random.shuffle(KINDS).slice(0, QUICK.honest) : KINDS;
+  const shared = Draw.sharedEvents(now, seed);
+  const honest: SoakRelay[] = [];
+  for (const [index, kind] of kinds.entries()) {
+    const draw = new Draw(
+      { random, now, seed: seed * 1000 + index * 10, scale: quick ? QUICK.scale : 1 },
+      shared,
+    );
+    honest.push(new SoakRelay(kind, kind.make(draw), await lastingPort()));
+  }
+  await Promise.all(honest.map((relay) => relay.start()));
+  const drawn = random
+    .shuffle(HOSTILE.filter(({ filter = {} }) => Object.keys(filter).length === 0))
+    .slice(0, quick ? QUICK.hostile : HOSTILE_COUNT);
+  const hostile = await Promise.all(
+    drawn.map(async (one) => new HostileRelay(one, await one.start())),
+  );
+  return { honest, all: [...honest, ...hostile] };
+}

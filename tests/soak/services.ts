@@ -1,0 +1,224 @@
+/** The services under test, each started again when it dies, as Docker would, with what it says and how large it is. */
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CrashPoint } from '../../src/crash-point.ts';
+import type { End, LogLine, Program } from '../support/programs.ts';
+import type { Entrypoint, Stack } from '../support/stack.ts';
+import type { Tally } from './tally.ts';
+
+export type ServiceName = Extract<Entrypoint, 'monitor' | 'synchronizer' | 'priority-synchronizer'>;
+
+/** At which point of the pipeline a service, or one worker of it, is to die. */
+export interface CrashPlan {
+  readonly point: CrashPoint;
+  readonly nth: number;
+  readonly scope: 'service' | 'worker';
+}
+
+/** A look at the memory of a service. */
+export interface MemorySample {
+  /** `performance.now()` */
+  readonly at: number;
+  readonly megabytes: number;
+  /** How long this process has run, in milliseconds. */
+  readonly upMs: number;
+}
+
+export interface ServiceOptions {
+  readonly stack: Stack;
+  readonly tally: Tally;
+  /** Whether the database was away shortly before: who is started then may give up. */
+  readonly databaseWasAway: () => boolean;
+}
+
+const STOP_MS = 15_000;
+const RESTART_MS = 300;
+/** A worker dies in as many threads as this at most, after each start of its service. */
+const CRASHING_THREADS = 2;
+
+export class KeptService {
+  readonly name: ServiceName;
+  readonly samples: MemorySample[] = [];
+  /** How often each message came, by level and text. */
+  readonly messages = new Map<string, number>();
+  starts = 0;
+  lines = 0;
+  bytes = 0;
+  longestLine = 0;
+  visits = 0;
+  readonly #options: ServiceOptions;
+  #program: Program | null = null;
+  #plan: CrashPlan | null = null;
+  #hasCrashed = false;
+  #startedAt = 0;
+  #read = 0;
+  #wanted = false;
+  /** What we have done to it, so that its end is no surprise. */
+  #expected: 'nothing' | 'kill' | 'stop' = 'nothing';
+  #life: Promise<void> = Promise.resolve();
+
+  constructor(name: ServiceName, options: ServiceOptions) {
+    this.name = name;
+    this.#options = options;
+  }
+
+  get isRunning(): boolean {
+    return this.#program?.isRunning ?? false;
+  }
+
+  /** The plan of this life; null when there is none, or when it has come about. */
+  get plan(): CrashPlan | null {
+    return this.#hasCrashed ? null : this.#plan;
+  }
+
+  get megabytes(): number {
+    return this.samples.at(-1)?.megabytes ?? 0;
+  }
+
+  /** Starts it, and again whenever it ends, until `stop`. */
+  start(plan: CrashPlan | null = null): void {
+    this.#wanted = true;
+    const program = this.#options.stack.start(this.name, [], environmentOf(plan));
+    this.#program = program;
+    this.#plan = plan;
+    this.#hasCrashed = false;
+    this.#expected = 'nothing';
+    this.#read = 0;
+    this.#startedAt = performance.now();
+    this.starts += 1;
+    this.#life = this.#outlive(program);
+  }
+
+  /** `kill -9`; it is started again. @returns whether there was anything to kill */
+  async kill(): Promise<boolean> {
+    const program = this.#program;
+    if (!program?.isRunning || this.#expected !== 'nothing') return false;
+    this.#expected = 'kill';
+    program.signal('SIGKILL');
+    return (await program.ended).signal === 'SIGKILL';
+  }
+
+  /** Lets it end in order, for good. */
+  async stop(): Promise<void> {
+    this.#wanted = false;
+    const program = this.#program;
+    if (program?.isRunning) {
+      this.#expected = 'stop';
+      program.signal('SIGTERM');
+      const late = await Promise.race([program.ended.then(() => false), sleep(STOP_MS, true)]);
+      if (late) {
+        this.#options.tally.fail(`${this.name} did not end within ${STOP_MS} ms of SIGTERM`);
+        program.signal('SIGKILL');
+      }
+    }
+    await this.#life;
+  }
+
+  async restart(plan: CrashPlan | null): Promise<void> {
+    await this.stop();
+    this.start(plan);
+  }
+
+  /** Reads what it has said and how large it is. */
+  look(): void {
+    this.#readLog();
+    const megabytes = this.#program?.isRunning ? residentMegabytes(this.#program.pid) : null;
+    const at = performance.now();
+    if (megabytes !== null) this.samples.push({ at, megabytes, upMs: at - this.#startedAt });
+  }
+
+  /** The latest lines it has said, for a person who looks into a failure. */
+  lastLines(count: number): string {
+    return (this.#program?.said ?? '').split('\n').slice(-count).join('\n');
+  }
+
+  async #outlive(program: Program): Promise<void> {
+    const end = await program.ended;
+    this.#readLog();
+    this.#judge(end, program);
+    await sleep(RESTART_MS, undefined, { ref: false });
+    if (this.#wanted && this.#program === program) this.start();
+  }
+
+  #judge({ code, signal }: End, program: Program): void {
+    const { tally, databaseWasAway } = this.#options;
+    const how = signal ?? `code ${code}`;
+    if (this.#expected === 'stop') {
+      if (code !== 0) tally.fail(`${this.name} ended with ${how} when it was told to stop`);
+    } else if (this.#expected === 'kill') tally.count('(kill -9 of a service)');
+    else if (signal === 'SIGKILL' && this.#plan?.scope === 'service') {
+      this.#noteCrash(this.#plan);
+    } else if (code === 1 && databaseWasAway()) {
+      tally.count('(a service gave up without its database and was started again)');
+    } else {
+      const last = program.said.split('\n').slice(-3).join(' | ');
+      tally.fail(`${this.name} ended by itself with ${how}: ${last}`);
+    }
+    if (program.err.length > 0)
+      tally.fail(`${this.name} wrote to standard error: ${program.err.slice(0, 5).join(' | ')}`);
+  }
+
+  #noteCrash({ scope, point }: CrashPlan): void {
+    this.#hasCrashed = true;
+    this.#options.tally.count(`crash point ${point} of a ${scope}`);
+  }
+
+  #readLog(): void {
+    const lines = this.#program?.out ?? [];
+    for (; this.#read < lines.length; this.#read += 1) this.#readLine(lines[this.#read] ?? '');
+  }
+
+  #readLine(text: string): void {
+    this.lines += 1;
+    this.bytes += text.length;
+    this.longestLine = Math.max(this.longestLine, text.length);
+    const line = parsed(text);
+    if (!line) {
+      this.#options.tally.fail(`${this.name} said what is no log line: ${text.slice(0, 200)}`);
+      return;
+    }
+    const key = `${line.level}: ${line.msg}`;
+    this.messages.set(key, (this.messages.get(key) ?? 0) + 1);
+    if (line.msg === 'relay visited') this.visits += 1;
+    this.#readTrouble(line, text);
+  }
+
+  #readTrouble({ msg, reason = '' }: LogLine, text: string): void {
+    const { tally, databaseWasAway } = this.#options;
+    if (msg === 'a worker died, starting another') {
+      if (reason === 'exit code 86' && this.#plan) this.#noteCrash(this.#plan);
+      else if (databaseWasAway()) tally.count('(a worker was started without its database)');
+      else tally.fail(`a worker of ${this.name} died: ${text.slice(0, 500)}`);
+    }
+    if (msg === 'a worker thread failed')
+      tally.fail(`a worker of ${this.name} failed: ${text.slice(0, 2000)}`);
+  }
+}
+
+function environmentOf(plan: CrashPlan | null): Record<string, string> {
+  if (plan === null) return {};
+  return {
+    BIGBROTR_CRASH_AT: `${plan.point}:${plan.nth}`,
+    BIGBROTR_CRASH_SCOPE: plan.scope,
+    BIGBROTR_CRASH_THREADS: String(CRASHING_THREADS),
+  };
+}
+
+function parsed(text: string): LogLine | null {
+  try {
+    return JSON.parse(text) as LogLine;
+  } catch {
+    return null;
+  }
+}
+
+/** Resident memory (proc(5): VmRSS); null where it is not told, or the process has ended. */
+function residentMegabytes(pid: number): number | null {
+  try {
+    const [, kilobytes] =
+      /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    return kilobytes ? Math.round(Number(kilobytes) / 1024) : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,291 @@
+/**
+ * `npm run test:soak`: relays of every kind on this machine, the real services, and faults at random for some
+ * minutes; then peace until all is caught up, and the comparison with what the relays hold. `-- 15` takes so many
+ * minutes, `--seed 123` draws the same relays and faults once more, `--quick` takes ten relays and a minute.
+ * Exits 0 only when nothing was lost, nothing claimed in vain, and every fault that was planned has happened.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { endPrograms, Program } from '../support/programs.ts';
+import { projectFile } from '../support/project.ts';
+import { seededRandom } from '../support/relay-random.ts';
+import { Stack } from '../support/stack.ts';
+import { parseSoakArguments, type SoakOptions, UsageError } from './arguments.ts';
+import { Arrivals } from './arrivals.ts';
+import { catchUp } from './catch-up.ts';
+import { liesNow } from './compare.ts';
+import { Faults } from './faults.ts';
+import { type SoakRelays, startRelays } from './relays.ts';
+import { Servers } from './servers.ts';
+import { KeptService, type ServiceName } from './services.ts';
+import { Tally } from './tally.ts';
+import { letHoursPass, letMinutesPass, letMonthsPass } from './time.ts';
+import { judgeArchive, judgeFaults, judgeLog, judgeMemory, judgeSignatures } from './verdict.ts';
+
+const NAMES: readonly ServiceName[] = ['monitor', 'synchronizer', 'priority-synchronizer'];
+/** Faults begin once so many sightings are stored, so that there is something to disturb; or after so long. */
+const WARM_SIGHTINGS = 500;
+const WARM_UP_MS = 60_000;
+const LOOK_EVERY_MS = 2000;
+const TELL_EVERY_MS = 10_000;
+const AWAY_MS = 45_000;
+const SETTLE_MS = { usual: 300_000, quick: 120_000 };
+
+/** What is to be undone at the end, the latest first. */
+const undo: (() => Promise<unknown>)[] = [];
+const stopping = new AbortController();
+process.once('SIGINT', () => stopping.abort(130));
+process.once('SIGTERM', () => stopping.abort(143));
+
+process.exit(await main());
+
+async function main(): Promise<number> {
+  try {
+    return await soak(parseSoakArguments(process.argv.slice(2)));
+  } catch (error) {
+    if (stopping.signal.aborted) {
+      say('Stopped before its end.');
+      return stopping.signal.reason;
+    }
+    const said = error instanceof UsageError ? error.message : (error as Error).stack;
+    process.stderr.write(`${said}\n`);
+    return error instanceof UsageError ? 2 : 1;
+  } finally {
+    await endPrograms();
+    for (const step of undo.reverse()) await step().catch(() => {});
+  }
+}
+
+async function soak(options: SoakOptions): Promise<number> {
+  const { minutes, seed, quick } = options;
+  const began = performance.now();
+  say(`A soak of ${minutes} min with seed ${seed}: npm run test:soak -- ${again(options)}`);
+  const tally = new Tally();
+  const relays = await startRelays({ seed, quick, now: Math.floor(Date.now() / 1000) });
+  undo.push(() => Promise.all(relays.all.map((relay) => relay.stop())));
+  const servers = await Servers.start();
+  undo.push(() => servers.stop());
+  say(
+    `${relays.all.length} relays; PostgreSQL, ${servers.poolerVersion ?? 'no PgBouncer, since it is not installed here'}`,
+  );
+  const stack = await prepareStack(servers, relays);
+  const random = seededRandom(seed + 1);
+  const services = startServices(stack, servers, tally);
+  // One is never killed, so that its memory is seen over the whole time.
+  const spared = random.pick(services.filter(({ name }) => name !== 'monitor'));
+  say(`${spared.name} is spared from being killed\n`);
+  const mortal = services.filter((service) => service !== spared);
+  const faults = new Faults({ random, servers, relays: relays.honest, mortal, tally });
+  const arrivals = new Arrivals(seededRandom(seed + 2), relays.honest, tally, seed);
+  const watch = watchOver({ services, servers, relays, tally, began });
+
+  await disturb(minutes, quick, { faults, arrivals, servers, relays, tally });
+  say('\nNo more faults: what is behind catches up.');
+  for (const service of mortal) await service.restart(null);
+  const timeoutMs = quick ? SETTLE_MS.quick : SETTLE_MS.usual;
+  await catchUp(servers, relays.honest, tally, timeoutMs, (awaited) => {
+    watch.awaited = awaited;
+    stopping.signal.throwIfAborted();
+  });
+  for (const service of services) await service.stop();
+  await watch.end();
+  stopping.signal.throwIfAborted();
+
+  say('\nThe archive against the relays:');
+  const { held, stored, named, lost } = await judgeArchive(servers, relays.all, tally);
+  say(`  ${held} sightings are held, ${stored} archived, ${named} in named gaps, ${lost} lost`);
+  Object.assign(stack.env, addressOf(servers));
+  say(`  ${await judgeSignatures(stack, verify, tally)}`);
+  judgeFaults(faults, relays.all, tally);
+  say('\nMemory and log:');
+  const total = (performance.now() - began) / 60_000;
+  for (const service of services) say(`  ${judgeMemory(service, tally)}`);
+  for (const service of services) say(`  ${judgeLog(service, total, tally)}`);
+  return tell(tally, services, options, total);
+}
+
+function again({ minutes, seed, quick }: SoakOptions): string {
+  return `${quick ? '--quick' : minutes} --seed ${seed}`;
+}
+
+async function prepareStack(servers: Servers, { all }: SoakRelays): Promise<Stack> {
+  const stack = await Stack.create();
+  undo.push(() => stack.remove());
+  const urls = all.map(({ url }) => url);
+  await stack.relays(
+    urls,
+    urls.filter((_, index) => index % 2 === 0),
+  );
+  stack.useDatabase(servers.address);
+  Object.assign(stack.env, {
+    MONITOR_LOOP_INTERVAL_MINUTES: '1',
+    MONITOR_FREQUENCY_HOUR: '1',
+    MONITOR_REQUESTS_PER_CORE: '20',
+    MONITOR_REQUEST_TIMEOUT: '3',
+    MONITOR_DB_COMMAND_TIMEOUT: '8',
+    SYNCHRONIZER_NUM_CORES: '2',
+    SYNCHRONIZER_REQUEST_TIMEOUT: '3',
+    SYNCHRONIZER_LOOP_INTERVAL_MINUTES: '1',
+    SYNCHRONIZER_RELAY_METADATA_THRESHOLD_HOURS: '8760',
+    SYNCHRONIZER_REPROVE_DAYS: '1',
+    SYNCHRONIZER_OVERLAP_SECONDS: '600',
+    SYNCHRONIZER_DB_COMMAND_TIMEOUT: '8',
+  });
+  const initializer = stack.start('initializer');
+  const { code } = await initializer.ended;
+  if (code !== 0) throw new Error(`the initializer ended with ${code}: ${initializer.said}`);
+  return stack;
+}
+
+function startServices(stack: Stack, servers: Servers, tally: Tally): KeptService[] {
+  const databaseWasAway = () => servers.wereAway(AWAY_MS);
+  const services = NAMES.map((name) => new KeptService(name, { stack, tally, databaseWasAway }));
+  for (const service of services) service.start();
+  return services;
+}
+
+interface Stage {
+  readonly faults: Faults;
+  readonly arrivals: Arrivals;
+  readonly servers: Servers;
+  readonly relays: SoakRelays;
+  readonly tally: Tally;
+}
+
+/** Faults, arrivals, and time that passes; coverage is looked at in between. Resolves when all is mended. */
+async function disturb(minutes: number, quick: boolean, stage: Stage): Promise<void> {
+  const { faults, arrivals, servers, relays, tally } = stage;
+  await warmUp(servers);
+  const end = performance.now() + minutes * 60_000;
+  const until = async (everyMs: number, work: (turn: number) => Promise<void> | void) => {
+    for (let turn = 1; performance.now() < end && !stopping.signal.aborted; turn += 1) {
+      await work(turn);
+      await pause(Math.min(everyMs, Math.max(0, end - performance.now())));
+    }
+  };
+  await Promise.all([
+    until(quick ? 1500 : 3000, () => faults.strikeOne()),
+    until(250, () => arrivals.arrive()),
+    until(10_000, async (turn) => {
+      const lucky = turn % 6 === 0 ? relays.all : relays.honest;
+      await letMinutesPass(
+        servers,
+        lucky.map(({ url }) => url),
+      );
+      if (turn % 5 === 0) await letHoursPass(servers);
+      if (turn % 9 === 0) await letMonthsPass(servers);
+    }),
+    until(20_000, () => lookForLies(servers, relays, tally)),
+  ]);
+  await faults.end();
+  stopping.signal.throwIfAborted();
+}
+
+async function warmUp(servers: Servers): Promise<void> {
+  const started = performance.now();
+  const isWarm = async () => {
+    const [row] = await servers.query<{ n: number }>('select count(*)::int as n from sightings');
+    return (row?.n ?? 0) >= WARM_SIGHTINGS || performance.now() - started > WARM_UP_MS;
+  };
+  while (!stopping.signal.aborted && !(await isWarm())) await pause(500);
+}
+
+async function lookForLies(servers: Servers, { all }: SoakRelays, tally: Tally): Promise<void> {
+  for (const relay of all) {
+    const lies = await liesNow((sql, values) => servers.query(sql, values), relay);
+    if (lies.length > 0)
+      tally.fail(
+        `in between, coverage claimed ${lies.length} events of the relay that ${relay.name} that were not stored: ${lies[0]?.id} at ${lies[0]?.created_at}`,
+      );
+  }
+  tally.count('looks at the coverage of all relays in between');
+}
+
+interface Watched {
+  readonly services: readonly KeptService[];
+  readonly servers: Servers;
+  readonly relays: SoakRelays;
+  readonly tally: Tally;
+  readonly began: number;
+}
+
+/** Looks at the services, and tells every ten seconds how it stands. */
+function watchOver({ services, servers, relays, tally, began }: Watched) {
+  const watch = { awaited: -1, end: async () => {} };
+  let ended = false;
+  const running = (async () => {
+    for (let told = began; !ended; ) {
+      for (const service of services) service.look();
+      if (performance.now() - told >= TELL_EVERY_MS) {
+        told = performance.now();
+        for (const relay of relays.all) relay.forget();
+        say(await progressLine({ services, servers, relays, tally, began }, watch.awaited));
+      }
+      await sleep(LOOK_EVERY_MS);
+    }
+    for (const service of services) service.look();
+  })();
+  running.catch((error) => tally.fail(`the soak could not watch: ${error.stack}`));
+  watch.end = () => {
+    ended = true;
+    return running;
+  };
+  return watch;
+}
+
+async function progressLine(
+  { services, servers, tally, began }: Watched,
+  awaited: number,
+): Promise<string> {
+  const [row] = await servers.query<{ events: number; sightings: number }>(
+    'select (select count(*)::int from events) as events, (select count(*)::int from sightings) as sightings',
+  );
+  const faults = [...tally.counts]
+    .filter(([name]) => name.startsWith('fault: '))
+    .map(([name, count]) => `${name.slice(7)} ${count}`);
+  const memory = services.map(({ name, megabytes }) => `${name} ${megabytes} MB`);
+  const seconds = Math.round((performance.now() - began) / 1000);
+  const behind = awaited < 0 ? '' : `, ${awaited} relays behind`;
+  return `${seconds} s: ${row?.events} events, ${row?.sightings} sightings${behind}; ${memory.join(', ')}; ${faults.join(', ')}`;
+}
+
+function addressOf(servers: Servers): Record<string, string> {
+  const { host, port } = servers.postgres.database.config;
+  return { POSTGRES_HOST: host, POSTGRES_PORT: String(port) };
+}
+
+function verify({ folder, env }: Stack): Program {
+  return new Program(process.execPath, [projectFile('dist/verify-archive.js')], {
+    cwd: folder,
+    env,
+  });
+}
+
+function tell(
+  tally: Tally,
+  services: readonly KeptService[],
+  options: SoakOptions,
+  minutes: number,
+): number {
+  say('\nWhat happened:');
+  for (const [name, count] of [...tally.counts].sort()) say(`  ${name}: ${count}`);
+  say('\nWhat the services said:');
+  for (const { name, messages } of services)
+    for (const [message, count] of [...messages].sort()) say(`  ${name} ${message}: ${count}`);
+  const { failures } = tally;
+  if (failures.size === 0) {
+    say(`\nNothing lost, nothing twice, nothing claimed in vain, in ${minutes.toFixed(1)} min.`);
+    return 0;
+  }
+  say(`\nWRONG, with npm run test:soak -- ${again(options)}:`);
+  for (const [sentence, times] of failures)
+    say(`- ${sentence}${times > 1 ? ` (${times} times)` : ''}`);
+  return 1;
+}
+
+async function pause(ms: number): Promise<void> {
+  await sleep(ms, undefined, { signal: stopping.signal }).catch(() => {});
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

@@ -1,0 +1,18 @@
+/** Counts of what has happened, by name; and what went wrong, each once. */
+export class Tally {
+  readonly counts = new Map<string, number>();
+  readonly failures = new Map<string, number>();
+
+  count(name: string, by = 1): void {
+    this.counts.set(name, (this.counts.get(name) ?? 0) + by);
+  }
+
+  counted(name: string): number {
+    return this.counts.get(name) ?? 0;
+  }
+
+  /** One sentence: what is wrong, and where. */
+  fail(sentence: string): void {
+    this.failures.set(sentence, (this.failures.get(sentence) ?? 0) + 1);
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * Time passes faster in a soak: what the archive says of when something was is moved back, as though the hours and
+ * days in between were over. Pauses after failures are minutes, checks are hours and proofs are days apart else.
+ */
+import type { Servers } from './servers.ts';
+
+/** Visits are due again, and pauses of these relays are over within a second. */
+export async function letMinutesPass(servers: Servers, urls: readonly string[]): Promise<void> {
+  await servers.query(
+    `update visits set started_at = started_at - 60
+     from relays r where r.relay_id = visits.relay_id and r.url = any ($1) and ended_at is not null`,
+    [urls],
+  );
+  await servers.query(
+    `update relay_manners m
+     set not_before = least(not_before, extract(epoch from now())::bigint + 1), pace_ms = least(pace_ms, 400)
+     from relays r where r.relay_id = m.relay_id and r.url = any ($1)`,
+    [urls],
+  );
+}
+
+/** Every relay is to be checked again by the monitor. */
+export async function letHoursPass(servers: Servers): Promise<void> {
+  await servers.query(
+    `update snapshots s set generated_at = generated_at - 3601
+     where generated_at > extract(epoch from now())::bigint - 3600
+       and not exists (select from snapshots o
+                       where o.relay_id = s.relay_id and o.generated_at = s.generated_at - 3601)`,
+  );
+}
+
+let months = 0;
+
+/** All that is proven is to be proven anew, holes are tried again, and NIP-77 where it did not work. */
+export async function letMonthsPass(servers: Servers): Promise<void> {
+  months += 1;
+  await servers.query(
+    `update coverage set proven_at = proven_at - 40 * 86400, proven_on = proven_on - 40 * $1::integer
+     where proven_on >= current_date - 2`,
+    [months],
+  );
+  await servers.query('update holes set noted_at = noted_at - 40 * 86400');
+  await servers.query('update relay_manners set nip77_refused_at = null');
+}

@@ -1,0 +1,127 @@
+/** What a soak is judged by. Each thing that is not as it should be becomes one sentence. */
+import type { Program } from '../support/programs.ts';
+import type { Stack } from '../support/stack.ts';
+import { compareRelay, inconsistencies } from './compare.ts';
+import type { Faults } from './faults.ts';
+import type { ModelledRelay } from './relays.ts';
+import type { Servers } from './servers.ts';
+import type { KeptService, MemorySample } from './services.ts';
+import type { Tally } from './tally.ts';
+
+export interface Totals {
+  held: number;
+  stored: number;
+  named: number;
+  lost: number;
+}
+
+const NAMED_AT_MOST = 3;
+
+/** Compares every relay with its model. */
+export async function judgeArchive(
+  servers: Servers,
+  relays: readonly ModelledRelay[],
+  tally: Tally,
+): Promise<Totals> {
+  const ask: Servers['query'] = (sql, values) => servers.query(sql, values);
+  const totals: Totals = { held: 0, stored: 0, named: 0, lost: 0 };
+  for (const relay of relays) {
+    const { held, stored, claimed, unnamed, named, invented } = await compareRelay(ask, relay);
+    totals.held += held;
+    totals.stored += stored;
+    totals.named += named.length;
+    totals.lost += claimed.length + unnamed.length;
+    const where = `the relay that ${relay.name} (${relay.url})`;
+    const some = (events: readonly { id: string; created_at: number }[]) =>
+      events
+        .slice(0, NAMED_AT_MOST)
+        .map(({ id, created_at }) => `${id} at ${created_at}`)
+        .join(', ');
+    if (claimed.length > 0)
+      tally.fail(
+        `coverage claims ${claimed.length} events of ${where} that are not stored: ${some(claimed)}`,
+      );
+    if (unnamed.length > 0)
+      tally.fail(`${unnamed.length} events of ${where} are lost in no gap: ${some(unnamed)}`);
+    if (relay.promise === 'whole' && named.length > 0)
+      tally.fail(`${named.length} events of ${where} lie in gaps: ${some(named)}`);
+    if (invented.length > 0)
+      tally.fail(
+        `${invented.length} events are stored of ${where} that it never held: ${invented[0]}`,
+      );
+  }
+  for (const [what, count] of Object.entries(await inconsistencies(ask)))
+    if (count !== 0) tally.fail(`there are ${count} ${what}`);
+  return totals;
+}
+
+/** Runs `npm run verify` on the archive. */
+export async function judgeSignatures(
+  stack: Stack,
+  verify: (stack: Stack) => Program,
+  tally: Tally,
+): Promise<string> {
+  const program = verify(stack);
+  const { code } = await program.ended;
+  if (code !== 0) tally.fail(`npm run verify ended with ${code}: ${program.said.slice(0, 1000)}`);
+  return program.out.at(-1) ?? '';
+}
+
+/** Every fault and every oddity of a relay that was planned has to be shown to have happened. */
+export function judgeFaults(faults: Faults, relays: readonly ModelledRelay[], tally: Tally): void {
+  for (const name of faults.planned)
+    if (tally.counted(`fault: ${name}`) === 0) tally.fail(`the fault "${name}" never happened`);
+  for (const relay of relays) {
+    const missing = relay.missingQuirks();
+    if (missing.length > 0)
+      tally.fail(`the relay that ${relay.name} has not shown: ${missing.join(', ')}`);
+  }
+}
+
+/** The last third may use so many times what the first third did, and so many megabytes more. */
+const MEMORY_FACTOR = 1.3;
+const MEMORY_SLACK_MB = 40;
+/** A process is still filling its heap before that, in milliseconds. */
+const WARM_MS = 30_000;
+const FEW_SAMPLES = 5;
+
+/** Says how memory went, and fails where it grew. */
+export function judgeMemory({ name, samples }: KeptService, tally: Tally): string {
+  const warm = samples.filter(({ upMs }) => upMs > WARM_MS);
+  const [first, last] = [warm.at(0)?.at ?? 0, warm.at(-1)?.at ?? 0];
+  const third = (last - first) / 3;
+  const early = warm.filter(({ at }) => at <= first + third);
+  const late = warm.filter(({ at }) => at >= last - third);
+  const most = Math.max(0, ...samples.map(({ megabytes }) => megabytes));
+  if (early.length < FEW_SAMPLES || late.length < FEW_SAMPLES)
+    return `${name}: ${most} MB at most; it lived too short to tell whether it grows`;
+  const [before, after] = [median(early), median(late)];
+  const said = `${name}: ${before} MB in the first third, ${after} MB in the last, ${most} MB at most`;
+  if (after > before * MEMORY_FACTOR + MEMORY_SLACK_MB)
+    tally.fail(
+      `memory grows by more than ${MEMORY_FACTOR} times and ${MEMORY_SLACK_MB} MB: ${said}`,
+    );
+  return said;
+}
+
+function median(samples: readonly MemorySample[]): number {
+  const sorted = samples.map(({ megabytes }) => megabytes).sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? 0;
+}
+
+/** Lines that are said beside one for each visit: for each start, and for each minute of trouble. */
+const LINES_A_START = 40;
+const LINES_A_MINUTE = 120;
+const LONGEST_LINE = 16_000;
+
+/** Says how much was logged, and fails where strangers or faults could fill a disk with it. */
+export function judgeLog(service: KeptService, minutes: number, tally: Tally): string {
+  const { name, lines, visits, bytes, starts, longestLine } = service;
+  const others = lines - visits;
+  const most = Math.round(LINES_A_START * starts + LINES_A_MINUTE * minutes);
+  if (others > most)
+    tally.fail(`${name} logged ${others} lines beside its visits, where ${most} are bounds enough`);
+  if (longestLine > LONGEST_LINE)
+    tally.fail(`${name} logged a line of ${longestLine} characters, more than ${LONGEST_LINE}`);
+  return `${name}: ${lines} lines, ${visits} of them visits, ${(bytes / 1e6).toFixed(1)} MB, ${starts} starts`;
+}
