@@ -30,7 +30,7 @@ const NTH: Partial<Record<CrashPoint, number>> = {
   ...{ 'after-receive': 60, 'during-reconcile': 1, 'live-batch': 2 },
 };
 const USUAL_NTH = 5;
-const CRASH_TRIES = 10;
+const CRASH_TRIES = 14;
 const CRASH_TRY_MS = 1500;
 const COME_BACK_TRIES = 20;
 /** Longer than a service waits for its database before it gives up what it does. */
@@ -38,9 +38,11 @@ const LONG_MS = 30_000;
 
 const aWhile = (random: Random, from: number, to: number) => sleep(random.integer(from, to));
 
-/** Relays that no other fault has to do with. */
+/** Relays that no other fault has to do with, those first that somebody is connected to. */
 function idle({ relays, random }: Scene, count: number): SoakRelay[] {
-  return random.shuffle(relays.filter(({ busy, isUp }) => !busy && isUp)).slice(0, count);
+  const free = random.shuffle(relays.filter(({ busy, isUp }) => !busy && isUp));
+  const isAlone = ({ connections }: SoakRelay) => (connections === 0 ? 1 : 0);
+  return free.sort((a, b) => isAlone(a) - isAlone(b)).slice(0, count);
 }
 
 async function withRelays(
@@ -60,21 +62,31 @@ async function withRelays(
   return happened.some(Boolean);
 }
 
+/** Whether a service comes to a point at all: what arrives by subscription comes to the one that follows relays. */
+function isMet(point: CrashPoint, { name }: KeptService, relays: readonly SoakRelay[]): boolean {
+  if (point === 'live-batch') return name === 'priority-synchronizer';
+  return point !== 'during-reconcile' || relays.some(({ hasNip77 }) => hasNip77);
+}
+
 /** Starts a service that is to die at a point, and gives it time to get there. What it has died of is told by its end. */
 async function planCrash(scene: Scene, scope: CrashPlan['scope']): Promise<boolean> {
   const { random, mortal, relays, servers, tally } = scene;
-  const services = mortal.filter(({ name, plan }) => name !== 'monitor' && plan === null);
+  const services = mortal.filter(
+    ({ name, plan, busy }) => name !== 'monitor' && plan === null && !busy,
+  );
   if (services.length === 0) return false;
   const service = random.pick(services);
-  const point = random.pick(CRASH_POINTS);
+  const point = random.pick(CRASH_POINTS.filter((one) => isMet(one, service, relays)));
   const name = `crash point ${point} of a ${scope}`;
   const before = tally.counted(name);
+  service.busy = true;
   await service.restart({ point, nth: random.integer(1, NTH[point] ?? USUAL_NTH), scope });
   const urls = relays.map(({ url }) => url);
   for (let tries = 0; tries < CRASH_TRIES && service.plan !== null; tries += 1) {
     await letMinutesPass(servers, urls);
     await sleep(CRASH_TRY_MS);
   }
+  service.busy = false;
   return tally.counted(name) > before;
 }
 
@@ -171,11 +183,12 @@ const FAULTS: readonly Fault[] = [
     name: 'relays hang',
     strike: (scene) =>
       withRelays(idle(scene, scene.random.integer(1, 3)), async (relay) => {
+        const before = relay.connections;
         relay.hang();
         await aWhile(scene.random, 2000, 8000);
-        const { connections } = relay;
+        const after = relay.connections;
         relay.wake();
-        return connections > 0;
+        return before + after > 0;
       }),
   },
   {
@@ -219,11 +232,25 @@ export class Faults {
     this.planned = this.#faults.map(({ name }) => name);
   }
 
+  /** Those that are planned and have not happened yet. */
+  get missing(): readonly string[] {
+    return this.planned.filter((name) => this.#scene.tally.counted(`fault: ${name}`) === 0);
+  }
+
   /** Lets one fault begin, each kind as often as any other. */
   strikeOne(): void {
     if (this.#bag.length === 0) this.#bag = this.#scene.random.shuffle(this.#faults);
     const fault = this.#bag.pop();
-    if (!fault || this.#running.has(fault.name)) return;
+    if (fault) this.#strike(fault);
+  }
+
+  /** Lets those begin that have not happened yet. */
+  strikeMissing(): void {
+    for (const fault of this.#faults) if (this.missing.includes(fault.name)) this.#strike(fault);
+  }
+
+  #strike(fault: Fault): void {
+    if (this.#running.has(fault.name)) return;
     const { tally } = this.#scene;
     const running = fault
       .strike(this.#scene)

@@ -7,10 +7,10 @@ import {
   closed,
   disconnects,
   empty,
-  every,
   nip11Document,
   noEose,
   notice,
+  type OnRequest,
   prematureEose,
   type Quirk,
   type RelayBehaviour,
@@ -110,7 +110,14 @@ const quirk = (name: string, shows: readonly string[], value: Quirk) =>
 
 /** A relay that does so with every so-many-th REQ: often enough to be met, and never twice in a row for one asker. */
 const sometimes = (name: string, shows: readonly string[], count: number, value: Quirk) =>
-  kind(name, shows, () => ({ behaviour: { quirk: { cap: 200 }, onRequest: every(count, value) } }));
+  kind(name, shows, () => {
+    let met = 0; // over all its restarts, which begin to count anew
+    const onRequest: OnRequest = () => {
+      met += 1;
+      return met % count === 0 ? value : 'answer';
+    };
+    return { behaviour: { quirk: { cap: 200 }, onRequest } };
+  });
 
 const nip77 = (name: string, shows: readonly string[], options: Nip77Options, cap = 200): Kind =>
   kind(`NIP-77${name}`, ['nip77', ...shows], () => ({
@@ -153,22 +160,22 @@ export const KINDS: readonly Kind[] = [
   // Pages
   changing(kind('behaves', [], () => ({}))),
   changing(kind('behaves, and holds much', [], (draw) => ({ good: draw.events(4000) }))),
-  changing(quirk('caps its pages at 100', ['cap'], { cap: 100 })),
-  changing(quirk('caps its pages at 30', ['cap'], { cap: 30 })),
-  changing(quirk('answers oldest first', ['oldest-first'], { order: 'oldest-first' })),
+  quirk('caps its pages at 100', ['cap'], { cap: 100 }),
+  quirk('caps its pages at 30', ['cap'], { cap: 30 }),
+  quirk('answers oldest first', ['oldest-first'], { order: 'oldest-first' }),
   quirk('answers oldest first, 100 at most', ['oldest-first', 'cap'], {
     ...{ order: 'oldest-first', cap: 100 },
   }),
   quirk('shuffles', ['shuffled'], { order: 'shuffled', cap: 5000, seed: 3 }),
   quirk('shuffles any 150', ['shuffled', 'cap'], { order: 'shuffled', select: 'random', cap: 150 }),
   quirk('repeats every third event', ['repeat'], { repeatEvery: 3, cap: 200 }),
-  quirk('ignores limit', [], { ignore: ['limit'] }),
+  changing(quirk('ignores limit', [], { ignore: ['limit'] })),
   quirk('adds fields to events', ['alter'], { alter: (event) => ({ relay: 'x', ...event }) }),
   changing(quirk('says what is all (NIP-67)', [], { end: 'nip67' })),
   quirk('says what is all, 100 at most', ['cap'], { end: 'nip67', cap: 100 }),
   quirk('thinks before it answers', ['delay'], { delayMs: 300, cap: 300 }),
   quirk('lets its events trickle', [], { betweenMs: 1, cap: 100 }),
-  quirk('does not push what is new', [], { deaf: true }),
+  changing(quirk('does not push what is new', [], { deaf: true })),
   quirk('talks much', ['notices'], { notices: 20, cap: 200 }),
   quirk('mixes in nonsense', ['garbage'], {
     ...{ cap: 300, garbage: ['not-json', 'empty-array', 'unknown-verb', 'wrong-types', 'binary'] },

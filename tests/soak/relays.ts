@@ -67,6 +67,10 @@ export class SoakRelay implements ModelledRelay {
     return this.#relay !== null;
   }
 
+  get hasNip77(): boolean {
+    return this.#setup.nip77 !== undefined;
+  }
+
   get connections(): number {
     return this.#relay?.connections.open ?? 0;
   }

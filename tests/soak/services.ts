@@ -1,5 +1,5 @@
 /** The services under test, each started again when it dies, as Docker would, with what it says and how large it is. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CrashPoint } from '../../src/crash-point.ts';
 import type { End, LogLine, Program } from '../support/programs.ts';
@@ -15,11 +15,13 @@ export interface CrashPlan {
   readonly scope: 'service' | 'worker';
 }
 
-/** A look at the memory of a service. */
-export interface MemorySample {
+/** A look at what a service uses. */
+export interface UseSample {
   /** `performance.now()` */
   readonly at: number;
   readonly megabytes: number;
+  /** Open files and sockets. */
+  readonly descriptors: number;
   /** How long this process has run, in milliseconds. */
   readonly upMs: number;
 }
@@ -38,13 +40,17 @@ const CRASHING_THREADS = 2;
 
 export class KeptService {
   readonly name: ServiceName;
-  readonly samples: MemorySample[] = [];
+  readonly samples: UseSample[] = [];
   /** How often each message came, by level and text. */
   readonly messages = new Map<string, number>();
+  /** Whether a fault is to make it die; then no other is. */
+  busy = false;
   starts = 0;
   lines = 0;
   bytes = 0;
   longestLine = 0;
+  /** Of its /health; 0 before it has told. */
+  healthPort = 0;
   visits = 0;
   readonly #options: ServiceOptions;
   #program: Program | null = null;
@@ -122,14 +128,9 @@ export class KeptService {
   /** Reads what it has said and how large it is. */
   look(): void {
     this.#readLog();
-    const megabytes = this.#program?.isRunning ? residentMegabytes(this.#program.pid) : null;
+    const use = this.#program?.isRunning ? useOf(this.#program.pid) : null;
     const at = performance.now();
-    if (megabytes !== null) this.samples.push({ at, megabytes, upMs: at - this.#startedAt });
-  }
-
-  /** The latest lines it has said, for a person who looks into a failure. */
-  lastLines(count: number): string {
-    return (this.#program?.said ?? '').split('\n').slice(-count).join('\n');
+    if (use !== null) this.samples.push({ at, ...use, upMs: at - this.#startedAt });
   }
 
   async #outlive(program: Program): Promise<void> {
@@ -144,7 +145,10 @@ export class KeptService {
     const { tally, databaseWasAway } = this.#options;
     const how = signal ?? `code ${code}`;
     if (this.#expected === 'stop') {
-      if (code !== 0) tally.fail(`${this.name} ended with ${how} when it was told to stop`);
+      // Node.js itself ends by the signal before our code hears of it.
+      const tooEarly = signal === 'SIGTERM' && program.out.length === 0;
+      if (code !== 0 && !tooEarly)
+        tally.fail(`${this.name} ended with ${how} when it was told to stop`);
     } else if (this.#expected === 'kill') tally.count('(kill -9 of a service)');
     else if (signal === 'SIGKILL' && this.#plan?.scope === 'service') {
       this.#noteCrash(this.#plan);
@@ -180,6 +184,7 @@ export class KeptService {
     const key = `${line.level}: ${line.msg}`;
     this.messages.set(key, (this.messages.get(key) ?? 0) + 1);
     if (line.msg === 'relay visited') this.visits += 1;
+    if (line.msg === 'health is served') this.healthPort = Number(line.port);
     this.#readTrouble(line, text);
   }
 
@@ -212,12 +217,14 @@ function parsed(text: string): LogLine | null {
   }
 }
 
-/** Resident memory (proc(5): VmRSS); null where it is not told, or the process has ended. */
-function residentMegabytes(pid: number): number | null {
+/** Resident memory and descriptors (proc(5): VmRSS, fd); null where they are not told, or the process has ended. */
+function useOf(pid: number): Pick<UseSample, 'megabytes' | 'descriptors'> | null {
   try {
-    const [, kilobytes] =
-      /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-    return kilobytes ? Math.round(Number(kilobytes) / 1024) : null;
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const [, kilobytes] = /^VmRSS:\s+(\d+)/m.exec(status) ?? [];
+    if (!kilobytes) return null;
+    const descriptors = readdirSync(`/proc/${pid}/fd`).length;
+    return { megabytes: Math.round(Number(kilobytes) / 1024), descriptors };
   } catch {
     return null;
   }

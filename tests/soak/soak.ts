@@ -19,7 +19,14 @@ import { Servers } from './servers.ts';
 import { KeptService, type ServiceName } from './services.ts';
 import { Tally } from './tally.ts';
 import { letHoursPass, letMinutesPass, letMonthsPass } from './time.ts';
-import { judgeArchive, judgeFaults, judgeLog, judgeMemory, judgeSignatures } from './verdict.ts';
+import {
+  judgeArchive,
+  judgeFaults,
+  judgeLog,
+  judgePeace,
+  judgeSignatures,
+  judgeUse,
+} from './verdict.ts';
 
 const NAMES: readonly ServiceName[] = ['monitor', 'synchronizer', 'priority-synchronizer'];
 /** Faults begin once so many sightings are stored, so that there is something to disturb; or after so long. */
@@ -28,6 +35,8 @@ const WARM_UP_MS = 60_000;
 const LOOK_EVERY_MS = 2000;
 const TELL_EVERY_MS = 10_000;
 const AWAY_MS = 45_000;
+/** Faults that have not happened in time are tried for so much longer. */
+const EXTRA_MS = 60_000;
 const SETTLE_MS = { usual: 300_000, quick: 120_000 };
 
 /** What is to be undone at the end, the latest first. */
@@ -86,6 +95,7 @@ async function soak(options: SoakOptions): Promise<number> {
     watch.awaited = awaited;
     stopping.signal.throwIfAborted();
   });
+  await judgePeace(services, relays.honest, tally);
   for (const service of services) await service.stop();
   await watch.end();
   stopping.signal.throwIfAborted();
@@ -96,9 +106,9 @@ async function soak(options: SoakOptions): Promise<number> {
   Object.assign(stack.env, addressOf(servers));
   say(`  ${await judgeSignatures(stack, verify, tally)}`);
   judgeFaults(faults, relays.all, tally);
-  say('\nMemory and log:');
+  say('\nMemory, sockets and log:');
   const total = (performance.now() - began) / 60_000;
-  for (const service of services) say(`  ${judgeMemory(service, tally)}`);
+  for (const service of services) say(`  ${judgeUse(service, tally)}`);
   for (const service of services) say(`  ${judgeLog(service, total, tally)}`);
   return tell(tally, services, options, total);
 }
@@ -176,6 +186,11 @@ async function disturb(minutes: number, quick: boolean, stage: Stage): Promise<v
     }),
     until(20_000, () => lookForLies(servers, relays, tally)),
   ]);
+  const last = performance.now() + EXTRA_MS;
+  for (; faults.missing.length > 0 && performance.now() < last; await pause(1000)) {
+    faults.strikeMissing();
+    arrivals.arrive();
+  }
   await faults.end();
   stopping.signal.throwIfAborted();
 }

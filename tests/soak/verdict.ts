@@ -1,11 +1,13 @@
 /** What a soak is judged by. Each thing that is not as it should be becomes one sentence. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { health } from '../support/health-client.ts';
 import type { Program } from '../support/programs.ts';
 import type { Stack } from '../support/stack.ts';
 import { compareRelay, inconsistencies } from './compare.ts';
 import type { Faults } from './faults.ts';
-import type { ModelledRelay } from './relays.ts';
+import type { ModelledRelay, SoakRelay } from './relays.ts';
 import type { Servers } from './servers.ts';
-import type { KeptService, MemorySample } from './services.ts';
+import type { KeptService, UseSample } from './services.ts';
 import type { Tally } from './tally.ts';
 
 export interface Totals {
@@ -69,8 +71,7 @@ export async function judgeSignatures(
 
 /** Every fault and every oddity of a relay that was planned has to be shown to have happened. */
 export function judgeFaults(faults: Faults, relays: readonly ModelledRelay[], tally: Tally): void {
-  for (const name of faults.planned)
-    if (tally.counted(`fault: ${name}`) === 0) tally.fail(`the fault "${name}" never happened`);
+  for (const name of faults.missing) tally.fail(`the fault "${name}" never happened`);
   for (const relay of relays) {
     const missing = relay.missingQuirks();
     if (missing.length > 0)
@@ -78,15 +79,15 @@ export function judgeFaults(faults: Faults, relays: readonly ModelledRelay[], ta
   }
 }
 
-/** The last third may use so many times what the first third did, and so many megabytes more. */
-const MEMORY_FACTOR = 1.3;
-const MEMORY_SLACK_MB = 40;
+/** The last third may use so many times what the first third did, and so much more. */
+const GROWTH_FACTOR = 1.3;
+const SLACK = { megabytes: 40, descriptors: 40 };
 /** A process is still filling its heap before that, in milliseconds. */
 const WARM_MS = 30_000;
 const FEW_SAMPLES = 5;
 
-/** Says how memory went, and fails where it grew. */
-export function judgeMemory({ name, samples }: KeptService, tally: Tally): string {
+/** Says how memory and open sockets went, and fails where they grew. */
+export function judgeUse({ name, samples }: KeptService, tally: Tally): string {
   const warm = samples.filter(({ upMs }) => upMs > WARM_MS);
   const [first, last] = [warm.at(0)?.at ?? 0, warm.at(-1)?.at ?? 0];
   const third = (last - first) / 3;
@@ -95,18 +96,42 @@ export function judgeMemory({ name, samples }: KeptService, tally: Tally): strin
   const most = Math.max(0, ...samples.map(({ megabytes }) => megabytes));
   if (early.length < FEW_SAMPLES || late.length < FEW_SAMPLES)
     return `${name}: ${most} MB at most; it lived too short to tell whether it grows`;
-  const [before, after] = [median(early), median(late)];
-  const said = `${name}: ${before} MB in the first third, ${after} MB in the last, ${most} MB at most`;
-  if (after > before * MEMORY_FACTOR + MEMORY_SLACK_MB)
-    tally.fail(
-      `memory grows by more than ${MEMORY_FACTOR} times and ${MEMORY_SLACK_MB} MB: ${said}`,
-    );
-  return said;
+  const grown = (what: 'megabytes' | 'descriptors') => {
+    const [before, after] = [median(early, what), median(late, what)];
+    const said = `${before} ${what} in the first third, ${after} in the last`;
+    if (after > before * GROWTH_FACTOR + SLACK[what])
+      tally.fail(
+        `${name} grows by more than ${GROWTH_FACTOR} times and ${SLACK[what]} ${what}: ${said}`,
+      );
+    return said;
+  };
+  return `${name}: ${grown('megabytes')}, ${most} at most; ${grown('descriptors')}`;
 }
 
-function median(samples: readonly MemorySample[]): number {
-  const sorted = samples.map(({ megabytes }) => megabytes).sort((a, b) => a - b);
+function median(samples: readonly UseSample[], what: 'megabytes' | 'descriptors'): number {
+  const sorted = samples.map((sample) => sample[what]).sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? 0;
+}
+
+/** A relay that is followed has one connection, a check another, and one may be about to close. */
+const CONNECTIONS = 3;
+const CALM_TRIES = 10;
+
+/** In peace every service is well by its own word, and nobody holds connections that nothing uses. */
+export async function judgePeace(
+  services: readonly KeptService[],
+  relays: readonly SoakRelay[],
+  tally: Tally,
+): Promise<void> {
+  const crowded = () => relays.filter(({ connections }) => connections > CONNECTIONS);
+  for (let tries = 0; tries < CALM_TRIES && crowded().length > 0; tries += 1) await sleep(1000);
+  for (const { name, connections } of crowded())
+    tally.fail(`the relay that ${name} has ${connections} connections open in peace`);
+  for (const { name, healthPort } of services) {
+    const answer = await health(healthPort);
+    if (answer?.status !== 200)
+      tally.fail(`${name} is not well in peace: /health gives ${JSON.stringify(answer)}`);
+  }
 }
 
 /** Lines that are said beside one for each visit: for each start, and for each minute of trouble. */
