@@ -7,6 +7,7 @@ import {
   storeBatch,
   storeOneByOne,
 } from './bigbrotr-batch.ts';
+import * as checks from './bigbrotr-checks.ts';
 import type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 import * as reading from './bigbrotr-reading.ts';
 import { requireCurrent, schemaState } from './bigbrotr-version.ts';
@@ -29,6 +30,7 @@ export {
   tagValues,
 } from './bigbrotr-batch.ts';
 export type { Archived, StoredEvent } from './bigbrotr-reading.ts';
+export type { CarriedRow, CheckRow } from './bigbrotr-checks.ts';
 export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr-visits.ts';
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */
@@ -43,6 +45,7 @@ export interface SnapshotRow {
   readonly generatedAt: number;
   readonly nip11: object | null;
   readonly nip66: object | null;
+  readonly checks?: readonly checks.CheckRow[];
 }
 
 /** Claims of a relay's NIP-11 document, and what was learnt of it. */
@@ -196,22 +199,30 @@ export class Bigbrotr {
 
   // Health
 
-  /** Adds snapshots in one statement. @returns how many were new. */
+  /** Adds snapshots, after the results that they share. @returns how many were new. */
   async insertSnapshots(snapshots: readonly SnapshotRow[]): Promise<number> {
     const sorted = [...snapshots].sort((a, b) => (a.relay.url < b.relay.url ? -1 : 1));
+    const results = sorted.flatMap((snapshot) => snapshot.checks ?? []);
+    await checks.insertCheckResults(this.#database.query, results);
     const { rows } = await this.#database.query<{ count: number }>(
-      `select count(*) filter (where insert_relay_metadata(url, network, generated_at, nip11, nip66)) as count
-       from unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[], $5::jsonb[])
-           as t (url, network, generated_at, nip11, nip66)`,
+      `select count(*) filter (where insert_relay_metadata(url, network, generated_at, nip11, nip66, checks)) as count
+       from unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[], $5::jsonb[], $6::jsonb[])
+           as t (url, network, generated_at, nip11, nip66, checks)`,
       [
         sorted.map(({ relay }) => relay.url),
         sorted.map(({ relay }) => relay.network),
         sorted.map(({ generatedAt }) => generatedAt),
         sorted.map(({ nip11 }) => nip11 && JSON.stringify(nip11)),
         sorted.map(({ nip66 }) => nip66 && JSON.stringify(nip66)),
+        sorted.map((snapshot) => snapshot.checks && JSON.stringify(snapshot.checks)),
       ],
     );
     return rows[0]?.count ?? 0;
+  }
+
+  /** What the next check of a relay need not measure again. */
+  carriedChecks(relay: Relay): Promise<checks.CarriedRow[]> {
+    return checks.carriedChecks(this.#database.query, relay);
   }
 
   // Manners

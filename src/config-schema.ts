@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { getPublicKey } from 'nostr-tools/pure';
 import { z } from 'zod';
+import { type CheckName, checkNames } from './checks/result.ts';
 import { canonicalFilter, type EventFilter } from './nostr/filter.ts';
 
 /**
@@ -49,6 +50,14 @@ function integer(min: number, max: number, what = 'a whole number', factor = 1) 
   });
 }
 
+/** The same, or nothing. */
+function integerOrNone(...rule: Parameters<typeof integer>) {
+  return z
+    .string()
+    .transform((text) => text || null)
+    .pipe(z.union([z.null(), integer(...rule)]));
+}
+
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
@@ -57,6 +66,8 @@ const MAX_TIMESTAMP = 2 ** 31 - 1;
 
 const seconds = (min: number, max: number) =>
   integer(min, max, 'a whole number of seconds', SECOND);
+const secondsOrNone = (min: number, max: number) =>
+  integerOrNone(min, max, 'a whole number of seconds', SECOND);
 const minutes = (min: number, max: number) =>
   integer(min, max, 'a whole number of minutes', MINUTE);
 const hours = (min: number, max: number) => integer(min, max, 'a whole number of hours', HOUR);
@@ -206,6 +217,20 @@ const eventFilter = z.string().transform((text, ctx): EventFilter => {
   return z.NEVER;
 });
 
+/** What the synchronizers go by: without it no relay would be readable, and nothing would be archived. */
+const NEEDED_CHECKS: readonly CheckName[] = ['open', 'read'];
+
+const checkList = z.string().transform((text, ctx): CheckName[] => {
+  const given = text.split(',').map((name) => name.trim().toLowerCase());
+  const unknown = given.filter((name) => !checkNames.some((known) => known === name));
+  for (const name of unknown)
+    refuse(ctx, `holds ${quote(name)}: a check is one of ${checkNames.join(', ')}.`);
+  const missing = NEEDED_CHECKS.filter((name) => !given.includes(name));
+  if (missing.length > 0)
+    refuse(ctx, `must hold ${missing.join(' and ')}: the synchronizers go by what is found there.`);
+  return checkNames.filter((name) => given.includes(name));
+});
+
 export const commonVariables = {
   LOG_LEVEL: logLevel.prefault('info'),
   ALLOW_PRIVATE_RELAYS: boolean('false'),
@@ -246,7 +271,13 @@ export const monitorVariables = {
   MONITOR_NUM_CORES: cores,
   MONITOR_CHUNK_SIZE: count(10_000).prefault('50'),
   MONITOR_REQUESTS_PER_CORE: count(1000).prefault('10'),
-  MONITOR_REQUEST_TIMEOUT: seconds(1, 600).prefault('20'),
+  MONITOR_REQUEST_TIMEOUT: secondsOrNone(1, 600).prefault(''),
+  MONITOR_CLEARNET_TIMEOUT: seconds(1, 600).prefault('10'),
+  MONITOR_TOR_TIMEOUT: seconds(1, 600).prefault('30'),
+  MONITOR_CHECKS: checkList.prefault(checkNames.join(',')),
+  MONITOR_CAPABILITIES_FREQUENCY_HOUR: hours(1, 8760).prefault('24'),
+  GEOIP_CITY_PATH: plainOrNone.prefault(''),
+  GEOIP_ASN_PATH: plainOrNone.prefault(''),
   MONITOR_LOOP_INTERVAL_MINUTES: minutes(1, 10_080).prefault('15'),
   MONITOR_DB_MIN_POOL: integer(0, 1000).prefault('2'),
   MONITOR_DB_MAX_POOL: count(1000).prefault('5'),

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import type { CheckName } from './checks/result.ts';
 import {
   ConfigError,
   type Environment,
@@ -81,7 +82,6 @@ interface RelayServiceConfig extends ServiceConfig {
   readonly numCores: number;
   /** Relays that one worker thread visits at a time. */
   readonly requestsPerCore: number;
-  readonly requestTimeoutMs: number;
   readonly loopIntervalMs: number;
 }
 
@@ -98,6 +98,13 @@ export interface MonitorConfig extends RelayServiceConfig {
   /** A relay is checked again when its latest snapshot is older than this. */
   readonly frequencyMs: number;
   readonly chunkSize: number;
+  /** How long a relay of each network may take for each answer. */
+  readonly timeoutsMs: { readonly clearnet: number; readonly tor: number };
+  readonly checks: readonly CheckName[];
+  /** What a relay can do is measured again when it was measured longer ago than this. */
+  readonly capabilitiesFrequencyMs: number;
+  /** Databases in the MaxMind format. */
+  readonly geoip: { readonly cityPath: string | null; readonly asnPath: string | null };
 }
 
 export interface SynchronizerConfig extends RelayServiceConfig {
@@ -116,6 +123,7 @@ export interface SynchronizerConfig extends RelayServiceConfig {
   /** Coverage older than this is proven anew. */
   readonly reproveMs: number;
   readonly live: boolean;
+  readonly requestTimeoutMs: number;
 }
 
 export type SynchronizerService = 'synchronizer' | 'priority-synchronizer';
@@ -175,7 +183,13 @@ export function loadMonitorConfig(env?: Environment): MonitorConfig {
     chunkSize: values.MONITOR_CHUNK_SIZE,
     numCores: cores.numCores,
     requestsPerCore: values.MONITOR_REQUESTS_PER_CORE,
-    requestTimeoutMs: values.MONITOR_REQUEST_TIMEOUT,
+    timeoutsMs: {
+      clearnet: values.MONITOR_REQUEST_TIMEOUT ?? values.MONITOR_CLEARNET_TIMEOUT,
+      tor: values.MONITOR_REQUEST_TIMEOUT ?? values.MONITOR_TOR_TIMEOUT,
+    },
+    checks: values.MONITOR_CHECKS,
+    capabilitiesFrequencyMs: values.MONITOR_CAPABILITIES_FREQUENCY_HOUR,
+    geoip: { cityPath: values.GEOIP_CITY_PATH, asnPath: values.GEOIP_ASN_PATH },
     loopIntervalMs: values.MONITOR_LOOP_INTERVAL_MINUTES,
     warnings: [...warnings, ...cores.warnings],
   };

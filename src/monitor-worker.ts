@@ -1,5 +1,7 @@
 /** A worker thread of the monitor: its own pool of database connections, and checks of chunks of relays. */
 import { Bigbrotr, type Relay } from './bigbrotr.ts';
+import { readCarried } from './checks/carried.ts';
+import { GeoipDatabase } from './checks/geoip.ts';
 import type { MonitorConfig } from './config.ts';
 import { createWorkerLogger } from './logger.ts';
 import { type ProbeContext, probeRelay } from './probe.ts';
@@ -21,21 +23,32 @@ export interface ProbeReport {
 
 await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(async (config) => {
   const log = createWorkerLogger(config.service, config.logLevel, config.threadName);
+  const { cityPath, asnPath } = config.geoip;
+  const geoip = {
+    city: await GeoipDatabase.open('GEOIP_CITY_PATH', cityPath),
+    asn: await GeoipDatabase.open('GEOIP_ASN_PATH', asnPath),
+  };
   const bigbrotr = await Bigbrotr.connect(config.database, log);
   const writer = new SnapshotWriter(bigbrotr, config.chunkSize);
-  const context: Omit<ProbeContext, 'signal'> = {
+  const context: Omit<ProbeContext, 'signal' | 'timeoutMs' | 'carried'> = {
     secretKey: Buffer.from(config.keys.secretKey, 'hex'),
-    timeoutMs: config.requestTimeoutMs,
     allowPrivate: config.allowPrivateRelays,
     torProxy: config.tor,
+    selected: new Set(config.checks),
+    capabilitiesSeconds: config.capabilitiesFrequencyMs / 1000,
+    geoip,
+    dnsServers: null,
     connect: connectRelay,
     fetchNip11,
     now: Date.now,
   };
   return {
-    note: 'checks NIP-11 and NIP-66',
+    note: `checks ${config.checks.join(', ')}`,
     run: async (relay, signal) => {
-      const snapshot = await probeRelay(relay, { ...context, signal });
+      const { clearnet, tor } = config.timeoutsMs;
+      const timeoutMs = relay.network === 'tor' ? tor : clearnet;
+      const carried = async () => readCarried(await bigbrotr.carriedChecks(relay));
+      const snapshot = await probeRelay(relay, { ...context, timeoutMs, carried, signal });
       await writer.write(snapshot);
       const { openable, readable, writable, reason } = snapshot.nip66;
       return { openable, readable, writable, nip11Reason: snapshot.nip11Reason, reason };

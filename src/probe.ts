@@ -1,22 +1,19 @@
-import type { NostrEvent } from './nostr/event.ts';
-import { parseRelayMessage, refusalOf } from './nostr/message.ts';
+import { checkCapabilities } from './checks/capabilities.ts';
+import type { CarriedChecks, CarryTerms } from './checks/carried.ts';
+import { type CheckContext, measured } from './checks/context.ts';
+import { checkDns } from './checks/dns.ts';
+import { readHttp } from './checks/http.ts';
+import { type Geoip, readGeo, readNet } from './checks/net.ts';
+import { checkNip11, type Nip11Check } from './checks/nip11.ts';
+import { checkRead } from './checks/read.ts';
+import type { CheckName, CheckResult, CheckResults } from './checks/result.ts';
+import { inspectTls, readTls } from './checks/tls.ts';
+import { checkWrite } from './checks/write.ts';
 import type { Nip11Document } from './nostr/nip11.ts';
-import {
-  makeTestEvent,
-  type Nip66Result,
-  refusalOfOk,
-  type StepResult,
-  toNip66Result,
-} from './nostr/nip66.ts';
+import { type Nip66Result, type StepResult, toNip66Result } from './nostr/nip66.ts';
 import { Authenticator } from './relay/authentication.ts';
-import {
-  asRelayError,
-  type connectRelay,
-  type RelayConnection,
-  type TorProxy,
-} from './relay/connection.ts';
+import type { connectRelay, RelayConnection } from './relay/connection.ts';
 import type { fetchNip11 } from './relay/nip11-fetch.ts';
-import { type PageEnd, readPage } from './relay/subscription.ts';
 import type { RelayAddress } from './relay/url.ts';
 
 /** One check of one relay, good or bad. */
@@ -28,189 +25,209 @@ export interface Snapshot {
   /** Why there is no document, one stable word; null when there is one. */
   readonly nip11Reason: string | null;
   readonly nip66: Nip66Result;
+  readonly checks: CheckResults;
+  /** Which of the results later snapshots may repeat, and how long. */
+  readonly carry: { readonly [Name in keyof CarriedChecks]?: CarryTerms };
 }
 
-export interface ProbeContext {
-  /** Signs the test event, and answers the challenge of a relay that asks who reads (NIP-42). */
-  readonly secretKey: Uint8Array;
-  /** Deadline of each step (document, open, read, write), in milliseconds. */
-  readonly timeoutMs: number;
-  readonly allowPrivate: boolean;
-  readonly torProxy: TorProxy | null;
-  readonly signal: AbortSignal;
+export interface ProbeContext extends CheckContext {
+  /** Checks that are wanted; `open` is made in any case. */
+  readonly selected: ReadonlySet<CheckName>;
+  /** How long a result of `capabilities` is repeated, in seconds. */
+  readonly capabilitiesSeconds: number;
+  readonly geoip: Geoip;
+  /** Name servers to ask instead of the system's. */
+  readonly dnsServers: readonly string[] | null;
+  /** What earlier checks of this relay left to be repeated. A failure counts as nothing. */
+  readonly carried: () => Promise<CarriedChecks>;
   readonly connect: typeof connectRelay;
   readonly fetchNip11: typeof fetchNip11;
-  /** Unix milliseconds. */
-  readonly now: () => number;
 }
 
 /**
- * Checks one relay: its NIP-11 document, and over one WebSocket whether it opens, answers a REQ and takes an
- * event (NIP-66). Document and connection are asked for at the same time, so a dead relay costs one deadline;
- * the write waits for the document, because that tells how much proof of work the relay wants. A step that
- * fails does not cost the others.
+ * Checks one relay. Its document, DNS and one WebSocket are asked for at the same time, so a dead relay costs one
+ * deadline; everything that is said to the relay is said over that one connection, and its certificate and headers
+ * are those of that handshake. A full check makes two connections to the relay (WebSocket, document), one more where
+ * the certificate is refused, to look at it. A check that fails does not cost the others.
  *
- * The whole check takes at most three deadlines, two more at a relay that asks for NIP-42, and 5 s of proof of work;
- * the connection is closed at its end.
+ * The connection is closed at the end.
  *
  * @throws the signal's reason when it aborts, and nothing else: a relay that fails is a snapshot too.
  */
 export async function probeRelay(relay: RelayAddress, ctx: ProbeContext): Promise<Snapshot> {
   ctx.signal.throwIfAborted();
-  const generatedAt = Math.floor(ctx.now() / 1000);
-  const fetching = fetchDocument(relay, ctx);
-  const nip66 = await probeConnection(relay, ctx, fetching);
-  const { document, reason } = await fetching;
+  const snapshot = await new Probe(relay, ctx).run();
   ctx.signal.throwIfAborted();
-  return { relay, generatedAt, nip11: document, nip11Reason: reason, nip66 };
+  return snapshot;
 }
 
-interface Fetched {
-  readonly document: Nip11Document | null;
-  readonly reason: string | null;
-}
+type Results = { -readonly [Name in CheckName]?: CheckResults[Name] };
 
-/** Never rejects, so that nobody has to wait for it; an abort is noticed by `probeRelay`. */
-async function fetchDocument(relay: RelayAddress, ctx: ProbeContext): Promise<Fetched> {
-  try {
-    const result = await ctx.fetchNip11(relay.url, stepOptions(ctx));
-    return result.ok
-      ? { document: result.document, reason: null }
-      : { document: null, reason: result.reason };
-  } catch (error) {
-    return { document: null, reason: asRelayError(error, relay.url).reason };
+class Probe {
+  readonly #relay: RelayAddress;
+  readonly #ctx: ProbeContext;
+  readonly #results: Results = {};
+  readonly #carry: { nip11?: CarryTerms; capabilities?: CarryTerms } = {};
+  readonly #generatedAt: number;
+  readonly #carried: Promise<CarriedChecks>;
+  /** The address that was connected to; Tor's proxy is none. */
+  #address: string | null = null;
+
+  constructor(relay: RelayAddress, ctx: ProbeContext) {
+    this.#relay = relay;
+    this.#ctx = ctx;
+    this.#generatedAt = Math.floor(ctx.now() / 1000);
+    this.#carried = ctx.carried().catch(() => ({}));
   }
-}
 
-async function probeConnection(
-  relay: RelayAddress,
-  ctx: ProbeContext,
-  fetching: Promise<Fetched>,
-): Promise<Nip66Result> {
-  const started = performance.now();
-  let connection: RelayConnection;
-  try {
-    connection = await ctx.connect(relay.url, stepOptions(ctx));
-  } catch (error) {
-    return toNip66Result(failed(asRelayError(error, relay.url).reason));
-  }
-  const authenticator = new Authenticator(connection, ctx.secretKey);
-  try {
-    const open = { ok: true, rtt: performance.now() - started } as const;
-    const read = await checkRead(connection, authenticator, ctx);
-    const write = await checkWrite(connection, ctx, fetching);
-    return toNip66Result(open, read, write);
-  } finally {
-    connection.close();
-  }
-}
-
-function stepOptions({ timeoutMs, allowPrivate, torProxy, signal }: ProbeContext) {
-  return { timeoutMs, allowPrivate, torProxy, signal };
-}
-
-/** Far more than one event with `limit: 1` needs; a relay that ignores the limit is cut here. */
-const READ_LIMITS = { maxEvents: 500, maxBytes: 16 * 1024 * 1024 };
-
-/**
- * Readable is a relay that answers a REQ with an event or with EOSE: an empty one is. One that wants to know who
- * reads is told (NIP-42), as a visit does, and asked once more.
- */
-async function checkRead(
-  connection: RelayConnection,
-  authenticator: Authenticator,
-  ctx: ProbeContext,
-): Promise<StepResult> {
-  const read = await readOnce(connection, ctx);
-  if (read.ok || read.reason !== 'auth_required') return read;
-  const answer = await authenticator.authenticate(ctx.timeoutMs, ctx.signal);
-  if (answer === 'accepted') return readOnce(connection, ctx);
-  return answer === 'refused' ? failed('restricted') : read;
-}
-
-async function readOnce(connection: RelayConnection, ctx: ProbeContext): Promise<StepResult> {
-  const limits = { ...READ_LIMITS, idleTimeoutMs: ctx.timeoutMs, totalTimeoutMs: ctx.timeoutMs };
-  const started = performance.now();
-  const page = readPage(connection, { limit: 1 }, limits, ctx.signal);
-  try {
-    for (;;) {
-      const step = await page.next();
-      const rtt = performance.now() - started;
-      if (step.done) return judgeEnd(step.value, rtt);
-      if (step.value.some((event) => typeof event === 'object' && event !== null))
-        return { ok: true, rtt };
-    }
-  } finally {
-    await page.return({ type: 'aborted' });
-  }
-}
-
-function judgeEnd(end: PageEnd, rtt: number): StepResult {
-  switch (end.type) {
-    case 'finish':
-    case 'more':
-    case 'eose':
-      return { ok: true, rtt };
-    case 'closed': {
-      const refusal = refusalOf(end.text);
-      return failed(refusal === 'other' ? 'closed' : refusal);
-    }
-    default:
-      return failed(end.type);
-  }
-}
-
-/** Writable is a relay that says OK to our test event. Whether it keeps the event is its own affair. */
-async function checkWrite(
-  connection: RelayConnection,
-  ctx: ProbeContext,
-  fetching: Promise<Fetched>,
-): Promise<StepResult> {
-  const minPow = (await fetching).document?.limitation?.min_pow_difficulty ?? 0;
-  if (!connection.isOpen) return failed('disconnected');
-  const createdAt = Math.floor(ctx.now() / 1000);
-  const event = await makeTestEvent(ctx.secretKey, { createdAt, minPow, signal: ctx.signal });
-  return event ? publish(connection, event, ctx) : failed('pow');
-}
-
-/** After a NOTICE that refuses, a relay that was going to say OK has done so by then. */
-const REFUSAL_GRACE_MS = 2000;
-
-/** Sends an event and waits for its OK, the end of the connection, the deadline or an abort. */
-function publish(
-  connection: RelayConnection,
-  event: NostrEvent,
-  ctx: ProbeContext,
-): Promise<StepResult> {
-  return new Promise((resolve) => {
-    const started = performance.now();
-    const finish = (reason: string | null) => {
-      clearTimeout(timer);
-      stopListening();
-      ctx.signal.removeEventListener('abort', onAbort);
-      resolve(reason === null ? { ok: true, rtt: performance.now() - started } : failed(reason));
+  async run(): Promise<Snapshot> {
+    const document = this.#wants('nip11') ? this.#document() : null;
+    const dns = this.#wants('dns') ? this.#dns() : null;
+    const open = await this.#connection(document);
+    const nip11 = await document;
+    await dns;
+    await this.#place();
+    const isKept = nip11 !== null && (open || !nip11.isCarried); // who is gone says nothing any more
+    if (isKept) this.#results.nip11 = nip11.result;
+    if (isKept && nip11.terms) this.#carry.nip11 = nip11.terms;
+    const { nip11: result } = this.#results;
+    return {
+      relay: this.#relay,
+      generatedAt: this.#generatedAt,
+      nip11: result?.success ? result.data.document : null,
+      nip11Reason: result ? (result.success ? null : result.reason) : 'not_asked',
+      nip66: this.#nip66(),
+      checks: this.#results,
+      carry: this.#carry,
     };
-    const onAbort = () => finish('aborted');
-    const stopListening = connection.onMessage((data) => {
-      const message = parseRelayMessage(data);
-      if (message.type === 'OK' && message.id === event.id) {
-        finish(refusalOfOk(message.accepted, message.text));
-      } else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other') {
-        clearTimeout(timer); // NOTICE names no event: wait a little for the OK, then believe it
-        timer = setTimeout(
-          () => finish(refusalOf(message.text)),
-          Math.min(REFUSAL_GRACE_MS, ctx.timeoutMs),
-        );
-      }
+  }
+
+  #wants(name: CheckName): boolean {
+    return this.#ctx.selected.has(name);
+  }
+
+  async #document(): Promise<Nip11Check> {
+    const { nip11 } = await this.#carried;
+    return checkNip11(this.#relay, this.#ctx, this.#ctx.fetchNip11, nip11);
+  }
+
+  /** Names of Tor and its like are never looked up, and their addresses nobody knows. */
+  get #isClearnet(): boolean {
+    return this.#relay.network === 'clearnet';
+  }
+
+  async #dns(): Promise<void> {
+    if (!this.#isClearnet) return;
+    const { url } = this.#relay;
+    const result = await measured(url, () => checkDns(url, this.#ctx, this.#ctx.dnsServers));
+    const isLiteral = !result.success && result.reason === 'literal';
+    if (!isLiteral) this.#results.dns = result;
+  }
+
+  /** Everything that needs the connection. @returns whether it opened. */
+  async #connection(document: Promise<Nip11Check> | null): Promise<boolean> {
+    const { url } = this.#relay;
+    const started = performance.now();
+    let connection: RelayConnection | undefined;
+    const open = await measured(url, async () => {
+      connection = await this.#ctx.connect(url, this.#ctx);
+      return {};
     });
-    let timer = setTimeout(() => finish('timeout'), ctx.timeoutMs);
-    ctx.signal.addEventListener('abort', onAbort, { once: true });
-    void connection.closed.then(() => finish('disconnected'));
-    if (ctx.signal.aborted) onAbort();
-    else connection.send(['EVENT', event]);
-  });
+    this.#results.open = open;
+    if (!connection) {
+      if (!open.success && open.reason === 'tls') await this.#refusedTls(started);
+      return false;
+    }
+    try {
+      await this.#handshake(connection);
+      await this.#conversation(connection, document);
+    } finally {
+      connection.close();
+    }
+    return true;
+  }
+
+  /** Looks at a certificate that was refused, within what is left of the deadline. */
+  async #refusedTls(started: number): Promise<void> {
+    if (!this.#wants('tls') || !this.#isClearnet) return;
+    const { url } = this.#relay;
+    const left = started + this.#ctx.timeoutMs - performance.now();
+    this.#results.tls = await measured(url, () => inspectTls(url, this.#ctx, Math.max(left, 0)));
+  }
+
+  async #handshake({ upgrade }: RelayConnection): Promise<void> {
+    const { url } = this.#relay;
+    if (!upgrade) return;
+    const { headers, socket } = upgrade;
+    if (this.#wants('http')) this.#results.http = await measured(url, () => readHttp(headers));
+    if (!this.#isClearnet) return;
+    this.#address = socket.remoteAddress ?? null;
+    if (this.#wants('tls') && url.startsWith('wss:'))
+      this.#results.tls = await measured(url, () => readTls(socket));
+  }
+
+  async #conversation(
+    connection: RelayConnection,
+    document: Promise<Nip11Check> | null,
+  ): Promise<void> {
+    const ctx = this.#ctx;
+    const authenticator = new Authenticator(connection, ctx.secretKey);
+    const limitation = document?.then(({ result }) =>
+      result.success ? result.data.document.limitation : null,
+    );
+    if (this.#wants('read')) this.#results.read = await checkRead(connection, authenticator, ctx);
+    if (this.#wants('write')) {
+      const minPow = Promise.resolve(limitation).then((claims) => claims?.min_pow_difficulty ?? 0);
+      this.#results.write = await checkWrite(connection, authenticator, ctx, minPow);
+    }
+    if (this.#wants('capabilities')) await this.#capabilities(connection, limitation);
+  }
+
+  async #capabilities(
+    connection: RelayConnection,
+    limitation: Promise<Nip11Document['limitation']> | undefined,
+  ): Promise<void> {
+    const { capabilities: carried } = await this.#carried;
+    if (carried && carried.freshUntil > this.#generatedAt) {
+      const { data, durationMs } = carried;
+      this.#results.capabilities = { success: true, durationMs, data };
+      return;
+    }
+    if (!connection.isOpen || this.#results.read?.success === false) return;
+    const claimed = (await limitation)?.max_limit ?? null;
+    const result = await measured(this.#relay.url, () =>
+      checkCapabilities(connection, this.#ctx, claimed),
+    );
+    this.#results.capabilities = result;
+    if (!result.success) return;
+    const freshUntil = this.#generatedAt + this.#ctx.capabilitiesSeconds;
+    this.#carry.capabilities = { freshUntil, etag: null, lastModified: null };
+  }
+
+  /** To whom the address belongs and where it is. Where none was connected to, the first one of DNS is taken. */
+  async #place(): Promise<void> {
+    const { dns } = this.#results;
+    const named = dns?.success ? (dns.data.a[0] ?? dns.data.aaaa[0]) : undefined;
+    const ip = this.#address ?? named;
+    if (ip === undefined) return;
+    const { url } = this.#relay;
+    const { geoip } = this.#ctx;
+    if (this.#wants('net')) this.#results.net = await measured(url, () => readNet(ip, geoip));
+    if (this.#wants('geo') && geoip.city)
+      this.#results.geo = await measured(url, () => readGeo(ip, geoip));
+  }
+
+  #nip66(): Nip66Result {
+    const { open, read, write } = this.#results;
+    return toNip66Result(stepOf(open) ?? NOT_REACHED, stepOf(read), stepOf(write));
+  }
 }
 
-function failed(reason: string): StepResult {
-  return { ok: false, reason };
+const NOT_REACHED = { ok: false, reason: 'not_reached' } as const;
+
+function stepOf(result: CheckResult<unknown> | undefined): StepResult | null {
+  if (!result) return null;
+  return result.success
+    ? { ok: true, rtt: result.durationMs }
+    : { ok: false, reason: result.reason };
 }

@@ -1,4 +1,6 @@
-import type { Bigbrotr, SnapshotRow } from './bigbrotr.ts';
+import type { Bigbrotr, CheckRow, SnapshotRow } from './bigbrotr.ts';
+import type { CarryTerms } from './checks/carried.ts';
+import { checkNames } from './checks/result.ts';
 import type { Snapshot } from './probe.ts';
 
 /** Snapshots are written together, at the latest after this many milliseconds. */
@@ -41,6 +43,26 @@ export class SnapshotWriter {
   }
 }
 
-function asRow({ relay, generatedAt, nip11, nip66 }: Snapshot): SnapshotRow {
-  return { relay: { url: relay.url, network: relay.network }, generatedAt, nip11, nip66 };
+function asRow(snapshot: Snapshot): SnapshotRow {
+  const { relay, generatedAt, nip11, nip66 } = snapshot;
+  const { url, network } = relay;
+  return { relay: { url, network }, generatedAt, nip11, nip66, checks: checkRows(snapshot) };
+}
+
+/** The results in the order of their names; of nip11 without the document, which the row has in columns of its own. */
+function checkRows({ checks, carry }: Snapshot): CheckRow[] {
+  return checkNames.flatMap((name): CheckRow[] => {
+    const result = checks[name];
+    if (!result) return [];
+    const { success, durationMs } = result;
+    const row = { name, success, duration_ms: Math.round(durationMs) };
+    if (!result.success) return [{ ...row, reason: result.reason, data: null }];
+    const { document: _, ...data } = { document: null, ...result.data };
+    const terms = name === 'nip11' || name === 'capabilities' ? carry[name] : undefined;
+    return [{ ...row, reason: null, data, ...(terms && { carried: asColumns(terms) }) }];
+  });
+}
+
+function asColumns({ freshUntil, etag, lastModified }: CarryTerms) {
+  return { fresh_until: freshUntil, etag, last_modified: lastModified };
 }

@@ -41,8 +41,8 @@ export interface WriteData {
 export interface Nip11Data {
   /** What the relay says of itself (NIP-11), each member with the right type or null. */
   readonly document: Nip11Document;
-  /** The body as it came. */
-  readonly raw: string;
+  /** The body as it came; null when it is longer than `MAX_RAW_LENGTH`. */
+  readonly raw: string | null;
   /** Members or elements of `raw` that were left out of `document`. */
   readonly dropped: number;
 }

@@ -1,6 +1,6 @@
 import { MAX_TAG_STRINGS, MAX_TAGS } from './event.ts';
 
-/** What a relay sends, parsed once (NIP-01, NIP-42, NIP-67, NIP-77). Anything else is `INVALID` with its reason. */
+/** What a relay sends, parsed once (NIP-01, NIP-42, NIP-45, NIP-67, NIP-77). Anything else is `INVALID` with its reason. */
 export type RelayMessage =
   | { type: 'EVENT'; subscription: string; event: unknown }
   | { type: 'EOSE'; subscription: string; hint: EoseHint | null }
@@ -8,6 +8,7 @@ export type RelayMessage =
   | { type: 'NOTICE'; text: string }
   | { type: 'OK'; id: string; accepted: boolean; text: string }
   | { type: 'AUTH'; challenge: string }
+  | { type: 'COUNT'; subscription: string; count: number }
   | { type: 'NEG-MSG'; subscription: string; payload: string }
   | { type: 'NEG-ERR'; subscription: string; text: string }
   | { type: 'INVALID'; reason: 'not_json' | 'not_a_message' | 'too_many_elements' };
@@ -65,6 +66,10 @@ function parseMessageArray(message: unknown[]): RelayMessage {
     case 'CLOSED':
     case 'NEG-ERR':
       return { type, subscription: first, text: asText(second) };
+    case 'COUNT': {
+      const count = countOf(second);
+      return count === null ? NOT_A_MESSAGE : { type, subscription: first, count };
+    }
     case 'NEG-MSG':
       if (typeof second !== 'string') return NOT_A_MESSAGE;
       return { type, subscription: first, payload: second };
@@ -77,6 +82,12 @@ function parseMessageArray(message: unknown[]): RelayMessage {
     default:
       return NOT_A_MESSAGE;
   }
+}
+
+function countOf(answer: unknown): number | null {
+  if (typeof answer !== 'object' || answer === null || !('count' in answer)) return null;
+  const { count } = answer;
+  return typeof count === 'number' && Number.isSafeInteger(count) && count >= 0 ? count : null;
 }
 
 /** NIP-67 sends an array of hints; its first drafts sent the bare word. Contradicting hints count as none. */

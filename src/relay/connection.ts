@@ -1,3 +1,5 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Socket } from 'node:net';
 import { SocksClientError } from 'socks';
 import { SocksProxyAgent } from 'socks-proxy-agent';
 import { WebSocket } from 'ws';
@@ -28,6 +30,14 @@ export interface ConnectOptions {
   /** Makes relays wait that send much of no use; shared by the connections of a thread. Without it none waits. */
   readonly useless?: UselessShare;
   readonly signal?: AbortSignal;
+  /** Certificates trusted instead of the system's, as PEM: for tests with an authority of their own. */
+  readonly ca?: string;
+}
+
+/** What the relay's side of the handshake showed: its headers, and the socket with its address and certificate. */
+export interface Upgrade {
+  readonly headers: IncomingHttpHeaders;
+  readonly socket: Socket;
 }
 
 /** A relay could not be reached, or was lost. `reason` is one stable word for counting, `message` is for people. */
@@ -60,6 +70,8 @@ export class RelayConnection {
   bytesReceived = 0;
   /** Frames that no relay message fits: binary ones. */
   binaryFrames = 0;
+  /** Null before the relay has accepted the upgrade. */
+  upgrade: Upgrade | null = null;
   readonly #socket: WebSocket;
   readonly #handlers = new Set<(data: string) => void>();
   readonly #closedHandlers = new Set<(closed: Closed) => void>();
@@ -78,6 +90,9 @@ export class RelayConnection {
     let lastError: (Error & { code?: string }) | undefined;
     socket.on('error', (error) => {
       lastError = error;
+    });
+    socket.once('upgrade', ({ headers, socket: transport }) => {
+      this.upgrade = { headers, socket: transport };
     });
     socket.once('open', () => {
       if (!this.#wasHeard) socket.pause();
@@ -231,6 +246,7 @@ export async function connectRelay(
     followRedirects: false,
     maxPayload: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
     headers: { 'user-agent': 'bigbrotr' },
+    ...(options.ca !== undefined && { ca: options.ca }),
   });
   const connection = new RelayConnection(url, socket, options.useless);
   await opened(socket, url, options);

@@ -7,6 +7,12 @@ import { type buildConnector, Client, type Dispatcher } from 'undici';
 import { type Nip11Document, parseNip11 } from '../nostr/nip11.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
 import { asRelayError, RelayError, type TorProxy } from './connection.ts';
+import {
+  type HttpCaching,
+  readCaching,
+  type Validators,
+  validatorHeaders,
+} from './http-caching.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 
 /** Largest document taken, in bytes, before and after decompression. */
@@ -23,10 +29,15 @@ export interface Nip11FetchOptions {
   readonly signal?: AbortSignal;
   /** Certificates trusted instead of the system's, as PEM: for tests with an authority of their own. */
   readonly ca?: string;
+  /** Those of a document that is held already: it is not sent again while it is the same (RFC 9110 section 13). */
+  readonly validators?: Validators;
 }
 
 export type Nip11FetchResult =
-  | { ok: true; document: Nip11Document; dropped: number }
+  /** `raw` is the body as it came, `dropped` as `parseNip11` counts. */
+  | { ok: true; document: Nip11Document; dropped: number; raw: string; caching: HttpCaching }
+  /** The document that is held already is still the one. */
+  | { ok: true; document: null; caching: HttpCaching }
   /** One stable word, see `fetchNip11`. */
   | { ok: false; reason: string };
 
@@ -54,7 +65,10 @@ export async function fetchNip11(
   const onAbort = () => visit.abort(options.signal?.reason);
   options.signal?.addEventListener('abort', onAbort, { once: true });
   try {
-    return parseNip11(await fetchBody(url, options, visit.signal));
+    const { body, caching } = await fetchBody(url, options, visit.signal);
+    if (body === null) return { ok: true, document: null, caching };
+    const parsed = parseNip11(body);
+    return parsed.ok ? { ...parsed, raw: body, caching } : parsed;
   } catch (error) {
     options.signal?.throwIfAborted();
     return { ok: false, reason: visit.signal.aborted ? timeout.reason : reasonOf(error, url) };
@@ -73,12 +87,13 @@ async function fetchBody(
   url: RelayUrl,
   options: Nip11FetchOptions,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<Document> {
   const connect = connector(url, options, signal);
+  const headers = validatorHeaders(options.validators);
   let address = new URL(url.replace(/^ws/, 'http'));
   for (let redirects = 0; ; redirects += 1) {
-    const answer = await get(address, connect, signal);
-    if ('body' in answer) return answer.body;
+    const answer = await get(address, connect, headers, signal);
+    if (!('location' in answer)) return answer;
     if (redirects >= MAX_REDIRECTS)
       throw new RelayError('redirect', `${url} redirects more than once`);
     address = redirectTarget(address, answer.location);
@@ -96,11 +111,18 @@ function redirectTarget(from: URL, location: string): URL {
   return to;
 }
 
-type Answer = { body: string } | { location: string };
+/** `body` is null when the one that is held already is still the same. */
+interface Document {
+  readonly body: string | null;
+  readonly caching: HttpCaching;
+}
+
+type Answer = Document | { location: string };
 
 async function get(
   address: URL,
   connect: buildConnector.connector,
+  validators: Record<string, string>,
   signal: AbortSignal,
 ): Promise<Answer> {
   // undici's own timers are off: the signal is the deadline, and one for all steps.
@@ -113,19 +135,25 @@ async function get(
         accept: 'application/nostr+json',
         'accept-encoding': 'identity',
         'user-agent': 'bigbrotr',
+        ...validators,
       },
       signal,
     });
     response.body.on('error', () => {}); // a body that is not read to its end reports that as an error
-    return await readAnswer(address, response);
+    return await readAnswer(address, response, Object.keys(validators).length > 0);
   } finally {
     await client.destroy();
   }
 }
 
-async function readAnswer(address: URL, response: Dispatcher.ResponseData): Promise<Answer> {
+async function readAnswer(
+  address: URL,
+  response: Dispatcher.ResponseData,
+  isConditional: boolean,
+): Promise<Answer> {
   const { statusCode, headers, body } = response;
   const { location } = headers;
+  if (statusCode === 304 && isConditional) return { body: null, caching: readCaching(headers) };
   if (statusCode >= 301 && statusCode <= 308 && typeof location === 'string') return { location };
   if (statusCode !== 200)
     throw new RelayError(`http_${statusCode}`, `${address.href} answers ${statusCode}`);
@@ -137,7 +165,7 @@ async function readAnswer(address: URL, response: Dispatcher.ResponseData): Prom
     chunks.push(chunk);
   }
   const bytes = await decode(Buffer.concat(chunks), headers['content-encoding'], address);
-  return { body: new TextDecoder().decode(bytes) };
+  return { body: new TextDecoder().decode(bytes), caching: readCaching(headers) };
 }
 
 function tooLarge(address: URL): RelayError {

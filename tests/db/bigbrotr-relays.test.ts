@@ -313,6 +313,8 @@ describe('SnapshotWriter', () => {
       nip11: null,
       nip11Reason: null,
       nip66: READABLE,
+      checks: {},
+      carry: {},
     }) as never;
 
   test('writes a chunk when it is full, and what is left soon after', async () => {

@@ -93,6 +93,9 @@ async function fill(database: TestDatabase): Promise<void> {
   );
 }
 
+/** Columns that later versions added to tables of the first. */
+const LATER_COLUMNS = ['results', 'durations'];
+
 /** Every row of every table that the first version had, as text. */
 async function rowsOf(database: TestDatabase): Promise<Record<string, unknown[]>> {
   const tables = [...firstSql.matchAll(/^create table if not exists (\w+)/gm)].map(
@@ -102,7 +105,8 @@ async function rowsOf(database: TestDatabase): Promise<Record<string, unknown[]>
   const rows: Record<string, unknown[]> = {};
   for (const table of tables) {
     rows[`${table}`] = await database.query(
-      `select to_jsonb(t)::text as row from ${table} t order by 1`,
+      `select (to_jsonb(t) - $1::text[])::text as row from ${table} t order by 1`,
+      [LATER_COLUMNS],
     );
     expect(rows[`${table}`]?.length, `rows of ${table}`).toBeGreaterThan(0);
   }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { parse } from 'dotenv';
 import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
 import { afterAll, describe, expect, test } from 'vitest';
+import { checkNames } from '../../src/checks/result.ts';
 import {
   ConfigError,
   checkDeployment,
@@ -69,9 +70,22 @@ describe('defaults', () => {
       chunkSize: 50,
       numCores: 1,
       requestsPerCore: 10,
-      requestTimeoutMs: 20_000,
+      timeoutsMs: { clearnet: 10_000, tor: 30_000 },
+      checks: [...checkNames],
+      capabilitiesFrequencyMs: 86_400_000,
+      geoip: { cityPath: null, asnPath: null },
       loopIntervalMs: 900_000,
       warnings: [],
+    });
+  });
+
+  test('one deadline for every network wins over theirs', () => {
+    const timeouts = (env: Environment) => monitor(env).timeoutsMs;
+    expect(timeouts({ MONITOR_CLEARNET_TIMEOUT: '7' })).toEqual({ clearnet: 7000, tor: 30_000 });
+    expect(timeouts({ MONITOR_TOR_TIMEOUT: '60' })).toEqual({ clearnet: 10_000, tor: 60_000 });
+    expect(timeouts({ MONITOR_REQUEST_TIMEOUT: '20', MONITOR_TOR_TIMEOUT: '60' })).toEqual({
+      clearnet: 20_000,
+      tor: 20_000,
     });
   });
 
@@ -541,6 +555,24 @@ describe('.env', () => {
     expect(warnings).toEqual([
       `${path} line 2 is not NAME=value and was not read.`,
       `${path} line 7 is not NAME=value and was not read.`,
+    ]);
+  });
+});
+
+describe('MONITOR_CHECKS', () => {
+  test('is a list in any order and spelling, each name once', () => {
+    expect(monitor({ MONITOR_CHECKS: ' Read, open ,dns,dns' }).checks).toEqual([
+      'open',
+      'read',
+      'dns',
+    ]);
+  });
+
+  test('tells each name that is none, and what must not be missing', () => {
+    expect(problems(() => monitor({ MONITOR_CHECKS: 'read,ssl,,dns' }))).toEqual([
+      expect.stringMatching(/^MONITOR_CHECKS holds "ssl": a check is one of open, read, write/),
+      expect.stringMatching(/^MONITOR_CHECKS holds ""/),
+      'MONITOR_CHECKS must hold open: the synchronizers go by what is found there.',
     ]);
   });
 });

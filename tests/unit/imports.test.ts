@@ -11,13 +11,15 @@ interface Room {
   readonly seesTypesOf?: readonly string[];
 }
 
-const BELOW_SERVICES = ['settings', 'watching', 'database', 'relay', 'nostr'];
+const BELOW_SERVICES = ['settings', 'watching', 'database', 'relay', 'nostr', 'results'];
 
 const ROOMS: Readonly<Record<string, Room>> = {
   crashes: { files: /^crash-point\.ts$/, sees: [] },
   nostr: { files: /^nostr\//, sees: [] },
   relay: { files: /^relay\//, sees: ['nostr'] },
-  settings: { files: /^config(-\w+)?\.ts$/, sees: ['nostr'] },
+  results: { files: /^checks\/result\.ts$/, sees: ['nostr'] },
+  checks: { files: /^checks\/(?!result\.ts$)/, sees: ['nostr', 'relay', 'results'] },
+  settings: { files: /^config(-\w+)?\.ts$/, sees: ['nostr', 'results'] },
   watching: { files: /^(logger|health|metrics)\.ts$/, sees: ['settings'] },
   database: {
     files: /^(database|bigbrotr(-\w+)?)\.ts$/,
@@ -27,10 +29,13 @@ const ROOMS: Readonly<Record<string, Room>> = {
   visits: {
     files:
       /^(archive|visit|visit-context|live|page-size|session|compare-window|list-check|read-\w+|batch-writer|time-slice|probe|snapshot-writer)\.ts$/,
-    sees: ['crashes', 'nostr', 'relay'],
+    sees: ['crashes', 'nostr', 'relay', 'checks', 'results'],
     seesTypesOf: ['database', 'settings'],
   },
-  workers: { files: /^(\w+-worker|worker-thread)\.ts$/, sees: [...BELOW_SERVICES, 'visits'] },
+  workers: {
+    files: /^(\w+-worker|worker-thread)\.ts$/,
+    sees: [...BELOW_SERVICES, 'checks', 'visits'],
+  },
   services: {
     files: /^(service|scheduler|synchronize)\.ts$/,
     sees: BELOW_SERVICES,

@@ -8,8 +8,8 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { type ProbeContext, probeRelay } from '../../src/probe.ts';
 import { connectRelay, RelayError } from '../../src/relay/connection.ts';
-import { fetchNip11 } from '../../src/relay/nip11-fetch.ts';
 import type { RelayAddress, RelayUrl } from '../../src/relay/url.ts';
+import { probeContext } from '../support/probe-context.ts';
 import { makeKeys } from '../support/relay-signer.ts';
 import { startScriptedRelay } from '../support/scripted-relay.ts';
 
@@ -96,19 +96,8 @@ function addressOf(port: number): RelayAddress {
   return { url: `ws://127.0.0.1:${port}` as RelayUrl, network: 'clearnet' };
 }
 
-function contextOf(changes: Partial<ProbeContext> = {}): ProbeContext {
-  return {
-    secretKey: SECRET_KEY,
-    timeoutMs: 10_000,
-    allowPrivate: true,
-    torProxy: null,
-    signal: new AbortController().signal,
-    connect: connectRelay,
-    fetchNip11,
-    now: () => NOW,
-    ...changes,
-  };
-}
+const contextOf = (changes: Partial<ProbeContext> = {}) =>
+  probeContext({ secretKey: SECRET_KEY, now: () => NOW, ...changes });
 
 /** Short enough not to wait long, and only where the deadline is what is tested. */
 const SHORT = { timeoutMs: 500 };
@@ -145,7 +134,11 @@ describe('probeRelay', () => {
     expect(type).toBe('EVENT');
     expect(event.pubkey).toBe(getPublicKey(SECRET_KEY));
     expect(verifyEvent(event)).toBe(true);
-    expect(relay.received).toHaveLength(3);
+    const [, subscription] = relay.received[3] ?? [];
+    expect(relay.received.slice(3)).toEqual([
+      ['REQ', expect.any(String), { ids: [event.id], limit: 1 }],
+      ['CLOSE', subscription],
+    ]);
   });
 
   test('an empty relay is readable', async () => {
@@ -157,6 +150,11 @@ describe('probeRelay', () => {
     const relay = await startRelay();
     await cleanups.pop()?.();
     expect(await probeRelay(relay.address, contextOf())).toEqual({
+      carry: {},
+      checks: {
+        open: { success: false, durationMs: expect.any(Number), reason: 'refused' },
+        nip11: { success: false, durationMs: expect.any(Number), reason: 'refused' },
+      },
       relay: relay.address,
       generatedAt: 1_700_000_000,
       nip11: null,
@@ -385,8 +383,8 @@ describe('an abort of probeRelay', () => {
     });
     let asked = 0;
     const now = () => {
-      asked += 1; // the second time is the test event's, just before the work
-      if (asked === 2) setTimeout(() => stop.abort(new Error('drained')), 0);
+      asked += 1; // the third time is the test event's, just before the work
+      if (asked === 3) setTimeout(() => stop.abort(new Error('drained')), 0);
       return NOW;
     };
     const probing = probeRelay(relay.address, contextOf({ signal: stop.signal, now }));

@@ -1,0 +1,50 @@
+import type { Relay } from './bigbrotr-batch.ts';
+import type { Query } from './database.ts';
+
+/** One check of one relay, as the database takes it (`insert_relay_metadata()` in init.sql). */
+export interface CheckRow {
+  readonly name: string;
+  readonly success: boolean;
+  readonly reason: string | null;
+  readonly data: object | null;
+  readonly duration_ms: number;
+  /** Lets later snapshots repeat the result. */
+  readonly carried?: {
+    /** Unix seconds. */
+    readonly fresh_until: number;
+    readonly etag: string | null;
+    readonly last_modified: string | null;
+  };
+}
+
+/** A result that is carried on, as the database gives it. */
+export interface CarriedRow {
+  readonly name: string;
+  readonly durationMs: number;
+  /** Unix seconds. */
+  readonly freshUntil: number;
+  readonly etag: string | null;
+  readonly lastModified: string | null;
+  readonly data: unknown;
+}
+
+/**
+ * Adds the results of many checks that are not known yet, on their own and in one order: what two writers are both
+ * about to add would else make them wait for each other, when their snapshots come in different orders.
+ */
+export async function insertCheckResults(query: Query, checks: readonly CheckRow[]): Promise<void> {
+  if (checks.length > 0) await query('select insert_check_results($1)', [JSON.stringify(checks)]);
+}
+
+/** What the next check of a relay need not measure again, or can ask more cheaply. */
+export async function carriedChecks(query: Query, relay: Relay): Promise<CarriedRow[]> {
+  const { rows } = await query<CarriedRow & Record<string, unknown>>(
+    `select c.name, c.duration_ms as "durationMs", c.fresh_until as "freshUntil", c.etag,
+            c.last_modified as "lastModified", k.data
+     from carried_checks c
+     join check_results k on k.result_id = c.result_id
+     where c.relay_id = $1`,
+    [relay.relayId],
+  );
+  return rows;
+}

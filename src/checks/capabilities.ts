@@ -1,0 +1,217 @@
+import { randomBytes } from 'node:crypto';
+import type { ReqFilter } from '../nostr/filter.ts';
+import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
+import type { RelayConnection } from '../relay/connection.ts';
+import { LocalSetBuilder } from '../relay/local-set.ts';
+import { reconcileWindow } from '../relay/reconcile.ts';
+import { type PageEnd, readPage } from '../relay/subscription.ts';
+import { type CheckContext, failure } from './context.ts';
+import { reasonOfEnd } from './read.ts';
+import type { CapabilitiesData } from './result.ts';
+import { type Note, notesIn, wordToSearch } from './sample.ts';
+
+/** So many events are asked for to find the relay's cap: those of most relays are at or below it. */
+export const LIMIT_TRIED = 1000;
+/** Asked for where the relay refuses that, and its document names no limit. */
+const LIMIT_IF_REFUSED = 500;
+/** Small events, and plenty of them on most relays. */
+const SAMPLE_KINDS = [1, 7];
+const MAX_BYTES = 8 * 1024 * 1024;
+/** A relay that was going to answer COUNT has done so this long after it answered what was asked later. */
+const COUNT_GRACE_MS = 2000;
+
+/**
+ * Measures what a relay can do, whatever its document claims: at most eight questions on the connection that is open,
+ * one after the other. Each answer is held against an event that the relay itself has shown:
+ * - `maxLimit`: how many events come where 1,000 are asked for, if the relay has older ones too;
+ * - NIP-77: a reconciliation of one second lists an event that the relay has shown there;
+ * - NIP-45: COUNT knows that event;
+ * - NIP-50: a word of a note finds something, a word that nobody wrote finds nothing;
+ * - NIP-67: EOSE says whether that was all, when it was all.
+ *
+ * Where the relay wants us to wait, what is left of it stays null.
+ *
+ * @param claimedLimit `limitation.max_limit` of the document, or null
+ * @throws RelayError when the first question is refused, with the reasons of `checkRead`; or `disconnected`.
+ */
+export async function checkCapabilities(
+  connection: RelayConnection,
+  ctx: CheckContext,
+  claimedLimit: number | null,
+): Promise<CapabilitiesData> {
+  const relay = new Questions(connection, ctx);
+  const { sample, maxLimit } = await measureLimit(relay, claimedLimit);
+  const nip77 = await measureNip77(relay, sample);
+  const nip45 = await measureNip45(relay, sample);
+  const nip50 = await measureNip50(relay, sample);
+  if (!connection.isOpen) throw failure('disconnected');
+  return { nip45, nip50, nip67: relay.nip67, nip77, maxLimit };
+}
+
+interface Page {
+  readonly notes: readonly Note[];
+  readonly end: PageEnd;
+}
+
+/** Asks one thing after another, until the relay has had enough. */
+class Questions {
+  /** Whether an EOSE came with a hint; null before one came that should have had it. */
+  nip67: boolean | null = null;
+  readonly connection: RelayConnection;
+  readonly ctx: CheckContext;
+  #isUnwelcome = false;
+
+  constructor(connection: RelayConnection, ctx: CheckContext) {
+    this.connection = connection;
+    this.ctx = ctx;
+  }
+
+  get mayAsk(): boolean {
+    return !this.#isUnwelcome && this.connection.isOpen && !this.ctx.signal.aborted;
+  }
+
+  async read(filter: ReqFilter & { limit: number }): Promise<Page> {
+    const { timeoutMs, signal } = this.ctx;
+    const limits = {
+      ...{ maxEvents: filter.limit + 100, maxBytes: MAX_BYTES },
+      ...{ idleTimeoutMs: timeoutMs, totalTimeoutMs: timeoutMs },
+    };
+    const page = readPage(this.connection, filter, limits, signal);
+    const events: unknown[] = [];
+    for (;;) {
+      const step = await page.next();
+      if (!step.done) {
+        events.push(...step.value);
+        continue;
+      }
+      const notes = notesIn(events);
+      this.#learn(step.value, notes.length === 0);
+      return { notes, end: step.value };
+    }
+  }
+
+  /** @param isAll nothing matched, so that the page was certainly complete */
+  #learn(end: PageEnd, isAll: boolean): void {
+    if (end.type === 'finish' || end.type === 'more') this.nip67 = true;
+    else if (end.type === 'eose' && isAll) this.nip67 ??= false;
+    else if (end.type === 'closed') this.heardRefusal(end.text);
+    else if (end.type === 'timeout') this.#isUnwelcome = true; // it is not going to be faster
+  }
+
+  /** @returns whether it is we who are refused, and not what was asked. */
+  heardRefusal(text: string): boolean {
+    const isAboutUs = ['rate_limited', 'auth_required', 'restricted', 'blocked'].includes(
+      refusalOf(text),
+    );
+    this.#isUnwelcome ||= isAboutUs;
+    return isAboutUs;
+  }
+}
+
+interface Limit {
+  /** Newest first. */
+  readonly sample: readonly Note[];
+  readonly maxLimit: number | null;
+}
+
+async function measureLimit(relay: Questions, claimedLimit: number | null): Promise<Limit> {
+  let limit = LIMIT_TRIED;
+  let page = await relay.read({ kinds: SAMPLE_KINDS, limit });
+  if (page.end.type === 'closed' && relay.mayAsk) {
+    limit = isSensible(claimedLimit) ? claimedLimit : LIMIT_IF_REFUSED;
+    page = await relay.read({ kinds: SAMPLE_KINDS, limit });
+  }
+  const { notes: sample, end } = page;
+  const reason = end.type === 'overflow' ? null : reasonOfEnd(end);
+  if (reason !== null) throw failure(reason);
+  if (sample.length >= limit) return { sample, maxLimit: limit };
+  const oldest = sample.at(-1);
+  if (!oldest || end.type === 'overflow' || end.type === 'finish')
+    return { sample, maxLimit: null };
+  const isCut = end.type === 'more' || (await hasOlder(relay, oldest.createdAt));
+  return { sample, maxLimit: isCut ? sample.length : null };
+}
+
+function isSensible(limit: number | null): limit is number {
+  return limit !== null && limit > 0 && limit < LIMIT_TRIED;
+}
+
+async function hasOlder(relay: Questions, createdAt: number): Promise<boolean> {
+  if (!relay.mayAsk || createdAt <= 0) return false;
+  const { notes } = await relay.read({ kinds: SAMPLE_KINDS, until: createdAt - 1, limit: 1 });
+  return notes.some((note) => note.createdAt < createdAt);
+}
+
+async function measureNip77(relay: Questions, sample: readonly Note[]): Promise<boolean | null> {
+  if (!relay.mayAsk) return null;
+  const { timeoutMs, signal, now } = relay.ctx;
+  const known = sample.at(-1);
+  const second = known?.createdAt ?? Math.floor(now() / 1000);
+  const { end, need } = await reconcileWindow(
+    relay.connection,
+    { kinds: SAMPLE_KINDS },
+    { since: second, until: second },
+    new LocalSetBuilder(0).build(),
+    {
+      ...{ idleTimeoutMs: timeoutMs, totalTimeoutMs: timeoutMs, maxRounds: 4 },
+      ...{ maxNeed: 10_000, maxBytes: MAX_BYTES, frameSizeLimit: 60_000 },
+    },
+    signal,
+  );
+  if (end.type === 'done') return known ? need.includes(known.id) : true;
+  if (end.type === 'unsupported') return false;
+  if (end.type === 'failed' && end.reason === 'garbage') return false;
+  if (end.type === 'failed' && end.reason === 'neg_err') return false;
+  relay.heardRefusal(end.text);
+  return null;
+}
+
+async function measureNip45(relay: Questions, sample: readonly Note[]): Promise<boolean | null> {
+  if (!relay.mayAsk) return null;
+  const known = sample.at(-1);
+  const id = randomBytes(8).toString('hex');
+  let verdict: boolean | null | undefined;
+  let wake = () => {};
+  const stopListening = relay.connection.onMessage((data) => {
+    const message = parseRelayMessage(data);
+    const isOurs = 'subscription' in message && message.subscription === id;
+    if (isOurs && message.type === 'COUNT') verdict ??= known ? message.count > 0 : true;
+    else if (isOurs && message.type === 'CLOSED')
+      verdict ??= relay.heardRefusal(message.text) ? null : false;
+    else if (message.type === 'NOTICE' && relay.heardRefusal(message.text)) verdict = null;
+    if (verdict !== undefined) wake();
+  });
+  try {
+    relay.connection.send(['COUNT', id, known ? { ids: [known.id] } : { kinds: SAMPLE_KINDS }]);
+    // What is asked after it is answered after it: so a relay that says nothing to COUNT is not waited for.
+    const { end } = await relay.read({ ids: [randomBytes(32).toString('hex')], limit: 1 });
+    if (verdict === undefined && reasonOfEnd(end) === null) {
+      const grace = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      const timer = setTimeout(wake, Math.min(COUNT_GRACE_MS, relay.ctx.timeoutMs));
+      await grace;
+      clearTimeout(timer);
+      verdict ??= false;
+    }
+    return verdict ?? null;
+  } finally {
+    stopListening();
+  }
+}
+
+async function measureNip50(relay: Questions, sample: readonly Note[]): Promise<boolean | null> {
+  const word = wordToSearch(sample);
+  if (word === null || !relay.mayAsk) return null;
+  const nonsense = randomBytes(12).toString('hex').replace(/\d/g, 'x');
+  const nothing = await relay.read({ kinds: [1], search: nonsense, limit: 1 });
+  if (!isAnswer(nothing, relay))
+    return relay.mayAsk && nothing.end.type === 'closed' ? false : null;
+  if (nothing.notes.length > 0) return false; // it gives what it has, whatever is searched for
+  const found = await relay.read({ kinds: [1], search: word, limit: 1 });
+  return isAnswer(found, relay) ? found.notes.length > 0 : null;
+}
+
+function isAnswer({ end }: Page, relay: Questions): boolean {
+  return relay.mayAsk && (end.type === 'overflow' || reasonOfEnd(end) === null);
+}

@@ -1,0 +1,19 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { plainText } from '../nostr/message.ts';
+import type { HttpData } from './result.ts';
+
+/** What the server says of itself in its answer to the upgrade; what changes from answer to answer is left out. */
+export function readHttp(headers: IncomingHttpHeaders): HttpData {
+  return {
+    server: textOf(headers.server),
+    poweredBy: textOf(headers['x-powered-by']),
+    via: textOf(headers.via),
+  };
+}
+
+const MAX_LENGTH = 200;
+
+function textOf(header: string | string[] | undefined): string | null {
+  const text = [header ?? ''].flat().join(', ').trim();
+  return text === '' ? null : plainText(text).slice(0, MAX_LENGTH);
+}
