@@ -1,0 +1,193 @@
+import { X509Certificate } from 'node:crypto';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { CheckName } from '../../src/checks/result.ts';
+import { inspectTls } from '../../src/checks/tls.ts';
+import { type ProbeContext, probeRelay } from '../../src/probe.ts';
+import type { RelayUrl } from '../../src/relay/url.ts';
+import { type Certificate, makeCertificate } from '../support/certificates.ts';
+import { probeContext } from '../support/probe-context.ts';
+import { type RawServer, startRawServer } from '../support/raw-server.ts';
+import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
+import { startTlsFront, type TlsFront } from '../support/tls-front.ts';
+
+const DAY = 86_400_000;
+const authority = makeCertificate({ subject: 'O=Test Authority', names: [], isAuthority: true });
+const issued = (options: Parameters<typeof makeCertificate>[0] = {}) =>
+  makeCertificate({ issuer: authority, ...options });
+const ALL: readonly CheckName[] = ['open', 'read', 'nip11', 'tls', 'http', 'net'];
+
+let relay: ScriptedRelay;
+const cleanups: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  relay = await startScriptedRelay();
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+afterAll(() => relay.stop());
+
+async function front(
+  certificate: Certificate,
+  port: number | null = relay.port,
+): Promise<TlsFront> {
+  const started = await startTlsFront(certificate, port);
+  cleanups.push(() => started.stop());
+  return started;
+}
+
+const urlOf = ({ port }: { port: number }, host = 'localhost') =>
+  `wss://${host}:${port}` as RelayUrl;
+
+function probe(server: { port: number }, changes: Partial<ProbeContext> = {}, host?: string) {
+  const context = probeContext({
+    selected: new Set(ALL),
+    ca: authority.certificate,
+    ...changes,
+  });
+  return probeRelay({ url: urlOf(server, host), network: 'clearnet' }, context);
+}
+
+describe('the certificate of a relay', () => {
+  test('that is good is read from the handshake of the WebSocket: two connections in all', async () => {
+    const notAfter = new Date(Math.floor(Date.now() / 1000) * 1000 + 20 * DAY);
+    const certificate = issued({ names: ['localhost', '127.0.0.1', 'a.test'], notAfter });
+    const server = await front(certificate);
+    const { checks, nip66 } = await probe(server);
+    expect(nip66).toMatchObject({ openable: true, readable: true });
+    expect(checks.tls).toEqual({
+      success: true,
+      durationMs: expect.any(Number),
+      data: {
+        valid: true,
+        problem: null,
+        issuer: 'Test Authority',
+        subject: 'relay.test',
+        notBefore: Math.floor(
+          new Date(new X509Certificate(certificate.certificate).validFrom).getTime() / 1000,
+        ),
+        notAfter: notAfter.getTime() / 1000,
+        sans: ['127.0.0.1', 'a.test', 'localhost'],
+        protocol: 'TLSv1.3',
+        cipher: expect.stringMatching(/^TLS_/),
+        fingerprint: new X509Certificate(certificate.certificate).fingerprint256
+          .replaceAll(':', '')
+          .toLowerCase(),
+      },
+    });
+    expect(checks.nip11).toMatchObject({ success: true });
+    expect(server.total).toBe(2); // the WebSocket and the document
+  });
+
+  test('that is good for an address too, where no name is sent', async () => {
+    const { checks } = await probe(await front(issued()), {}, '127.0.0.1');
+    expect(checks.tls).toMatchObject({ data: { valid: true } });
+    expect(checks.net).toMatchObject({ data: { ip: '127.0.0.1' } });
+  });
+
+  test.each<[string, string, () => Certificate]>([
+    [
+      'has expired',
+      'CERT_HAS_EXPIRED',
+      () =>
+        issued({ notBefore: new Date(Date.now() - 9 * DAY), notAfter: new Date(Date.now() - DAY) }),
+    ],
+    [
+      'is not valid yet',
+      'CERT_NOT_YET_VALID',
+      () => issued({ notBefore: new Date(Date.now() + DAY) }),
+    ],
+    ['signs itself', 'DEPTH_ZERO_SELF_SIGNED_CERT', () => makeCertificate()],
+    [
+      'is for another name',
+      'ERR_TLS_CERT_ALTNAME_INVALID',
+      () => issued({ names: ['other.test'] }),
+    ],
+    [
+      'comes from an authority that nobody knows',
+      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+      () =>
+        makeCertificate({
+          issuer: makeCertificate({ subject: 'Nobody', names: [], isAuthority: true }),
+        }),
+    ],
+  ])('that %s is looked at all the same: %s', async (_, problem, make) => {
+    const server = await front(make());
+    const { checks, nip66 } = await probe(server);
+    expect(nip66).toMatchObject({ openable: false, reason: 'tls' });
+    expect(checks.open).toMatchObject({ success: false, reason: 'tls' });
+    expect(checks.tls).toMatchObject({
+      success: true,
+      data: { valid: false, problem, protocol: 'TLSv1.3', fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    });
+    expect(checks.read).toBeUndefined();
+    expect(checks.http).toBeUndefined();
+    expect(server.total).toBe(3); // one more, to look at it
+  });
+
+  test('is not asked of a relay without TLS, which stays ws://', async () => {
+    const address = { url: relay.url as RelayUrl, network: 'clearnet' } as const;
+    const { checks } = await probeRelay(address, probeContext({ selected: new Set(ALL) }));
+    expect(checks.open).toMatchObject({ success: true });
+    expect(checks.tls).toBeUndefined();
+  });
+
+  test('is not asked where it was not selected, nor more connections made', async () => {
+    const server = await front(makeCertificate());
+    const { checks } = await probe(server, { selected: new Set(['open', 'read']) });
+    expect(checks).toEqual({ open: expect.objectContaining({ reason: 'tls' }) });
+    expect(server.total).toBe(1);
+  });
+
+  test('with names that are none is read, and kept within bounds', async () => {
+    const names = Array.from({ length: 150 }, (_, index) => `n${index}.test`);
+    const odd = ['localhost', 'a, DNS:b', '"quoted"', 'nul\u0000.test', ...names];
+    const { checks } = await probe(
+      await front(issued({ subject: 'nul\u0000\nO=forged', names: odd })),
+    );
+    const data = checks.tls?.success ? checks.tls.data : null;
+    expect(data?.sans).toHaveLength(100);
+    expect(JSON.stringify(data)).not.toContain('\\u0000');
+    expect(data?.subject).not.toContain('\n');
+  });
+});
+
+describe('a hostile peer of inspectTls', () => {
+  async function raw(...args: Parameters<typeof startRawServer>): Promise<RawServer> {
+    const server = await startRawServer(...args);
+    cleanups.push(() => server.close());
+    return server;
+  }
+  const context = probeContext();
+
+  test('that never answers costs the deadline and leaves no socket', async () => {
+    const server = await raw((socket) => socket.resume());
+    await expect(inspectTls(urlOf(server), context, 200)).rejects.toMatchObject({
+      reason: 'timeout',
+    });
+    await expect.poll(() => server.openSockets()).toBe(0);
+  });
+
+  test('that speaks something else has no certificate', async () => {
+    const server = await raw((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+    await expect(inspectTls(urlOf(server), context, 5000)).rejects.toMatchObject({
+      reason: expect.stringMatching(/^(tls|reset)$/),
+    });
+  });
+
+  test('on a forbidden address is never connected to', async () => {
+    const server = await raw(() => {});
+    for (const host of ['127.0.0.1', 'localhost', '[::1]']) {
+      const inspecting = inspectTls(urlOf(server, host), { ...context, allowPrivate: false }, 5000);
+      await expect(inspecting).rejects.toMatchObject({ reason: 'forbidden' });
+    }
+    expect(server.total).toBe(0);
+  });
+
+  test('is left when it is no longer wanted', async () => {
+    const stop = new AbortController();
+    const server = await raw(() => stop.abort());
+    const inspecting = inspectTls(urlOf(server), { ...context, signal: stop.signal }, 60_000);
+    await expect(inspecting).rejects.toMatchObject({ reason: 'aborted' });
+  });
+});
