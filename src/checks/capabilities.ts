@@ -41,9 +41,9 @@ export async function checkCapabilities(
 ): Promise<CapabilitiesData> {
   const relay = new Questions(connection, ctx);
   const { sample, maxLimit } = await measureLimit(relay, claimedLimit);
-  const nip77 = await measureNip77(relay, sample);
   const nip45 = await measureNip45(relay, sample);
   const nip50 = await measureNip50(relay, sample);
+  const nip77 = await measureNip77(relay, sample); // last: who does not know it complains of its close, too
   if (!connection.isOpen) throw failure('disconnected');
   return { nip45, nip50, nip67: relay.nip67, nip77, maxLimit };
 }
@@ -153,7 +153,7 @@ async function measureNip77(relay: Questions, sample: readonly Note[]): Promise<
     { since: second, until: second },
     new LocalSetBuilder(0).build(),
     {
-      ...{ idleTimeoutMs: timeoutMs, totalTimeoutMs: timeoutMs, maxRounds: 4 },
+      ...{ idleTimeoutMs: timeoutMs, totalTimeoutMs: 2 * timeoutMs, maxRounds: 4 },
       ...{ maxNeed: 10_000, maxBytes: MAX_BYTES, frameSizeLimit: 60_000 },
     },
     signal,
@@ -166,37 +166,73 @@ async function measureNip77(relay: Questions, sample: readonly Note[]): Promise<
   return null;
 }
 
+/** How relays complain of a message that they do not know. */
+const COMPLAINT =
+  /\bcount\b|unknown|unsupported|not supported|unrecogni[sz]ed|invalid|bad (msg|message|command)|parse/i;
+
 async function measureNip45(relay: Questions, sample: readonly Note[]): Promise<boolean | null> {
   if (!relay.mayAsk) return null;
   const known = sample.at(-1);
-  const id = randomBytes(8).toString('hex');
-  let verdict: boolean | null | undefined;
-  let wake = () => {};
-  const stopListening = relay.connection.onMessage((data) => {
-    const message = parseRelayMessage(data);
-    const isOurs = 'subscription' in message && message.subscription === id;
-    if (isOurs && message.type === 'COUNT') verdict ??= known ? message.count > 0 : true;
-    else if (isOurs && message.type === 'CLOSED')
-      verdict ??= relay.heardRefusal(message.text) ? null : false;
-    else if (message.type === 'NOTICE' && relay.heardRefusal(message.text)) verdict = null;
-    if (verdict !== undefined) wake();
-  });
+  const answer = new CountAnswer(relay, known !== undefined);
   try {
-    relay.connection.send(['COUNT', id, known ? { ids: [known.id] } : { kinds: SAMPLE_KINDS }]);
+    relay.connection.send([
+      'COUNT',
+      answer.id,
+      known ? { ids: [known.id] } : { kinds: SAMPLE_KINDS },
+    ]);
     // What is asked after it is answered after it: so a relay that says nothing to COUNT is not waited for.
     const { end } = await relay.read({ ids: [randomBytes(32).toString('hex')], limit: 1 });
-    if (verdict === undefined && reasonOfEnd(end) === null) {
-      const grace = new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-      const timer = setTimeout(wake, Math.min(COUNT_GRACE_MS, relay.ctx.timeoutMs));
-      await grace;
-      clearTimeout(timer);
-      verdict ??= false;
-    }
-    return verdict ?? null;
+    if (reasonOfEnd(end) !== null) return answer.verdict ?? null;
+    if (!answer.isComplaint) await answer.within(Math.min(COUNT_GRACE_MS, relay.ctx.timeoutMs));
+    return answer.verdict === undefined ? false : answer.verdict;
   } finally {
-    stopListening();
+    answer.stopListening();
+  }
+}
+
+/** What the relay says to one COUNT. */
+class CountAnswer {
+  readonly id = randomBytes(8).toString('hex');
+  /** Undefined while it has said nothing that decides it. */
+  verdict: boolean | null | undefined;
+  /** It complained of a message, and names none. */
+  isComplaint = false;
+  readonly stopListening: () => void;
+  readonly #relay: Questions;
+  readonly #mustFind: boolean;
+  #wake = () => {};
+
+  constructor(relay: Questions, mustFind: boolean) {
+    this.#relay = relay;
+    this.#mustFind = mustFind;
+    this.stopListening = relay.connection.onMessage((data) => this.#receive(data));
+  }
+
+  async within(timeoutMs: number): Promise<void> {
+    if (this.verdict !== undefined) return;
+    const decided = new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    const timer = setTimeout(this.#wake, timeoutMs);
+    await decided;
+    clearTimeout(timer);
+  }
+
+  #receive(data: string): void {
+    const message = parseRelayMessage(data);
+    if (message.type === 'NOTICE') {
+      if (this.#relay.heardRefusal(message.text)) this.#decide(null);
+      else this.isComplaint ||= COMPLAINT.test(message.text);
+    } else if ('subscription' in message && message.subscription === this.id) {
+      if (message.type === 'COUNT') this.#decide(this.#mustFind ? message.count > 0 : true);
+      else if (message.type === 'CLOSED')
+        this.#decide(this.#relay.heardRefusal(message.text) ? null : false);
+    }
+  }
+
+  #decide(verdict: boolean | null): void {
+    if (this.verdict === undefined) this.verdict = verdict;
+    this.#wake();
   }
 }
 

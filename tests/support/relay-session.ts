@@ -47,6 +47,8 @@ export interface RelayScript {
   /** Longer messages are refused with a NOTICE. */
   readonly maxMessageBytes?: number;
   readonly verbs?: Readonly<Record<string, Verb>>;
+  /** What becomes of `search` in a filter (NIP-50): without it a filter that has one is refused. */
+  readonly search?: 'matched' | 'ignored';
   /** Says nothing to messages that it does not know, where others send a NOTICE. */
   readonly silentToUnknown?: boolean;
 }
@@ -119,7 +121,8 @@ export class RelaySession {
     else this.#wire.message('NOTICE', `error: unknown message type ${type.slice(0, 50)}`);
   }
 
-  #request(subscription: unknown, filters: readonly unknown[], bytes: number): void {
+  #request(subscription: unknown, asked: readonly unknown[], bytes: number): void {
+    const filters = asked.map((filter) => this.#searched(filter));
     if (typeof subscription !== 'string' || subscription === '' || subscription.length > 64) {
       this.#house.record.fire('invalid-subscription');
       this.#wire.message('NOTICE', 'invalid: a subscription id has 1 to 64 characters');
@@ -136,6 +139,18 @@ export class RelaySession {
     const quirk = { ...script.quirk, ...(scripted === 'answer' ? {} : scripted) };
     this.#close(subscription);
     if (!this.#isRefused(request, quirk)) this.#open(request, quirk);
+  }
+
+  /** The filter without its `search`, and with the ids of what was found where it is matched. */
+  #searched(filter: unknown): unknown {
+    const { script, store } = this.#house;
+    if (!script.search || typeof filter !== 'object' || filter === null || !('search' in filter))
+      return filter;
+    const { search, ...rest } = filter;
+    if (script.search === 'ignored') return rest;
+    const words = String(search).toLowerCase();
+    const found = store.all().filter(({ content }) => content.toLowerCase().includes(words));
+    return { ...rest, ids: found.map(({ id }) => id) };
   }
 
   #open(request: SeenRequest, quirk: Quirk): void {

@@ -118,7 +118,12 @@ describe('the certificate of a relay', () => {
     expect(checks.open).toMatchObject({ success: false, reason: 'tls' });
     expect(checks.tls).toMatchObject({
       success: true,
-      data: { valid: false, problem, protocol: 'TLSv1.3', fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/) },
+      data: {
+        valid: false,
+        problem,
+        protocol: 'TLSv1.3',
+        fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/),
+      },
     });
     expect(checks.read).toBeUndefined();
     expect(checks.http).toBeUndefined();
