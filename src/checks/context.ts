@@ -40,8 +40,14 @@ export async function measured<Data>(
     const data = await work();
     return { success: true, durationMs: performance.now() - started, data };
   } catch (error) {
-    return failed(asRelayError(error, url).reason, performance.now() - started);
+    return failed(reasonOf(error, url), performance.now() - started);
   }
+}
+
+/** A mistake of ours is not held against the relay. */
+function reasonOf(error: unknown, url: RelayUrl): string {
+  const isOfTheNetwork = error instanceof Error && (error instanceof RelayError || 'code' in error);
+  return isOfTheNetwork ? asRelayError(error, url).reason : 'internal';
 }
 
 /**

@@ -44,10 +44,16 @@ export function validatorHeaders(validators: Validators | undefined): Record<str
 function freshSeconds(headers: Headers, maxAge: string | undefined): number {
   const age = secondsOf(textOf(headers.age)) ?? 0;
   if (maxAge !== undefined) return (secondsOf(maxAge) ?? 0) - age;
-  const expires = Date.parse(textOf(headers.expires));
-  const date = Date.parse(textOf(headers.date));
+  const expires = timeOf(headers.expires);
+  const date = timeOf(headers.date);
   const span = Math.floor((expires - (Number.isNaN(date) ? Date.now() : date)) / 1000);
   return Number.isNaN(span) ? 0 : span - age;
+}
+
+/** RFC 9110 5.6.7; what JavaScript takes for a date besides ("0") is none. */
+function timeOf(header: string | string[] | undefined): number {
+  const text = textOf(header);
+  return text.endsWith(' GMT') ? Date.parse(text) : Number.NaN;
 }
 
 function directivesOf(header: string | string[] | undefined): Map<string, string> {

@@ -44,6 +44,7 @@ export async function startTlsFront(
       return total;
     },
     stop: async () => {
+      if (!server.listening) return;
       server.close();
       for (const socket of sockets) socket.destroy();
       await once(server, 'close');

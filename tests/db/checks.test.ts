@@ -1,0 +1,292 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Bigbrotr, type CheckRow, type SnapshotRow } from '../../src/bigbrotr.ts';
+import { readCarried } from '../../src/checks/carried.ts';
+import { checkNames } from '../../src/checks/result.ts';
+import { probeRelay } from '../../src/probe.ts';
+import type { RelayUrl } from '../../src/relay/url.ts';
+import { SnapshotWriter } from '../../src/snapshot-writer.ts';
+import { databaseConfig, silent } from '../support/bigbrotr.ts';
+import { type TestDatabase, testDatabase } from '../support/database.ts';
+import { signedEvents } from '../support/events.ts';
+import { probeContext } from '../support/probe-context.ts';
+import { relayAddress } from '../support/relays.ts';
+import { startScriptedRelay } from '../support/scripted-relay.ts';
+
+let made: TestDatabase;
+let bigbrotr: Bigbrotr;
+
+beforeAll(async () => {
+  made = await testDatabase();
+  bigbrotr = await Bigbrotr.connect(databaseConfig(made), silent);
+});
+afterAll(async () => {
+  await bigbrotr?.close();
+  await made?.drop();
+});
+beforeEach(() =>
+  made.query('truncate relays, check_results, nip11, nip66 restart identity cascade'),
+);
+
+const NOW = Math.floor(Date.now() / 1000);
+const OPEN = { openable: true, readable: true, writable: false, rtt_open: 5, rtt_read: 7 };
+const address = (name: string) => relayAddress(`wss://${name}.example.com`);
+
+const good = (name: string, data: object = {}, duration_ms = 10): CheckRow => ({
+  ...{ name, success: true, reason: null, data, duration_ms },
+});
+const bad = (name: string, reason: string, duration_ms = 10): CheckRow => ({
+  ...{ name, success: false, reason, data: null, duration_ms },
+});
+const snapshot = (
+  name: string,
+  generatedAt: number,
+  checks?: readonly CheckRow[],
+): SnapshotRow => ({
+  ...{ relay: address(name), generatedAt, nip11: null, nip66: OPEN },
+  ...(checks && { checks }),
+});
+const insert = (...snapshots: SnapshotRow[]) => bigbrotr.insertSnapshots(snapshots);
+const count = async (table: string) =>
+  Number((await made.query<{ count: string }>(`select count(*) from ${table}`))[0]?.count);
+const relayOf = async (name: string) => {
+  const [relay] = await bigbrotr.relaysOf([address(name)]);
+  if (!relay) throw new Error(`no relay ${name}`);
+  return relay;
+};
+
+describe('results of checks', () => {
+  test('are kept once each, however long they took and whoever gave them', async () => {
+    expect(
+      await insert(
+        snapshot('a', NOW, [good('open', {}, 3), bad('read', 'timeout', 10_000)]),
+        snapshot('a', NOW + 9, [good('open', {}, 4), bad('read', 'timeout', 9999)]),
+        snapshot('b', NOW, [good('open', {}, 5), bad('read', 'closed', 1)]),
+      ),
+    ).toBe(3);
+    expect(await count('check_results')).toBe(3);
+    const rows = await made.query(
+      'select * from relay_checks order by relay_url, generated_at, name',
+    );
+    const row = (relay: string, generated_at: number, check: CheckRow) => ({
+      ...{ relay_url: `wss://${relay}.example.com`, generated_at: String(generated_at) },
+      ...{ name: check.name, success: check.success, duration_ms: check.duration_ms },
+      ...{ reason: check.reason, data: check.data },
+    });
+    expect(rows).toEqual([
+      row('a', NOW, good('open', {}, 3)),
+      row('a', NOW, bad('read', 'timeout', 10_000)),
+      row('a', NOW + 9, good('open', {}, 4)),
+      row('a', NOW + 9, bad('read', 'timeout', 9999)),
+      row('b', NOW, good('open', {}, 5)),
+      row('b', NOW, bad('read', 'closed', 1)),
+    ]);
+    const latest = await made.query(
+      'select relay_url, generated_at, name from relay_checks_latest order by 1, 3',
+    );
+    expect(latest).toHaveLength(4);
+    expect(latest[0]).toMatchObject({ generated_at: String(NOW + 9) });
+  });
+
+  test('written twice are the same archive', async () => {
+    const rows = [snapshot('a', NOW, [good('open'), good('dns', { a: ['192.0.2.1'], ttl: 9 })])];
+    expect(await insert(...rows)).toBe(1);
+    const before = await made.query('select * from relay_checks');
+    expect(await insert(...rows)).toBe(0);
+    expect(await made.query('select * from relay_checks')).toEqual(before);
+  });
+
+  test('of dns are one result while its ttl runs down, and the largest is kept', async () => {
+    const dns = (ttl: number | null) => good('dns', { a: ['192.0.2.1'], ttl });
+    for (const [index, ttl] of [100, 7, 300, 299, null].entries())
+      await insert(snapshot('a', NOW + index, [dns(ttl)]));
+    await insert(snapshot('b', NOW, [dns(40)]), snapshot('c', NOW, [dns(600)]));
+    expect(await made.query("select data ->> 'ttl' as ttl from check_results")).toEqual([
+      { ttl: '600' },
+    ]);
+  });
+
+  test('use up no keys when they are known', async () => {
+    for (let round = 0; round < 20; round += 1)
+      await insert(snapshot('a', NOW + round, [good('open'), bad('read', 'timeout')]));
+    await insert(snapshot('a', NOW + 99, [good('tls', { valid: true })]));
+    const [last] = await made.query('select max(result_id) as key from check_results');
+    expect(last).toEqual({ key: 3 });
+  });
+
+  test('may be missing: a snapshot of an older version has none', async () => {
+    await insert(snapshot('a', NOW));
+    await made.query(
+      `select insert_relay_metadata('wss://b.example.com', 'clearnet', 1, null, $1)`,
+      [JSON.stringify(OPEN)],
+    );
+    expect(await count('relay_metadata')).toBe(2);
+    expect(await count('relay_checks')).toBe(0);
+    expect(await made.query('select relay_url, country, nip77 from relay_facts')).toHaveLength(2);
+  });
+
+  test('by four writers, in any order: each once, and all of them are found', async () => {
+    const writers = await Promise.all(
+      Array.from({ length: 4 }, () => Bigbrotr.connect(databaseConfig(made), silent)),
+    );
+    const chunk = (writer: number) =>
+      Array.from({ length: 50 }, (_, index) =>
+        snapshot(`w${writer}-${index}`, NOW, [
+          bad('open', `r${(index * (writer + 7)) % 50}`),
+          bad('nip11', `r${(index * (writer + 3)) % 50}`),
+        ]),
+      );
+    await Promise.all(writers.map((writer, index) => writer.insertSnapshots(chunk(index))));
+    await Promise.all(writers.map((writer) => writer.close()));
+    expect(await count('relay_checks')).toBe(400);
+    expect(await count('check_results')).toBe(100);
+  });
+});
+
+describe('results that nothing refers to', () => {
+  test('are deleted; what a snapshot has or is carried on stays', async () => {
+    await insert(
+      snapshot('gone', NOW, [good('open'), bad('read', 'timeout')]),
+      snapshot('kept', NOW, [good('open'), bad('read', 'closed')]),
+    );
+    const carried = { fresh_until: NOW + 9, etag: null, last_modified: null };
+    await insert(snapshot('kept', NOW + 1, [{ ...good('nip11', { raw: '{}' }), carried }]));
+    await made.query('delete from snapshots where generated_at = $1', [NOW + 1]);
+    await made.query("delete from relays where url like '%gone%'");
+    const remove = () => made.query('select delete_orphan_check_results() as deleted');
+    expect(await remove()).toEqual([{ deleted: '1' }]);
+    expect(await remove()).toEqual([{ deleted: '0' }]);
+    expect(await made.query('select name, reason from check_results order by name')).toEqual([
+      { name: 'nip11', reason: null },
+      { name: 'open', reason: null },
+      { name: 'read', reason: 'closed' },
+    ]);
+    expect(await count('relay_checks')).toBe(2);
+  });
+});
+
+describe('what is carried on', () => {
+  const terms = (fresh_until: number, etag: string | null = null) => ({
+    ...{ fresh_until, etag, last_modified: null },
+  });
+  const capabilities = { nip45: true, nip50: null, nip67: false, nip77: true, maxLimit: 500 };
+
+  test('comes back for the next check, of that relay alone', async () => {
+    await insert(
+      snapshot('a', NOW, [
+        { ...good('nip11', { raw: '{"name":"A"}', dropped: 0 }, 77), carried: terms(5, '"x"') },
+        { ...good('capabilities', capabilities, 900), carried: terms(NOW + 100) },
+      ]),
+    );
+    await insert(snapshot('a', NOW + 5, [good('capabilities', capabilities, 900)]));
+    const carried = readCarried(await bigbrotr.carriedChecks(await relayOf('a')));
+    expect(carried).toEqual({
+      nip11: {
+        ...{ durationMs: 77, freshUntil: 5, etag: '"x"', lastModified: null },
+        data: { document: expect.objectContaining({ name: 'A' }), raw: '{"name":"A"}', dropped: 0 },
+      },
+      capabilities: {
+        ...{ durationMs: 900, freshUntil: NOW + 100, etag: null, lastModified: null },
+        data: capabilities,
+      },
+    });
+    expect(await bigbrotr.carriedChecks(await relayOf('b'))).toEqual([]);
+    expect(await count('check_results')).toBe(2);
+  });
+
+  test('is replaced by what is newer, and by nothing that is older', async () => {
+    const at = (generatedAt: number, raw: string) =>
+      insert(
+        snapshot('a', generatedAt, [{ ...good('nip11', { raw }), carried: terms(generatedAt) }]),
+      );
+    await at(NOW, 'first');
+    await at(NOW + 10, 'second');
+    await at(NOW + 5, 'late');
+    expect(await bigbrotr.carriedChecks(await relayOf('a'))).toMatchObject([
+      { freshUntil: NOW + 10, data: { raw: 'second' } },
+    ]);
+  });
+});
+
+describe('relay_facts', () => {
+  test('tells in one row what the latest checks found', async () => {
+    await insert(
+      snapshot('a', NOW - 9, [good('geo', { country: 'DE' })]),
+      snapshot('a', NOW, [
+        good('geo', { country: 'CH', city: 'Zurich', geohash: 'u0qj' }),
+        good('net', { ip: '192.0.2.1', asn: 4_200_000_000, organisation: 'Host' }),
+        good('tls', { valid: true, problem: null, issuer: 'CA', notAfter: NOW + 99 }),
+        good('http', { server: 'nginx' }),
+        good('capabilities', {
+          nip45: true,
+          nip50: null,
+          nip67: false,
+          nip77: true,
+          maxLimit: 500,
+        }),
+      ]),
+      snapshot('b', NOW, [bad('open', 'dns'), bad('dns', 'not_found')]),
+    );
+    const [a, b] = await made.query('select * from relay_facts order by relay_url');
+    expect(a).toMatchObject({
+      ...{ relay_url: 'wss://a.example.com', network: 'clearnet', rtt_read: 7, readable: true },
+      ...{ country: 'CH', city: 'Zurich', geohash: 'u0qj', ip: '192.0.2.1', asn: '4200000000' },
+      ...{ organisation: 'Host', tls_valid: true, tls_problem: null, tls_issuer: 'CA' },
+      ...{ tls_not_after: String(NOW + 99), http_server: 'nginx', max_limit: 500 },
+      ...{ nip45: true, nip50: null, nip67: false, nip77: true },
+    });
+    expect(b).toMatchObject({ country: null, tls_valid: null, nip77: null, max_limit: null });
+  });
+
+  test('of one relay is found through indexes', async () => {
+    await insert(
+      ...Array.from({ length: 300 }, (_, index) => snapshot(`r${index}`, NOW, [good('open')])),
+    );
+    await made.query('analyze relays, snapshots, check_results');
+    for (const view of ['relay_facts', 'relay_checks_latest', 'relay_checks']) {
+      const plan = await made.query<{ 'QUERY PLAN': string }>(
+        `explain select * from ${view} where relay_url = 'wss://r7.example.com'`,
+      );
+      const text = plan.map((line) => line['QUERY PLAN']).join('\n');
+      expect(text).toMatch(/Index.* using relays_url_key/);
+      expect(text).toMatch(/snapshots_pkey/);
+    }
+  });
+});
+
+test('a relay that is checked is in the archive, with every result', async () => {
+  const relay = await startScriptedRelay({
+    events: signedEvents(3, { from: 1, to: 9, kinds: [1] }),
+    verbs: {
+      COUNT: ([, id], reply) => reply('COUNT', id, { count: 1 }),
+      'NEG-OPEN': ([, id], reply) => reply('NEG-ERR', id, 'disabled'),
+    },
+    nip11: { document: { name: 'Nul \u0000', odd: '\ud800', supported_nips: [1, 77] } },
+  });
+  try {
+    const place = { get: () => ({ country: { iso_code: 'CH' } }) };
+    const context = probeContext({
+      selected: new Set(checkNames),
+      geoip: { city: place, asn: null },
+    });
+    const snapshotted = await probeRelay(
+      { url: relay.url as RelayUrl, network: 'clearnet' },
+      context,
+    );
+    await new SnapshotWriter(bigbrotr, 1).write(snapshotted);
+    const rows = await made.query<{ name: string; success: boolean; data: object }>(
+      'select name, success, data from relay_checks_latest',
+    );
+    const wanted = checkNames.filter((name) => name !== 'tls' && name !== 'dns');
+    expect(rows.map(({ name, success }) => [name, success])).toEqual(
+      wanted.map((name) => [name, true]),
+    );
+    const { data } = rows.find(({ name }) => name === 'nip11') ?? {};
+    expect(data).toEqual({ raw: expect.stringContaining('\\u0000'), dropped: 2 });
+    const claimed = await made.query(
+      "select relay_url from relay_facts where supported_nips @> '77' and not nip77",
+    );
+    expect(claimed).toHaveLength(1);
+  } finally {
+    await relay.stop();
+  }
+});

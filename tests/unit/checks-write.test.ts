@@ -1,0 +1,120 @@
+import { verifyEvent } from 'nostr-tools/pure';
+import { afterEach, describe, expect, test } from 'vitest';
+import { type ProbeContext, probeRelay } from '../../src/probe.ts';
+import type { RelayUrl } from '../../src/relay/url.ts';
+import { probeContext } from '../support/probe-context.ts';
+import {
+  type ScriptedRelay,
+  type ScriptedRelayOptions,
+  startScriptedRelay,
+} from '../support/scripted-relay.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+
+let relay: ScriptedRelay;
+afterEach(() => relay.stop());
+
+async function probe(options: ScriptedRelayOptions = {}, changes: Partial<ProbeContext> = {}) {
+  relay = await startScriptedRelay(options);
+  return probeRelay(
+    { url: relay.url as RelayUrl, network: 'clearnet' },
+    probeContext({ now: () => NOW * 1000, ...changes }),
+  );
+}
+
+const dataOf = async (snapshot: ReturnType<typeof probe>) => {
+  const { checks } = await snapshot;
+  return [checks.read, checks.write].map((result) =>
+    result?.success ? result.data : result?.reason,
+  );
+};
+
+describe('the test event', () => {
+  test('is ephemeral and expires: most relays do not store it, and that is told', async () => {
+    expect(await dataOf(probe())).toEqual([
+      { empty: true, authenticated: false },
+      { stored: false, authenticated: false },
+    ]);
+    const [event, ...others] = relay.published;
+    expect(event?.kind).toBeGreaterThanOrEqual(20_000);
+    expect(event?.kind).toBeLessThan(30_000);
+    expect(event?.tags).toEqual([['expiration', String(NOW + 3600)]]);
+    expect(others).toEqual([]);
+  });
+
+  test('is read back where it was stored, and asked to be deleted', async () => {
+    expect(await dataOf(probe({ storesEphemeral: true }))).toEqual([
+      { empty: true, authenticated: false },
+      { stored: true, authenticated: false },
+    ]);
+    await expect.poll(() => relay.published.length).toBe(2);
+    const [event, deletion] = relay.published;
+    expect(deletion).toMatchObject({
+      kind: 5,
+      pubkey: event?.pubkey,
+      tags: [
+        ['e', event?.id],
+        ['k', String(event?.kind)],
+        ['expiration', String(NOW + 3600)],
+      ],
+    });
+    expect(deletion && verifyEvent(deletion)).toBe(true);
+  });
+
+  test('that the relay does not want to be asked for is written all the same', async () => {
+    const refuse = { after: 0, end: { closed: 'error: no ids here' } } as const;
+    const snapshot = probe({
+      onRequest: ({ filters: [filter] }) => (filter?.ids ? refuse : 'answer'),
+    });
+    expect((await dataOf(snapshot))[1]).toEqual({ stored: null, authenticated: false });
+  });
+
+  test('is not another event that the relay gives out', async () => {
+    const inject = [{ id: 'f'.repeat(64) }];
+    const snapshot = probe({
+      onRequest: ({ filters: [filter] }) => (filter?.ids ? { inject } : 'answer'),
+    });
+    expect((await dataOf(snapshot))[1]).toEqual({ stored: false, authenticated: false });
+  });
+});
+
+describe('NIP-42', () => {
+  test.each(['on-connect', 'on-demand'] as const)(
+    'is done where the relay asks for it, challenge %s',
+    async (challenge) => {
+      const snapshot = probe({ auth: { challenge } });
+      expect(await dataOf(snapshot)).toEqual([
+        { empty: true, authenticated: true },
+        { stored: false, authenticated: false }, // it knows us by then
+      ]);
+      expect((await snapshot).nip66).toMatchObject({
+        readable: true,
+        writable: true,
+        reason: null,
+      });
+      expect(relay.fired.auth).toBe(1);
+    },
+  );
+
+  test('for writes alone is done for the write', async () => {
+    expect(await dataOf(probe({ auth: { reads: false } }))).toEqual([
+      { empty: true, authenticated: false },
+      { stored: false, authenticated: true },
+    ]);
+  });
+
+  test('that does not let us in leaves its reason, for each step its own', async () => {
+    expect(await dataOf(probe({ auth: { allow: () => false } }))).toEqual([
+      'restricted',
+      'restricted',
+    ]);
+  });
+
+  test('that is never enough ends, and is auth_required', async () => {
+    expect(await dataOf(probe({ auth: { loop: true } }, { timeoutMs: 1000 }))).toEqual([
+      'auth_required',
+      'auth_required',
+    ]);
+    expect(relay.fired.auth).toBeLessThanOrEqual(2);
+  });
+});
