@@ -152,7 +152,7 @@ comment on column relay_facts.nip77 is 'It reconciles (NIP-77); null: could not 
 comment on column relay_facts.max_limit is 'Most events that one REQ brings; 1,000 is that or more. Null: could not be told.';
 
 create or replace function check_result_hash(p_check jsonb) returns bytea
-language sql immutable parallel safe
+language sql stable parallel safe   -- as jsonb_build_array() is, so that it is taken apart where it is called
 return sha256(convert_to(
     jsonb_build_array(p_check -> 'name', p_check -> 'success', p_check -> 'reason', nullif(p_check -> 'data', 'null') - 'ttl')::text, 'UTF8'
 ));
@@ -207,11 +207,11 @@ begin
     end if;
     perform insert_check_results(p_checks);
     insert into carried_checks as known (relay_id, name, result_id, duration_ms, measured_at, fresh_until, etag, last_modified)
-    select r.relay_id, item ->> 'name', k.result_id, (item ->> 'duration_ms')::integer, p_generated_at, c.fresh_until, c.etag, c.last_modified
+    select r.relay_id, item ->> 'name', (select result_id from check_results where hash = check_result_hash(item)),
+           (item ->> 'duration_ms')::integer, p_generated_at, c.fresh_until, c.etag, c.last_modified
     from relays r
     cross join jsonb_array_elements(p_checks) item
     cross join lateral jsonb_to_record(item -> 'carried') as c (fresh_until bigint, etag text, last_modified text)
-    join check_results k on k.hash = check_result_hash(item)
     where r.url = p_relay_url and jsonb_typeof(item -> 'carried') = 'object'
     on conflict (relay_id, name) do update
     set result_id = excluded.result_id, duration_ms = excluded.duration_ms, measured_at = excluded.measured_at,
@@ -221,10 +221,9 @@ begin
     select r.relay_id, p_generated_at, nip11_hash, nip66_hash, c.results, c.durations
     from relays r
     cross join lateral (
-        select array_agg(k.result_id order by t.place) as results,
+        select array_agg((select result_id from check_results where hash = check_result_hash(t.item)) order by t.place) as results,
                array_agg((t.item ->> 'duration_ms')::integer order by t.place) as durations
         from jsonb_array_elements(p_checks) with ordinality as t (item, place)
-        join check_results k on k.hash = check_result_hash(t.item)
     ) c
     where r.url = p_relay_url
     on conflict do nothing;
