@@ -77,7 +77,8 @@ class Probe {
     this.#relay = relay;
     this.#ctx = ctx;
     this.#generatedAt = Math.floor(ctx.now() / 1000);
-    this.#carried = ctx.carried().catch(() => ({}));
+    const isOfUse = ctx.selected.has('nip11') || ctx.selected.has('capabilities');
+    this.#carried = isOfUse ? ctx.carried().catch(() => ({})) : Promise.resolve({});
   }
 
   async run(): Promise<Snapshot> {

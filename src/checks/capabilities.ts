@@ -8,7 +8,7 @@ import { type PageEnd, readPage } from '../relay/subscription.ts';
 import { type CheckContext, failure } from './context.ts';
 import { reasonOfEnd } from './read.ts';
 import type { CapabilitiesData } from './result.ts';
-import { type Note, notesIn, wordToSearch } from './sample.ts';
+import { type Note, Sample, wordToSearch } from './sample.ts';
 
 /** So many events are asked for to find the relay's cap: those of most relays are at or below it. */
 export const LIMIT_TRIED = 1000;
@@ -16,7 +16,9 @@ export const LIMIT_TRIED = 1000;
 const LIMIT_IF_REFUSED = 500;
 /** Small events, and plenty of them on most relays. */
 const SAMPLE_KINDS = [1, 7];
-const MAX_BYTES = 8 * 1024 * 1024;
+const MAX_BYTES = 4 * 1024 * 1024;
+/** After so many deadlines nothing more is asked, though each answer came in time. */
+const MAX_DEADLINES = 3;
 /** A relay that was going to answer COUNT has done so this long after it answered what was asked later. */
 const COUNT_GRACE_MS = 2000;
 
@@ -60,14 +62,17 @@ class Questions {
   readonly connection: RelayConnection;
   readonly ctx: CheckContext;
   #isUnwelcome = false;
+  readonly #until: number;
 
   constructor(connection: RelayConnection, ctx: CheckContext) {
     this.connection = connection;
     this.ctx = ctx;
+    this.#until = performance.now() + MAX_DEADLINES * ctx.timeoutMs;
   }
 
   get mayAsk(): boolean {
-    return !this.#isUnwelcome && this.connection.isOpen && !this.ctx.signal.aborted;
+    if (this.#isUnwelcome || performance.now() > this.#until) return false;
+    return this.connection.isOpen && !this.ctx.signal.aborted;
   }
 
   async read(filter: ReqFilter & { limit: number }): Promise<Page> {
@@ -77,25 +82,25 @@ class Questions {
       ...{ idleTimeoutMs: timeoutMs, totalTimeoutMs: timeoutMs },
     };
     const page = readPage(this.connection, filter, limits, signal);
-    const events: unknown[] = [];
+    const sample = new Sample();
     for (;;) {
       const step = await page.next();
       if (!step.done) {
-        events.push(...step.value);
+        sample.add(step.value);
         continue;
       }
-      const notes = notesIn(events);
+      const notes = sample.newestFirst();
       this.#learn(step.value, notes.length === 0);
       return { notes, end: step.value };
     }
   }
 
-  /** @param isAll nothing matched, so that the page was certainly complete */
-  #learn(end: PageEnd, isAll: boolean): void {
+  /** @param isEmpty nothing came, so that the page was certainly complete if it was one */
+  #learn(end: PageEnd, isEmpty: boolean): void {
     if (end.type === 'finish' || end.type === 'more') this.nip67 = true;
-    else if (end.type === 'eose' && isAll) this.nip67 ??= false;
+    else if (end.type === 'eose' && isEmpty) this.nip67 ??= false;
     else if (end.type === 'closed') this.heardRefusal(end.text);
-    else if (end.type === 'timeout') this.#isUnwelcome = true; // it is not going to be faster
+    else if (end.type === 'timeout' && isEmpty) this.#isUnwelcome = true; // it is not going to be faster
   }
 
   /** @returns whether it is we who are refused, and not what was asked. */
@@ -122,12 +127,12 @@ async function measureLimit(relay: Questions, claimedLimit: number | null): Prom
     page = await relay.read({ kinds: SAMPLE_KINDS, limit });
   }
   const { notes: sample, end } = page;
-  const reason = end.type === 'overflow' ? null : reasonOfEnd(end);
+  const oldest = sample.at(-1);
+  const isPart = end.type === 'overflow' || (end.type === 'timeout' && oldest !== undefined);
+  const reason = isPart ? null : reasonOfEnd(end);
   if (reason !== null) throw failure(reason);
   if (sample.length >= limit) return { sample, maxLimit: limit };
-  const oldest = sample.at(-1);
-  if (!oldest || end.type === 'overflow' || end.type === 'finish')
-    return { sample, maxLimit: null };
+  if (!oldest || isPart || end.type === 'finish') return { sample, maxLimit: null };
   const isCut = end.type === 'more' || (await hasOlder(relay, oldest.createdAt));
   return { sample, maxLimit: isCut ? sample.length : null };
 }

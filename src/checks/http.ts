@@ -15,5 +15,5 @@ const MAX_LENGTH = 200;
 
 function textOf(header: string | string[] | undefined): string | null {
   const text = [header ?? ''].flat().join(', ').trim();
-  return text === '' ? null : plainText(text).slice(0, MAX_LENGTH);
+  return text === '' ? null : plainText(text.slice(0, MAX_LENGTH));
 }

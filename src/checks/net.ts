@@ -18,7 +18,7 @@ export function readNet(ip: string, { asn }: Geoip): NetData {
   const record = asn?.get(ip);
   return {
     ip,
-    asn: numberOf(memberOf(record, 'autonomous_system_number')),
+    asn: wholeOf(memberOf(record, 'autonomous_system_number')),
     organisation: textOf(memberOf(record, 'autonomous_system_organization')),
   };
 }
@@ -49,6 +49,10 @@ function memberOf(value: unknown, name: string): unknown {
 
 function textOf(value: unknown): string | null {
   return typeof value === 'string' && value !== '' ? plainText(value) : null;
+}
+
+function wholeOf(value: unknown): number | null {
+  return typeof value === 'number' && Number.isSafeInteger(value) ? value : null;
 }
 
 function numberOf(value: unknown): number | null {

@@ -4,18 +4,28 @@ export interface Note {
   /** Unix seconds. */
   readonly createdAt: number;
   readonly kind: number;
+  /** Empty unless it is a text note of usual length. */
   readonly content: string;
 }
 
-/** The events of a page that have the look of one, each once, newest first. */
-export function notesIn(events: readonly unknown[]): Note[] {
-  const notes = new Map<string, Note>();
-  for (const event of events) {
-    const note = noteOf(event);
-    if (note) notes.set(note.id, note);
+/** The events of a page that have the look of one, each once. The rest of a page is let go as it comes. */
+export class Sample {
+  readonly #notes = new Map<string, Note>();
+
+  add(events: readonly unknown[]): void {
+    for (const event of events) {
+      const note = noteOf(event);
+      if (note) this.#notes.set(note.id, note);
+    }
   }
-  return [...notes.values()].sort((a, b) => b.createdAt - a.createdAt);
+
+  newestFirst(): Note[] {
+    return [...this.#notes.values()].sort((a, b) => b.createdAt - a.createdAt);
+  }
 }
+
+/** A longer content, in characters, is not looked for words. */
+const MAX_CONTENT = 2000;
 
 function noteOf(event: unknown): Note | null {
   if (typeof event !== 'object' || event === null) return null;
@@ -23,7 +33,8 @@ function noteOf(event: unknown): Note | null {
   if (typeof id !== 'string' || !/^[0-9a-f]{64}$/.test(id)) return null;
   if (typeof created_at !== 'number' || !Number.isSafeInteger(created_at)) return null;
   if (typeof kind !== 'number' || typeof content !== 'string') return null;
-  return { id, createdAt: created_at, kind, content };
+  const words = kind === 1 && content.length <= MAX_CONTENT ? content : '';
+  return { id, createdAt: created_at, kind, content: words };
 }
 
 /** Addresses and references are not what a search looks through. */
@@ -32,9 +43,8 @@ const WORD = /(?<![\p{L}\p{N}_])[a-z]{6,20}(?![\p{L}\p{N}_])/giu;
 
 /** A word of one of the older notes: the newest may not be in the relay's index yet. Null where there is none. */
 export function wordToSearch(notes: readonly Note[]): string | null {
-  for (const { kind, content } of notes.toReversed()) {
-    if (kind !== 1) continue;
-    const words = content.slice(0, 2000).replace(NOT_WORDS, ' ').match(WORD) ?? [];
+  for (const { content } of notes.toReversed()) {
+    const words = content.replace(NOT_WORDS, ' ').match(WORD) ?? [];
     const [longest] = words.toSorted((a, b) => b.length - a.length);
     if (longest !== undefined) return longest.toLowerCase();
   }

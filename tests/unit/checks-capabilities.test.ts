@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { checkCapabilities, LIMIT_TRIED } from '../../src/checks/capabilities.ts';
 import type { CapabilitiesData } from '../../src/checks/result.ts';
-import { notesIn, wordToSearch } from '../../src/checks/sample.ts';
+import { Sample, wordToSearch } from '../../src/checks/sample.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { connectRelay } from '../../src/relay/connection.ts';
 import type { RelayUrl } from '../../src/relay/url.ts';
@@ -235,6 +235,16 @@ describe('a relay that has had enough', () => {
     await expect(measure(relay, { timeoutMs: 400 })).rejects.toMatchObject({ reason });
   });
 
+  test('by being slow is asked no more, and what it has shown is not lost', async () => {
+    const relay = await relayWith({ quirk: { betweenMs: 30 }, search: 'matched' });
+    expect(await measure(relay, { timeoutMs: 300 })).toMatchObject({ nip45: true, maxLimit: null });
+    relay.change({ quirk: { delayMs: 250 } });
+    relay.forget();
+    const found = await measure(relay, { timeoutMs: 300 });
+    expect(Object.values(found)).toContain(null);
+    expect(relay.requests.length).toBeLessThan(6);
+  });
+
   test('by cutting the connection half-way is one too', async () => {
     const relay = await relayWith({ verbs: { ...QUICK, COUNT: () => relay.dropAll() } });
     await expect(measure(relay)).rejects.toMatchObject({ reason: 'disconnected' });
@@ -242,14 +252,17 @@ describe('a relay that has had enough', () => {
 
   test('or streams without end is cut', async () => {
     const relay = await relayWith({ quirk: { end: 'endless', ignoreClose: true } });
-    const found = await measure(relay, { timeoutMs: 1000 }).catch((error) => error);
-    expect(found).toBeTruthy();
+    expect(await measure(relay, { timeoutMs: 1000 })).toMatchObject({ maxLimit: null });
   });
 });
 
 describe('a word to search for', () => {
   const note = (content: string, created_at = 1) => signedEvent({ content, created_at });
-  const wordIn = (...events: NostrEvent[]) => wordToSearch(notesIn(events));
+  const wordIn = (...events: NostrEvent[]) => {
+    const sample = new Sample();
+    sample.add(events);
+    return wordToSearch(sample.newestFirst());
+  };
 
   test.each([
     ['the longest of the note', 'Bitcoin fixes something', 'something'],
