@@ -8,6 +8,8 @@ import {
   storeOneByOne,
 } from './bigbrotr-batch.ts';
 import * as checks from './bigbrotr-checks.ts';
+import type { CheckAges, RelayRow } from './bigbrotr-monitor.ts';
+import * as monitor from './bigbrotr-monitor.ts';
 import type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 import * as reading from './bigbrotr-reading.ts';
 import { requireCurrent, schemaState } from './bigbrotr-version.ts';
@@ -31,6 +33,7 @@ export {
 } from './bigbrotr-batch.ts';
 export type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 export type { CarriedRow, CheckRow } from './bigbrotr-checks.ts';
+export type { CheckAges } from './bigbrotr-monitor.ts';
 export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr-visits.ts';
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */
@@ -47,6 +50,9 @@ export interface SnapshotRow {
   readonly nip66: object | null;
   readonly checks?: readonly checks.CheckRow[];
 }
+
+/** The default of MONITOR_FREQUENCY_HOUR, in seconds. */
+const CHECK_INTERVAL_SECONDS = 8 * 3600;
 
 /** Claims of a relay's NIP-11 document, and what was learnt of it. */
 export interface RelayTerms extends Manners {
@@ -123,19 +129,23 @@ export class Bigbrotr {
     return rows[0]?.count ?? 0;
   }
 
-  /** Relays without a snapshot younger than that many seconds; those never checked first, then the oldest check. */
-  async relaysToCheck(maxAgeSeconds: number): Promise<Relay[]> {
-    const { rows } = await this.#database.query<RelayRow>(
-      `select r.relay_id, r.url
-       from relays r
-       left join lateral (
-           select generated_at from snapshots where relay_id = r.relay_id order by generated_at desc limit 1
-       ) s on true
-       where s.generated_at is null or s.generated_at < extract(epoch from now())::bigint - $1
-       order by s.generated_at nulls first, r.relay_id`,
-      [maxAgeSeconds],
-    );
-    return asRelays(rows);
+  /** Relays that are due for a check; those never checked first, then those that were named anew, then the longest overdue. */
+  async relaysToCheck(ages: CheckAges): Promise<Relay[]> {
+    return asRelays(await monitor.relaysToCheck(this.#database.query, ages));
+  }
+
+  /** Relays that do not wait for a round: never checked, or named anew since their latest check. */
+  async relaysToCheckAtOnce(): Promise<Relay[]> {
+    return asRelays(await monitor.relaysToCheckAtOnce(this.#database.query));
+  }
+
+  /**
+   * Makes relays that were named anew due for a check at once, however long they have been dead; not those whose latest
+   * check is younger than eight hours. Relays that are not known are passed over: insertRelays makes them due too.
+   * @returns how many are due now that were not
+   */
+  recheck(relays: readonly RelayAddress[]): Promise<number> {
+    return monitor.recheckRelays(this.#database.query, relays);
   }
 
   /**
@@ -199,13 +209,23 @@ export class Bigbrotr {
 
   // Health
 
-  /** Adds snapshots, after the results that they share. @returns how many were new. */
-  async insertSnapshots(snapshots: readonly SnapshotRow[]): Promise<number> {
+  /**
+   * Adds snapshots, after the results that they share, and with each in one statement what it says of the state of its relay and of its next check.
+   * @param intervalSeconds how often living relays are checked
+   * @returns how many were new
+   */
+  async insertSnapshots(
+    snapshots: readonly SnapshotRow[],
+    intervalSeconds = CHECK_INTERVAL_SECONDS,
+  ): Promise<number> {
     const sorted = [...snapshots].sort((a, b) => (a.relay.url < b.relay.url ? -1 : 1));
     const results = sorted.flatMap((snapshot) => snapshot.checks ?? []);
     await checks.insertCheckResults(this.#database.query, results);
     const { rows } = await this.#database.query<{ count: number }>(
-      `select count(*) filter (where insert_relay_metadata(url, network, generated_at, nip11, nip66, checks)) as count
+      `select count(*) filter (where case
+           when insert_relay_metadata(url, network, generated_at, nip11, nip66, checks)
+           then record_relay_check(url, generated_at, nip66, $7)
+       end) as count
        from unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[], $5::jsonb[], $6::jsonb[])
            as t (url, network, generated_at, nip11, nip66, checks)`,
       [
@@ -215,6 +235,7 @@ export class Bigbrotr {
         sorted.map(({ nip11 }) => nip11 && JSON.stringify(nip11)),
         sorted.map(({ nip66 }) => nip66 && JSON.stringify(nip66)),
         sorted.map((snapshot) => snapshot.checks && JSON.stringify(snapshot.checks)),
+        intervalSeconds,
       ],
     );
     return rows[0]?.count ?? 0;
@@ -386,8 +407,6 @@ export class Bigbrotr {
     return rows[0];
   }
 }
-
-type RelayRow = { relay_id: number; url: string };
 
 /** URLs come back from the archive through the parser: nothing else makes a `RelayUrl`. */
 function asRelays(rows: readonly RelayRow[]): Relay[] {

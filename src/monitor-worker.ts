@@ -4,6 +4,7 @@ import { readCarried } from './checks/carried.ts';
 import { GeoipDatabase } from './checks/geoip.ts';
 import type { MonitorConfig } from './config.ts';
 import { createWorkerLogger } from './logger.ts';
+import { type RelayState, relayState } from './nostr/relay-state.ts';
 import { type ProbeContext, probeRelay } from './probe.ts';
 import { connectRelay } from './relay/connection.ts';
 import { fetchNip11 } from './relay/nip11-fetch.ts';
@@ -12,6 +13,7 @@ import { serveJobs } from './worker-thread.ts';
 
 /** What the scheduling thread hears of a check. */
 export interface ProbeReport {
+  readonly state: RelayState;
   readonly openable: boolean;
   readonly readable: boolean;
   readonly writable: boolean;
@@ -29,7 +31,7 @@ await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(asyn
     asn: await GeoipDatabase.open('GEOIP_ASN_PATH', asnPath),
   };
   const bigbrotr = await Bigbrotr.connect(config.database, log);
-  const writer = new SnapshotWriter(bigbrotr, config.chunkSize);
+  const writer = new SnapshotWriter(bigbrotr, config.chunkSize, config.frequencyMs / 1000);
   const context: Omit<ProbeContext, 'signal' | 'timeoutMs' | 'carried'> = {
     secretKey: Buffer.from(config.keys.secretKey, 'hex'),
     allowPrivate: config.allowPrivateRelays,
@@ -51,7 +53,8 @@ await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(asyn
       const snapshot = await probeRelay(relay, { ...context, timeoutMs, carried, signal });
       await writer.write(snapshot);
       const { openable, readable, writable, reason } = snapshot.nip66;
-      return { openable, readable, writable, nip11Reason: snapshot.nip11Reason, reason };
+      const state = relayState(snapshot.nip66);
+      return { state, openable, readable, writable, nip11Reason: snapshot.nip11Reason, reason };
     },
     close: () => bigbrotr.close(),
   };

@@ -1,10 +1,13 @@
-/** Entry: the monitor checks every relay whose latest snapshot is too old. */
+/** Entry: the monitor checks every relay that is due, by the schedule in the archive. */
 import type { Relay } from './bigbrotr.ts';
 import { loadMonitorConfig, type MonitorConfig } from './config.ts';
 import type { ProbeReport } from './monitor-worker.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
+
+/** Between rounds, relays that are new or were seen again are asked for this often, in milliseconds. */
+const POLL_MS = 30_000;
 
 await runService(() => loadMonitorConfig(), begin);
 
@@ -18,20 +21,38 @@ async function begin(config: MonitorConfig, service: Service): Promise<Work> {
     onDead: service.fail,
   });
   await scheduler.start();
+  let nextRound = 0;
+  /** Relays that did not wait for a round: when their check was lost they wait for the next one. */
+  const tried = new Set<number>();
   return {
-    round: () => checkRelays(config, service, scheduler),
-    pauseMs: config.loopIntervalMs,
+    round: async () => {
+      if (performance.now() < nextRound) {
+        const due = await service.bigbrotr.relaysToCheckAtOnce();
+        const untried = due.filter(({ relayId }) => !tried.has(relayId));
+        for (const { relayId } of untried) tried.add(relayId);
+        return checkRelays(untried, config, service, scheduler);
+      }
+      const due = await service.bigbrotr.relaysToCheck({
+        intervalSeconds: config.frequencyMs / 1000,
+        aheadSeconds: service.once ? 0 : config.loopIntervalMs / 1000,
+      });
+      const round = await checkRelays(due, config, service, scheduler);
+      tried.clear();
+      nextRound = performance.now() + config.loopIntervalMs;
+      return round;
+    },
+    pauseMs: Math.min(POLL_MS, config.loopIntervalMs),
     stop: () => scheduler.stop(),
   };
 }
 
 async function checkRelays(
+  due: readonly Relay[],
   config: MonitorConfig,
   service: Service,
   scheduler: Scheduler<Relay, ProbeReport>,
 ): Promise<Round> {
   const blocklist = await readBlocklist(config.blocklistPath);
-  const due = await service.bigbrotr.relaysToCheck(config.frequencyMs / 1000);
   const relays = due.filter(({ url }) => !blocklist.blocks(url));
   const reports = await Promise.all(relays.map((relay) => check(relay, service, scheduler)));
   return { relays: relays.length, failed: reports.filter((readable) => !readable).length };
@@ -55,9 +76,10 @@ async function check(
     return false;
   }
   service.stored(true);
-  const { openable, readable, writable, nip11Reason, reason } = outcome.result;
+  const { state, openable, readable, writable, nip11Reason, reason } = outcome.result;
   service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
   service.count('relays_checked');
+  service.count(`relays_${state}`);
   for (const [name, yes] of Object.entries({ openable, readable, writable }))
     if (yes) service.count(`relays_${name}`);
   service.count(nip11Reason === null ? 'nip11_documents' : `no_nip11_${nip11Reason}`);

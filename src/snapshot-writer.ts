@@ -10,13 +10,16 @@ const WRITE_AFTER_MS = 1000;
 export class SnapshotWriter {
   readonly #bigbrotr: Bigbrotr;
   readonly #chunkSize: number;
+  readonly #intervalSeconds: number | undefined;
   #waiting: Snapshot[] = [];
   #chunk: Promise<void> | null = null;
   #full: (() => void) | null = null;
 
-  constructor(bigbrotr: Bigbrotr, chunkSize: number) {
+  /** @param intervalSeconds how often living relays are checked, which decides when a relay is due again */
+  constructor(bigbrotr: Bigbrotr, chunkSize: number, intervalSeconds?: number) {
     this.#bigbrotr = bigbrotr;
     this.#chunkSize = chunkSize;
+    this.#intervalSeconds = intervalSeconds;
   }
 
   /** Resolves when the snapshot is stored. @throws DatabaseError */
@@ -39,7 +42,7 @@ export class SnapshotWriter {
     this.#waiting = [];
     this.#chunk = null;
     this.#full = null;
-    await this.#bigbrotr.insertSnapshots(chunk.map(asRow));
+    await this.#bigbrotr.insertSnapshots(chunk.map(asRow), this.#intervalSeconds);
   }
 }
 

@@ -164,6 +164,34 @@ describe('an archive of the first version', () => {
     expect(await old.query('select from events where tagvalues @> $1', [values])).toHaveLength(40);
   });
 
+  test('has the states and the schedule of its relays, made from its snapshots', async () => {
+    const down = { openable: false, readable: false, writable: false, reason: 'timeout' };
+    await old.query(
+      `select insert_relay_metadata('wss://relay-1.example.com', 'clearnet', 1700000200 + n * 3600, null, $1)
+       from generate_series(1, 2) n`,
+      [JSON.stringify(down)],
+    );
+    await migrate(old);
+    const states = await old.query(
+      `select url, state, from_at, to_at, failures, due_at > checked_at as planned
+       from relays left join relay_states using (relay_id) left join relay_schedule using (relay_id) order by 1, 3`,
+    );
+    const row = (number: number, state: string, from: number, to: number | null, failures = 0) => ({
+      url: `wss://relay-${number}.example.com`,
+      state,
+      from_at: `${1_700_000_200 + from}`,
+      to_at: to === null ? null : `${1_700_000_200 + to}`,
+      failures,
+      planned: true,
+    });
+    expect(states).toEqual([
+      row(0, 'up', 0, null),
+      row(1, 'up', 0, 3600, 2),
+      row(1, 'down', 3600, null, 2),
+      row(2, 'up', 0, null),
+    ]);
+  });
+
   test('is refused by the services until then, with what to do', async () => {
     await expect(connect(old)).rejects.toThrow(/older version of Bigbrotr: run the initializer/);
     await migrate(old);

@@ -1,0 +1,62 @@
+import type { Query } from './database.ts';
+import type { RelayAddress } from './relay/url.ts';
+
+/** The part of `Bigbrotr` that knows when relays are checked: the schedule, which is written with each snapshot. */
+
+/** How often a living relay is checked, and how far ahead of time a relay is taken, in seconds. */
+export interface CheckAges {
+  readonly intervalSeconds: number;
+  /** Relays that come due within this time are taken too: nobody looks again before. */
+  readonly aheadSeconds: number;
+}
+
+export type RelayRow = { relay_id: number; url: string };
+
+/**
+ * Relays that are due: never checked, seen again, or due by the schedule. A relay that is not down is due in any case
+ * when its latest check is an interval old, also where the schedule was written with a longer one; a relay that has
+ * snapshots and no schedule (written by insert_relay_metadata alone) is due by the age of the latest.
+ */
+export async function relaysToCheck(
+  query: Query,
+  { intervalSeconds, aheadSeconds }: CheckAges,
+): Promise<RelayRow[]> {
+  const { rows } = await query<RelayRow>(
+    `select r.relay_id, r.url
+     from relays r
+     left join relay_schedule c on c.relay_id = r.relay_id
+     left join lateral (
+         select max(generated_at) as checked_at from snapshots where relay_id = r.relay_id and c.relay_id is null
+     ) s on true
+     where coalesce(c.due_at, s.checked_at + $1, 0) <= extract(epoch from now())::bigint + $2
+        or c.seen_again_at is not null
+        or (c.failures = 0 and c.checked_at + $1 <= extract(epoch from now())::bigint + $2)
+     order by c.checked_at is not null, c.seen_again_at is null, c.due_at, r.relay_id`,
+    [intervalSeconds, aheadSeconds],
+  );
+  return rows;
+}
+
+/** Relays that do not wait for a round: never checked, or named anew since their latest check. */
+export async function relaysToCheckAtOnce(query: Query): Promise<RelayRow[]> {
+  const { rows } = await query<RelayRow>(
+    `select r.relay_id, r.url
+     from relays r
+     left join relay_schedule c on c.relay_id = r.relay_id
+     where c.seen_again_at is not null
+        or (c.relay_id is null and not exists (select from snapshots where relay_id = r.relay_id))
+     order by r.relay_id`,
+  );
+  return rows;
+}
+
+/** Makes relays due at once that were named anew. @returns how many wait now that did not. */
+export async function recheckRelays(
+  query: Query,
+  relays: readonly RelayAddress[],
+): Promise<number> {
+  const { rows } = await query<{ woken: number }>('select recheck_relays($1) as woken', [
+    relays.map(({ url }) => url),
+  ]);
+  return rows[0]?.woken ?? 0;
+}
