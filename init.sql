@@ -422,18 +422,18 @@ end;
 comment on function relay_state(boolean, boolean, text) is 'What a NIP-66 result says of a relay: up, down or unknown (relay_states.state). One that refuses is alive; where there is no proxy for its network, or that one is down, nothing is known.';
 
 create or replace function relay_check_interval(
-    p_state text, p_failures integer, p_was_up boolean, p_unknown_for bigint, p_interval integer
+    p_state text, p_failures integer, p_was_up boolean, p_last_wait bigint, p_interval integer
 ) returns integer
 language sql immutable parallel safe
 return case p_state
     when 'up' then p_interval
-    when 'unknown' then least(greatest(p_unknown_for, p_interval / 8), p_interval)
+    when 'unknown' then least(greatest(p_last_wait * 2, p_interval / 32), p_interval)
     else least(
         p_interval * 2.0 ^ (least(p_failures, 30) - case when p_was_up then 4 else 1 end), greatest(p_interval, 2419200)
     )
 end::integer;
 comment on function relay_check_interval(text, integer, boolean, bigint, integer) is
-    'Longest time to the next check, in seconds, where p_interval is that of living relays. A relay that was never up waits one interval after its first failure and twice as long after each further one, at most 28 days; one that was up begins at an eighth. Unknown is asked again after an eighth, later after as long as it has been unknown, at most one interval.';
+    'Longest time to the next check, in seconds, where p_interval is that of living relays. A relay that was never up waits one interval after its first failure and twice as long after each further one, at most 28 days; one that was up begins at an eighth. Unknown is asked again after a 32nd, and twice as long after each further time (p_last_wait: the wait after the check before, where that told nothing either; else 0), at most one interval.';
 
 create or replace function relay_check_jitter(p_relay_id integer, p_checked_at bigint) returns numeric
 language sql immutable parallel safe
@@ -448,6 +448,7 @@ declare
     before relay_schedule;
     current relay_states;
     wait integer;
+    last_wait bigint;
     is_first boolean;
     is_late boolean;
 begin
@@ -465,6 +466,10 @@ begin
         return true;
     end if;
 
+    last_wait := case
+        when current.state = 'unknown' and current.from_at <= before.checked_at then before.due_at - before.checked_at
+        else 0
+    end;
     if is_first then
         current := change_relay_state(p_relay_id, p_checked_at, p_state);
     elsif p_checked_at > before.known_until and current.state <> 'unknown' then
@@ -476,9 +481,7 @@ begin
 
     before.failures := case p_state when 'down' then before.failures + 1 when 'up' then 0 else before.failures end;
     before.last_up_at := case p_state when 'up' then p_checked_at else before.last_up_at end;
-    wait := relay_check_interval(
-        p_state, before.failures, before.last_up_at is not null, p_checked_at - current.from_at, p_interval
-    );
+    wait := relay_check_interval(p_state, before.failures, before.last_up_at is not null, last_wait, p_interval);
     -- Relays that were first checked together, or waited for a monitor that was off, would come due together for ever.
     is_late := is_first or p_checked_at > before.due_at + p_interval / 8;
     update relay_schedule

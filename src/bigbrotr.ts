@@ -150,6 +150,7 @@ export class Bigbrotr {
 
   /**
    * Relays that were readable in a young enough snapshot and are due for a visit and do not pause; the furthest behind first.
+   * A snapshot that was taken while Tor was down says nothing of its relay: the one before it counts.
    * A visit that stopped before its end is due at once.
    */
   async relaysToSynchronize(filterId: number, age: SynchronizeAges): Promise<Relay[]> {
@@ -157,15 +158,19 @@ export class Bigbrotr {
       `select r.relay_id, r.url
        from relays r
        cross join lateral (
-           select generated_at, nip66_id from snapshots where relay_id = r.relay_id order by generated_at desc limit 1
-       ) s
-       join nip66 h on h.id = s.nip66_id and h.readable
+           select h.readable
+           from snapshots s
+           left join nip66 h on h.id = s.nip66_id
+           where s.relay_id = r.relay_id and s.generated_at >= extract(epoch from now())::bigint - $2
+               and h.reason is distinct from 'proxy_down'
+           order by s.generated_at desc limit 1
+       ) latest
        left join relay_manners m on m.relay_id = r.relay_id
        left join visits v on v.relay_id = r.relay_id and v.filter_id = $1
        left join lateral (
            select max(upper(covered)) as until from coverage where relay_id = r.relay_id and filter_id = $1
        ) c on true
-       where s.generated_at >= extract(epoch from now())::bigint - $2
+       where latest.readable
          and coalesce(m.not_before, 0) <= extract(epoch from now())::bigint
          and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= extract(epoch from now())::bigint - $3)
        order by c.until nulls first, v.started_at nulls first, r.relay_id`,

@@ -52,9 +52,9 @@ async function planOf(name: string): Promise<Plan> {
 }
 
 describe('the interval to the next check', () => {
-  const interval = async (state: string, failures: number, wasUp: boolean, unknownFor = 0) => {
+  const interval = async (state: string, failures: number, wasUp: boolean, lastWait = 0) => {
     const [row] = await made.query('select relay_check_interval($1, $2, $3, $4, $5) as seconds', [
-      ...[state, failures, wasUp, unknownFor, INTERVAL],
+      ...[state, failures, wasUp, lastWait, INTERVAL],
     ]);
     return row?.seconds;
   };
@@ -78,8 +78,8 @@ describe('the interval to the next check', () => {
   });
 
   test('of a relay that could not be asked is short, and never longer than of a living one', async () => {
-    expect(await interval('unknown', 0, true)).toBe(HOUR);
-    expect(await interval('unknown', 9, false, 3 * HOUR)).toBe(3 * HOUR);
+    expect(await interval('unknown', 0, true)).toBe(HOUR / 4);
+    expect(await interval('unknown', 9, false, HOUR)).toBe(2 * HOUR);
     expect(await interval('unknown', 9, false, 300 * DAY)).toBe(INTERVAL);
   });
 
@@ -232,6 +232,30 @@ describe('relays to check', () => {
     const filterId = await bigbrotr.filterId({});
     const readable = { snapshotSeconds: 12 * HOUR, intervalSeconds: 0 };
     expect(await bigbrotr.relaysToSynchronize(filterId, readable)).toHaveLength(all.length);
+  });
+
+  test('while Tor is down are asked again within a round or two, and are synchronised all the same', async () => {
+    await bigbrotr.insertSnapshots(
+      [
+        snapshot('onion', now() - HOUR),
+        snapshot('onion', now() - HOUR / 2, NO_TOR),
+        snapshot('dead', now() - HOUR, DOWN),
+        snapshot('dead', now() - HOUR / 2, NO_TOR),
+        snapshot('gone', now() - HOUR),
+        snapshot('gone', now() - HOUR / 2, DOWN),
+        snapshot('forgotten', now() - 13 * HOUR),
+        snapshot('forgotten', now() - HOUR / 2, NO_TOR),
+      ],
+      INTERVAL,
+    );
+    expect(names(await bigbrotr.relaysToCheck(AGES)).sort()).toEqual([
+      'dead',
+      'forgotten',
+      'onion',
+    ]);
+    const filterId = await bigbrotr.filterId({});
+    const ages = { snapshotSeconds: 12 * HOUR, intervalSeconds: 0 };
+    expect(names(await bigbrotr.relaysToSynchronize(filterId, ages))).toEqual(['onion']);
   });
 
   test('are taken ahead of time when nobody looks again before they are due', async () => {
