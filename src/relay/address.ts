@@ -6,9 +6,10 @@
  * to, at connect time: the socket connects to an address that was just checked and asks nobody
  * again, so a name that changes its answer between two look-ups (DNS rebinding) gains nothing.
  */
-import { lookup as dnsLookup, type LookupAddress, type LookupOptions } from 'node:dns';
+import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { resolveName } from './resolver.ts';
 import type { RelayUrl } from './url.ts';
 
 /** Why a range of `ipaddr.js` is not for relays. A range without a line here is refused as well. */
@@ -143,11 +144,11 @@ export type Resolver = (
  *
  * Names of Tor, I2P and Lokinet are never asked for, not even with `allowPrivate`: DNS does not
  * know them, and the question would tell the resolver who is read. `allowPrivate` lets all other
- * names and addresses pass, and is for test networks.
+ * names and addresses pass, and is for test networks, whose names the system may know from a file.
  */
 export function guardedLookup(
   allowPrivate: boolean,
-  resolve: Resolver = dnsLookup,
+  resolve: Resolver = allowPrivate ? systemLookup : resolveName,
 ): LookupFunction {
   return (hostname, options, callback) => {
     const name = hostname.toLowerCase().replace(/\.$/, '');

@@ -25,7 +25,18 @@ vi.mock('node:dns', async (importOriginal) => {
       callback(Object.assign(new Error(name), { code: 'ENOTFOUND' }));
     else dns.lookup(name, options, callback);
   };
-  return { ...dns, lookup, default: { ...dns, lookup } };
+  class Resolver {
+    async resolve4(name: string): Promise<string[]> {
+      const address = NAMES.get(name);
+      if (address) return [address];
+      throw Object.assign(new Error(name), { code: 'ENOTFOUND' });
+    }
+    resolve6(name: string): Promise<string[]> {
+      return Promise.reject(Object.assign(new Error(name), { code: 'ENODATA' }));
+    }
+  }
+  const promises = { ...dns.promises, Resolver };
+  return { ...dns, lookup, promises, default: { ...dns, lookup, promises } };
 });
 
 const cleanups: (() => Promise<void>)[] = [];
