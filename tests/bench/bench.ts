@@ -13,6 +13,7 @@ import { report } from './report.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
 import { growthRows } from './row-growth.ts';
 import { memoryRow } from './row-memory.ts';
+import { monitorRow } from './row-monitor.ts';
 import { sightingRows } from './row-sightings.ts';
 import { eventBytesRow, sightingBytesRow } from './row-storage.ts';
 import { verifyRow } from './row-verify.ts';
@@ -28,6 +29,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['sighting-bytes'], sightingBytesRow],
   [['event-bytes', 'index-bytes'], eventBytesRow],
   [['memory'], memoryRow],
+  [['monitor'], monitorRow],
   [['growth', 'growth-sightings'], growthRows],
 ];
 const ROWS = MEASURES.flatMap(([rows]) => rows);

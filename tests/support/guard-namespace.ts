@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { request } from 'node:http';
-import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { Program } from './programs.ts';
 import { projectFile } from './project.ts';
 import type { DatabaseAddress, Entrypoint } from './stack.ts';
+import { forwardDatabase } from './unix-forward.ts';
 
 /** What was tried inside the namespace. */
 export interface Seen {
@@ -93,21 +93,6 @@ export async function startGuardNamespace(options: GuardNamespaceOptions): Promi
       forwarder.close();
     },
   };
-}
-
-/** PostgreSQL listens on TCP alone, which the namespace cuts off; a Unix socket of the file system is not. */
-async function forwardDatabase(folder: string, { host, port }: DatabaseAddress): Promise<Server> {
-  const server = createServer((client) => {
-    const upstream = connect({ host, port });
-    client.pipe(upstream).pipe(client);
-    client.on('error', () => upstream.destroy());
-    upstream.on('error', () => client.destroy());
-  });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(join(folder, '.s.PGSQL.5432'), resolve);
-  });
-  return server;
 }
 
 function post(socketPath: string, path: string, body: string): Promise<string> {
