@@ -1,7 +1,54 @@
+import { type CheckRow, insertCheckResults } from './bigbrotr-checks.ts';
 import type { Query } from './database.ts';
 import type { RelayAddress } from './relay/url.ts';
 
-/** The part of `Bigbrotr` that knows when relays are checked: the schedule, which is written with each snapshot. */
+/** The part of `Bigbrotr` that keeps what the monitor finds: snapshots, states of relays, and when each is due again. */
+
+/** One check of one relay, as the database takes it: documents as plain JSON. */
+export interface SnapshotRow {
+  readonly relay: RelayAddress;
+  readonly generatedAt: number;
+  readonly nip11: object | null;
+  readonly nip66: object | null;
+  readonly checks?: readonly CheckRow[];
+}
+
+/** The default of MONITOR_FREQUENCY_HOUR, in seconds. */
+const CHECK_INTERVAL_SECONDS = 8 * 3600;
+
+/**
+ * Adds snapshots, after the results that they share; in one statement with each its relay's state and next check.
+ * @returns how many were new
+ */
+export async function insertSnapshots(
+  query: Query,
+  snapshots: readonly SnapshotRow[],
+  intervalSeconds = CHECK_INTERVAL_SECONDS,
+): Promise<number> {
+  const sorted = [...snapshots].sort((a, b) => (a.relay.url < b.relay.url ? -1 : 1));
+  await insertCheckResults(
+    query,
+    sorted.flatMap((snapshot) => snapshot.checks ?? []),
+  );
+  const { rows } = await query<{ count: number }>(
+    `select count(*) filter (where case
+         when insert_relay_metadata(url, network, generated_at, nip11, nip66, checks)
+         then record_relay_check(url, generated_at, nip66, $7)
+     end) as count
+     from unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[], $5::jsonb[], $6::jsonb[])
+         as t (url, network, generated_at, nip11, nip66, checks)`,
+    [
+      sorted.map(({ relay }) => relay.url),
+      sorted.map(({ relay }) => relay.network),
+      sorted.map(({ generatedAt }) => generatedAt),
+      sorted.map(({ nip11 }) => nip11 && JSON.stringify(nip11)),
+      sorted.map(({ nip66 }) => nip66 && JSON.stringify(nip66)),
+      sorted.map(({ checks }) => checks && JSON.stringify(checks)),
+      intervalSeconds,
+    ],
+  );
+  return rows[0]?.count ?? 0;
+}
 
 /** How often a living relay is checked, and how far ahead of time a relay is taken, in seconds. */
 export interface CheckAges {

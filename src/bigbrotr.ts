@@ -8,7 +8,7 @@ import {
   storeOneByOne,
 } from './bigbrotr-batch.ts';
 import * as checks from './bigbrotr-checks.ts';
-import type { CheckAges, RelayRow } from './bigbrotr-monitor.ts';
+import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr-monitor.ts';
 import * as monitor from './bigbrotr-monitor.ts';
 import type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 import * as reading from './bigbrotr-reading.ts';
@@ -33,7 +33,7 @@ export {
 } from './bigbrotr-batch.ts';
 export type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 export type { CarriedRow, CheckRow } from './bigbrotr-checks.ts';
-export type { CheckAges } from './bigbrotr-monitor.ts';
+export type { CheckAges, SnapshotRow } from './bigbrotr-monitor.ts';
 export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr-visits.ts';
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */
@@ -41,18 +41,6 @@ export interface SynchronizeAges {
   readonly snapshotSeconds: number;
   readonly intervalSeconds: number;
 }
-
-/** One check of one relay, as the database takes it: documents as plain JSON. */
-export interface SnapshotRow {
-  readonly relay: RelayAddress;
-  readonly generatedAt: number;
-  readonly nip11: object | null;
-  readonly nip66: object | null;
-  readonly checks?: readonly checks.CheckRow[];
-}
-
-/** The default of MONITOR_FREQUENCY_HOUR, in seconds. */
-const CHECK_INTERVAL_SECONDS = 8 * 3600;
 
 /** Claims of a relay's NIP-11 document, and what was learnt of it. */
 export interface RelayTerms extends Manners {
@@ -215,35 +203,12 @@ export class Bigbrotr {
   // Health
 
   /**
-   * Adds snapshots, after the results that they share, and with each in one statement what it says of the state of its relay and of its next check.
+   * Adds snapshots, and with each what it says of the state of its relay and of its next check.
    * @param intervalSeconds how often living relays are checked
    * @returns how many were new
    */
-  async insertSnapshots(
-    snapshots: readonly SnapshotRow[],
-    intervalSeconds = CHECK_INTERVAL_SECONDS,
-  ): Promise<number> {
-    const sorted = [...snapshots].sort((a, b) => (a.relay.url < b.relay.url ? -1 : 1));
-    const results = sorted.flatMap((snapshot) => snapshot.checks ?? []);
-    await checks.insertCheckResults(this.#database.query, results);
-    const { rows } = await this.#database.query<{ count: number }>(
-      `select count(*) filter (where case
-           when insert_relay_metadata(url, network, generated_at, nip11, nip66, checks)
-           then record_relay_check(url, generated_at, nip66, $7)
-       end) as count
-       from unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[], $5::jsonb[], $6::jsonb[])
-           as t (url, network, generated_at, nip11, nip66, checks)`,
-      [
-        sorted.map(({ relay }) => relay.url),
-        sorted.map(({ relay }) => relay.network),
-        sorted.map(({ generatedAt }) => generatedAt),
-        sorted.map(({ nip11 }) => nip11 && JSON.stringify(nip11)),
-        sorted.map(({ nip66 }) => nip66 && JSON.stringify(nip66)),
-        sorted.map((snapshot) => snapshot.checks && JSON.stringify(snapshot.checks)),
-        intervalSeconds,
-      ],
-    );
-    return rows[0]?.count ?? 0;
+  insertSnapshots(snapshots: readonly SnapshotRow[], intervalSeconds?: number): Promise<number> {
+    return monitor.insertSnapshots(this.#database.query, snapshots, intervalSeconds);
   }
 
   /** What the next check of a relay need not measure again. */
