@@ -270,7 +270,7 @@ export const monitorVariables = {
   MONITOR_FREQUENCY_HOUR: hours(1, 8760).prefault('8'),
   MONITOR_NUM_CORES: cores,
   MONITOR_CHUNK_SIZE: count(10_000).prefault('50'),
-  MONITOR_REQUESTS_PER_CORE: count(1000).prefault('10'),
+  MONITOR_REQUESTS_PER_CORE: count(1000).prefault('100'),
   MONITOR_REQUEST_TIMEOUT: secondsOrNone(1, 600).prefault(''),
   MONITOR_CLEARNET_TIMEOUT: seconds(1, 600).prefault('10'),
   MONITOR_TOR_TIMEOUT: seconds(1, 600).prefault('30'),

@@ -99,6 +99,8 @@ async function measureRound(db: BenchDatabase, folder: string): Promise<Round> {
     const { code } = await program.ended;
     if (!finished || code !== 0)
       throw new Error(`the monitor finished no round:\n${program.said.slice(-5000)}`);
+    const lost = program.log.find(({ msg }) => msg === 'check lost');
+    if (lost) process.stdout.write(`monitor: a check was lost: ${JSON.stringify(lost)}\n`);
     return { seconds: Number(finished.seconds), peakMb, cpuSeconds };
   } finally {
     program.signalGroup('SIGKILL');
@@ -146,6 +148,7 @@ async function resultOf(db: BenchDatabase, relays: number, round: Round): Promis
     .filter(([name]) => /^MONITOR_|^UV_/.test(name) && name !== 'MONITOR_HEALTH_PORT')
     .map(([name, value]) => `${name}=${value}`)
     .join(' ');
+  const lost = relays - found.reduce((sum, each) => sum + each.relays, 0);
   const goal = (GOAL_SECONDS * relays) / 10_000;
   return {
     row: 'monitor',
@@ -155,12 +158,13 @@ async function resultOf(db: BenchDatabase, relays: number, round: Round): Promis
     ours: side('the monitor as it is run', [seconds]),
     ratio: null,
     goal: `below ${goal} s and ${GOAL_MB} MB`,
-    met: seconds < goal && peakMb < GOAL_MB,
+    met: seconds < goal && peakMb < GOAL_MB && lost === 0,
     details: {
       settings: `${settings}, else the defaults`,
       'relays a second': Math.round((relays / seconds) * 10) / 10,
       'peak RSS, MB': Math.round(peakMb),
       'CPU of the monitor, s': Math.round(cpuSeconds),
+      'checks lost': lost,
       found: found.map(({ result, relays: count }) => `${result} ${count}`).join(', '),
     },
   };

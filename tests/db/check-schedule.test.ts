@@ -201,13 +201,16 @@ describe('relays to check', () => {
       [
         snapshot('old', now() - 9 * HOUR),
         snapshot('older', now() - 20 * HOUR),
-        snapshot('dead', now() - 14 * HOUR, DOWN),
-        snapshot('dead', now() - 6 * HOUR, DOWN), // sixteen hours to the next one
+        snapshot('dead', now() - 20 * DAY, DOWN),
         snapshot('dead-for-long', now() - 9 * DAY, DOWN),
       ],
       INTERVAL,
     );
-    await bigbrotr.insertSnapshots([snapshot('young', now() - HOUR / 2)], INTERVAL);
+    await bigbrotr.insertSnapshots([snapshot('young', now() - HOUR / 4)], INTERVAL);
+    await made.query(
+      'update relay_schedule set due_at = $1 from relays r where r.relay_id = relay_schedule.relay_id and r.url = $2',
+      [now() + DAY, address('dead').url],
+    );
     const due = names(await bigbrotr.relaysToCheck(AGES));
     expect(due).toEqual(['never', 'dead-for-long', 'older', 'old']);
   });

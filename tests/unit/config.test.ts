@@ -69,7 +69,7 @@ describe('defaults', () => {
       frequencyMs: 8 * 3_600_000,
       chunkSize: 50,
       numCores: 1,
-      requestsPerCore: 10,
+      requestsPerCore: 100,
       timeoutsMs: { clearnet: 10_000, tor: 30_000 },
       checks: [...checkNames],
       capabilitiesFrequencyMs: 86_400_000,
