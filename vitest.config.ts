@@ -13,6 +13,7 @@ export default defineConfig({
       project('fault', { testTimeout: 120_000, hookTimeout: 120_000 }),
       project('hostile', { testTimeout: 120_000, hookTimeout: 120_000 }),
       project('e2e', { testTimeout: 180_000, hookTimeout: 180_000 }),
+      project('tor', { testTimeout: 180_000, hookTimeout: 180_000 }),
       project('compose', { testTimeout: 120_000, hookTimeout: 120_000 }),
     ],
   },

@@ -4,6 +4,7 @@ import { type PagesEnd, readPages } from './read-pages.ts';
 import { canReconcile, readReconciled } from './read-reconciled.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
+import { blame } from './relay/tor.ts';
 import { openSession } from './session.ts';
 import { TIME_IS_UP, Visit, type VisitContext } from './visit.ts';
 
@@ -64,6 +65,8 @@ async function readRelay(
   const session = live?.take(relay.url) ?? (await openSession(relay, context));
   if ('failure' in session) {
     if (session.failure === 'aborted') return idleReport('unfinished', 'stopped');
+    // It is Tor that failed, and no matter of this relay's manners.
+    if (session.failure === 'proxy_down') return idleReport('unfinished', 'proxy_down');
     await bigbrotr.setManners(relay, afterVisit(terms, 'failed', context.now()));
     return idleReport('failed', session.failure);
   }
@@ -73,7 +76,7 @@ async function readRelay(
     const end = await readGaps(visit, gaps);
     await visit.writer.flush();
     visit.tellInvalid();
-    const report = reportOf(visit, end);
+    const report = await withBlame(reportOf(visit, end), visit);
     await bigbrotr.setManners(relay, mannersAfter(visit, report));
     const welcome = report.outcome !== 'failed' && visit.refusal === null;
     followed = welcome && (live?.follow(visit, end.caughtUp) ?? false);
@@ -132,7 +135,19 @@ function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport
   return { outcome: 'complete', detail: null, ...figures };
 }
 
+/** A visit that Tor cut short is one that goes on another time, and no failure of the relay. */
+async function withBlame(report: VisitReport, visit: Visit): Promise<VisitReport> {
+  if ((report.outcome !== 'failed' && report.outcome !== 'partial') || visit.refusal !== null)
+    return report;
+  const { relay, context, session } = visit;
+  const reason = session.connection.isOpen ? 'timeout' : 'disconnected';
+  const blamed = await blame(relay.url, reason, { ...context.connect, signal: context.signal });
+  if (blamed !== 'proxy_down') return report;
+  return { ...report, outcome: 'unfinished', detail: 'proxy_down' };
+}
+
 function mannersAfter(visit: Visit, { outcome, detail }: VisitReport): Manners {
+  if (detail === 'proxy_down') return visit.manners;
   const inVain = outcome === 'unfinished' && !visit.proved;
   // A visit that we cut off before the relay has answered tells nothing. One that used up its time does: others wait.
   const usedUp = inVain && detail === TIME_IS_UP && visit.requests > 0;

@@ -8,7 +8,8 @@ export interface HealthStatus {
   readonly database: 'up' | 'down';
   /** Whether the database takes what is archived: with a full disk it may answer and take nothing. */
   readonly storing: 'works' | 'fails';
-  readonly tor: 'up' | 'down' | 'off';
+  /** `no_circuit`: the proxy answers, but has no way into the Tor network. */
+  readonly tor: 'up' | 'down' | 'no_circuit' | 'off';
   readonly uptimeSeconds: number;
   readonly lastRound: {
     /** ISO 8601. */

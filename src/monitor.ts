@@ -3,6 +3,7 @@ import type { Relay } from './bigbrotr.ts';
 import { loadMonitorConfig, type MonitorConfig } from './config.ts';
 import type { ProbeReport } from './monitor-worker.ts';
 import { readBlocklist } from './relay/blocklist.ts';
+import { networkOf } from './relay/url.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
 
@@ -77,6 +78,7 @@ async function check(
   }
   service.stored(true);
   const { state, openable, readable, writable, nip11Reason, reason } = outcome.result;
+  if (networkOf(relay.url) === 'tor') service.torSeen(reason !== 'proxy_down');
   service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
   service.count('relays_checked');
   service.count(`relays_${state}`);

@@ -14,6 +14,7 @@ import { type Nip66Result, type StepResult, toNip66Result } from './nostr/nip66.
 import { Authenticator } from './relay/authentication.ts';
 import type { connectRelay, RelayConnection } from './relay/connection.ts';
 import type { fetchNip11 } from './relay/nip11-fetch.ts';
+import { blame } from './relay/tor.ts';
 import type { RelayAddress } from './relay/url.ts';
 
 /** One check of one relay, good or bad. */
@@ -56,9 +57,23 @@ export interface ProbeContext extends CheckContext {
  */
 export async function probeRelay(relay: RelayAddress, ctx: ProbeContext): Promise<Snapshot> {
   ctx.signal.throwIfAborted();
-  const snapshot = await new Probe(relay, ctx).run();
+  const snapshot = await withBlame(await new Probe(relay, ctx).run(), ctx);
   ctx.signal.throwIfAborted();
   return snapshot;
+}
+
+/** A check during which Tor died says nothing of the relay, whatever was measured before. */
+async function withBlame(snapshot: Snapshot, ctx: ProbeContext): Promise<Snapshot> {
+  const { relay, nip66, checks } = snapshot;
+  if (nip66.reason === null) return snapshot;
+  const reason = await blame(relay.url, nip66.reason, ctx);
+  if (reason === nip66.reason) return snapshot;
+  const open = { success: false, durationMs: checks.open?.durationMs ?? 0, reason } as const;
+  return {
+    ...snapshot,
+    nip66: toNip66Result({ ok: false, reason }),
+    checks: { open, ...(checks.nip11?.success && { nip11: checks.nip11 }) },
+  };
 }
 
 type Results = { -readonly [Name in CheckName]?: CheckResults[Name] };

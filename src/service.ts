@@ -36,6 +36,10 @@ export interface Service {
   detail(name: string, text: string): void;
   /** Tells whether the database took what was archived: while it does not, the service is not ready. */
   stored(works: boolean): void;
+  /** Hears whether Tor had a circuit when a relay was to be reached through it. */
+  torSeen(works: boolean): void;
+  /** Whether Tor was lately found not to work: nobody needs to be asked for through it. */
+  torIsDown(): boolean;
   /** Ends the service as failed: it cannot work any more. */
   fail(reason: string): void;
 }
@@ -63,6 +67,8 @@ export interface StatusReport {
 
 const CHECK_INTERVAL_MS = 1000;
 const TOR_CHECK_MS = 2000;
+/** Tor that was found without a circuit is tried again after so long, in milliseconds. */
+const NO_CIRCUIT_MS = 30_000;
 const RETRY_ROUND_MS = 2000;
 /** What could not be stored is tried again sooner than this, in milliseconds: after it without a failure, it works. */
 const STORING_FAILS_MS = 60_000;
@@ -121,6 +127,9 @@ class ServiceLife {
   #database: HealthStatus['database'] = 'down';
   #notStoredAt = Number.NEGATIVE_INFINITY;
   #tor: HealthStatus['tor'];
+  /** When relays could last not be reached because Tor had no circuit; null while it has one. */
+  #noCircuitAt: number | null = null;
+  #torWasLookedAt = false;
   #ready = false;
   #lastRound: HealthStatus['lastRound'] = null;
   #exitCode = 0;
@@ -187,6 +196,10 @@ class ServiceLife {
       stored: (works) => {
         this.#notStoredAt = works ? Number.NEGATIVE_INFINITY : performance.now();
       },
+      torSeen: (works) => {
+        this.#noCircuitAt = works ? null : performance.now();
+      },
+      torIsDown: () => this.#torIsDown(),
       fail: (reason) => this.#fail(new Error(reason)),
     };
   }
@@ -263,15 +276,14 @@ class ServiceLife {
     const { signal } = this.#stopping;
     let stored = this.#storing;
     while (!signal.aborted) {
-      const [database, tor] = await Promise.all([bigbrotr.isUp(), this.#torState()]);
+      const [database, tor] = await Promise.all([bigbrotr.isUp(), this.#torProxy()]);
       this.#note('database', this.#database, database ? 'up' : 'down');
-      this.#note('tor', this.#tor, tor);
       const storing = this.#storing;
       if (storing !== stored)
         this.#log[storing === 'fails' ? 'error' : 'info'](`storing ${storing}`);
       stored = storing;
       this.#database = database ? 'up' : 'down';
-      this.#tor = tor;
+      this.#noteTor(tor);
       this.#report();
       await sleep(CHECK_INTERVAL_MS, undefined, { signal }).catch(() => {});
     }
@@ -280,6 +292,7 @@ class ServiceLife {
   #note(what: string, before: string, now: string): void {
     if (before === now) return;
     if (now === 'down') this.#log.error(`${what} is down`);
+    else if (now === 'no_circuit') this.#log.error('tor is up and has no circuit');
     else this.#log.info(`${what} is ${now}`);
   }
 
@@ -287,7 +300,16 @@ class ServiceLife {
     return performance.now() - this.#notStoredAt < STORING_FAILS_MS ? 'fails' : 'works';
   }
 
-  #torState(): Promise<HealthStatus['tor']> {
+  /** What is known of circuits was found out by relays that were to be reached; a Tor that comes back begins anew. */
+  #noteTor(proxy: 'up' | 'down' | 'off'): void {
+    if (this.#tor === 'down' && proxy === 'up') this.#noCircuitAt = null;
+    const now = proxy === 'up' && this.#noCircuitAt !== null ? 'no_circuit' : proxy;
+    this.#note('tor', this.#tor, now);
+    this.#tor = now;
+    this.#torWasLookedAt = true;
+  }
+
+  #torProxy(): Promise<'up' | 'down' | 'off'> {
     const { tor } = this.#config;
     if (!tor) return Promise.resolve('off');
     return new Promise((resolve) => {
@@ -300,6 +322,11 @@ class ServiceLife {
       socket.once('timeout', () => finish('down'));
       socket.once('error', () => finish('down'));
     });
+  }
+
+  #torIsDown(): boolean {
+    if (this.#torWasLookedAt && this.#tor === 'down') return true;
+    return this.#noCircuitAt !== null && performance.now() - this.#noCircuitAt < NO_CIRCUIT_MS;
   }
 
   #report(): void {

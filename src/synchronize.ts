@@ -4,6 +4,7 @@ import type { Relay } from './bigbrotr.ts';
 import type { SynchronizerConfig } from './config.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { afterVisit } from './relay/manners.ts';
+import { networkOf } from './relay/url.ts';
 import { Scheduler } from './scheduler.ts';
 import type { Round, Service, Work } from './service.ts';
 import type { Progress } from './visit.ts';
@@ -63,7 +64,9 @@ export async function beginSynchronizing(
       const due = await source(filterId, intervalSeconds);
       intervalSeconds = config.loopIntervalMs / 1000;
       if (unfollowed.seats.size + unfollowed.relays.size > 0) due.push(...(await alsoDue(due)));
-      const relays = due.filter(({ url }) => !blocklist.blocks(url));
+      const noTor = !service.once && service.torIsDown();
+      const unreachable = ({ url }: Relay) => noTor && networkOf(url) === 'tor';
+      const relays = due.filter((relay) => !blocklist.blocks(relay.url) && !unreachable(relay));
       return visitRelays(relays, filterId, service, scheduler);
     },
     pauseMs: POLL_MS,
@@ -106,9 +109,15 @@ async function visit(
     }
     return false;
   }
+  if (networkOf(relay.url) === 'tor') noteTor(outcome.result, service);
   countReport(outcome.result, service);
   service.log.info({ relay: relay.url, ...outcome.result }, 'relay visited');
   return outcome.result.outcome !== 'failed';
+}
+
+function noteTor({ detail, bytes }: VisitReport, { torSeen, count }: Service): void {
+  if (detail === 'proxy_down') count('visits_without_tor');
+  if (detail === 'proxy_down' || bytes > 0) torSeen(detail !== 'proxy_down');
 }
 
 /** A relay whose visit kills a worker that does nothing else: it pauses as one that fails, longer each time. */

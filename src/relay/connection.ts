@@ -1,23 +1,21 @@
-import type { IncomingHttpHeaders } from 'node:http';
-import type { Socket } from 'node:net';
-import { SocksClientError } from 'socks';
-import { SocksProxyAgent } from 'socks-proxy-agent';
+import type { ClientRequestArgs, IncomingHttpHeaders } from 'node:http';
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
+import { blame, connectThroughTor, TorError, type TorProxy } from './tor.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 import type { UselessAccount, UselessShare } from './useless-share.ts';
+
+export type { TorProxy } from './tor.ts';
 
 /** Largest frame taken from a relay, in bytes. Events of 4 MB exist (LESSONS 11); a frame above this ends the connection. */
 export const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
 
 /** What ws says of such a frame. */
 const OVERSIZED = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
-
-export interface TorProxy {
-  readonly host: string;
-  readonly port: number;
-}
 
 export interface ConnectOptions {
   /** Deadline for name, TCP, TLS and upgrade together, in milliseconds. */
@@ -234,14 +232,16 @@ export class RelayConnection {
  * 94 MB with the defaults of ws), redirects are not followed.
  *
  * @throws RelayError with reason `forbidden`, `no_proxy`, `timeout`, `aborted`, `dns`, `refused`, `unreachable`,
- * `reset`, `tls`, `proxy`, `http_<status>` or `protocol`.
+ * `reset`, `tls`, `proxy_down` (Tor is at fault and not the relay, which may take as long again to find out, 20 s at most), `http_<status>` or
+ * `protocol`.
  */
 export async function connectRelay(
   url: RelayUrl,
   options: ConnectOptions,
 ): Promise<RelayConnection> {
+  const ended = new AbortController();
   const socket = new WebSocket(url, {
-    ...transport(url, options),
+    ...transport(url, options, ended.signal),
     perMessageDeflate: false,
     followRedirects: false,
     maxPayload: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
@@ -249,16 +249,30 @@ export async function connectRelay(
     ...(options.ca !== undefined && { ca: options.ca }),
   });
   const connection = new RelayConnection(url, socket, options.useless);
-  await opened(socket, url, options);
-  return connection;
+  try {
+    await opened(socket, url, options);
+    return connection;
+  } catch (error) {
+    ended.abort();
+    throw await withBlame(asRelayError(error, url), url, options);
+  }
 }
 
-function transport(url: RelayUrl, options: ConnectOptions) {
+async function withBlame(
+  error: RelayError,
+  url: RelayUrl,
+  options: ConnectOptions,
+): Promise<RelayError> {
+  const reason = await blame(url, error.reason, options);
+  return reason === error.reason ? error : new RelayError(reason, `${url}: Tor does not work`);
+}
+
+function transport(url: RelayUrl, options: ConnectOptions, ended: AbortSignal) {
   // The lookup guards names; ws never calls it for address literals, so those are judged here.
   const forbidden = options.allowPrivate ? null : forbiddenHost(url);
   if (forbidden) throw new RelayError('forbidden', `${url} is never connected to: ${forbidden}`);
   const network = networkOf(url);
-  if (network === 'tor') return { agent: torAgent(url, options.torProxy) };
+  if (network === 'tor') return { createConnection: throughTor(url, options, ended) };
   if (network !== 'clearnet') {
     throw new RelayError(
       'no_proxy',
@@ -268,13 +282,24 @@ function transport(url: RelayUrl, options: ConnectOptions) {
   return { lookup: guardedLookup(options.allowPrivate) };
 }
 
-/** SOCKS user names isolate circuits in Tor (IsolateSOCKSAuth), so each relay gets its own. */
-function torAgent(url: RelayUrl, proxy: TorProxy | null): SocksProxyAgent {
-  if (!proxy) {
+type Connected = (error: Error | null, socket: Duplex) => void;
+
+/** Opens the socket of a WebSocket to an onion service: SOCKS, and TLS inside it. */
+function throughTor(url: RelayUrl, { torProxy, timeoutMs }: ConnectOptions, ended: AbortSignal) {
+  if (!torProxy) {
     throw new RelayError('no_proxy', `${url} needs Tor: set TORPROXY_HOST and TORPROXY_PORT`);
   }
-  const user = new URL(url).hostname.slice(0, 16);
-  return new SocksProxyAgent(`socks5h://${user}:relay@${proxy.host}:${proxy.port}`);
+  const { protocol, hostname: host, port } = new URL(url);
+  const secure = protocol === 'wss:';
+  const to = { host, port: Number(port) || (secure ? 443 : 80), user: url };
+  return (_: ClientRequestArgs, connected: Connected): undefined => {
+    connectThroughTor(torProxy, to, timeoutMs, ended)
+      .then((socket) => (secure ? connectTls({ socket, host, servername: host }) : socket))
+      .then(
+        (socket) => connected(null, socket),
+        (error: Error) => connected(error, new Socket()), // nobody looks at it
+      );
+  };
 }
 
 function opened(socket: WebSocket, url: RelayUrl, options: ConnectOptions): Promise<void> {
@@ -325,7 +350,7 @@ const REASON_OF_CODE: Record<string, string> = {
 export function asRelayError(error: unknown, url: RelayUrl): RelayError {
   if (error instanceof RelayError) return error;
   const { message, code } = describe(error);
-  const reason = error instanceof SocksClientError ? 'proxy' : reasonOf(message, code);
+  const reason = error instanceof TorError ? error.reason : reasonOf(message, code);
   return new RelayError(reason, `${url}: ${message || code || 'unknown error'}`);
 }
 

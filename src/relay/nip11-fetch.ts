@@ -2,17 +2,17 @@ import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { promisify } from 'node:util';
 import { brotliDecompress, gunzip, inflate } from 'node:zlib';
-import { SocksClient } from 'socks';
 import { type buildConnector, Client, type Dispatcher } from 'undici';
 import { type Nip11Document, parseNip11 } from '../nostr/nip11.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
-import { asRelayError, RelayError, type TorProxy } from './connection.ts';
+import { asRelayError, RelayError } from './connection.ts';
 import {
   type HttpCaching,
   readCaching,
   type Validators,
   validatorHeaders,
 } from './http-caching.ts';
+import { connectThroughTor, type TorProxy } from './tor.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 
 /** Largest document taken, in bytes, before and after decompression. */
@@ -233,7 +233,8 @@ function transport(url: RelayUrl, options: Nip11FetchOptions, signal: AbortSigna
   const { allowPrivate, torProxy } = options;
   const network = networkOf(url);
   if (network === 'tor' && torProxy)
-    return (host, port) => connectSocks(torProxy, host, port, options.timeoutMs, signal);
+    return (host, port) =>
+      connectThroughTor(torProxy, { host, port, user: url }, options.timeoutMs, signal);
   if (network !== 'clearnet') {
     throw new RelayError(
       'no_proxy',
@@ -245,38 +246,6 @@ function transport(url: RelayUrl, options: Nip11FetchOptions, signal: AbortSigna
   if (forbidden) throw new RelayError('forbidden', `${url} is never connected to: ${forbidden}`);
   const lookup = guardedLookup(allowPrivate);
   return (host, port) => ready(connectTcp({ host, port, lookup }), 'connect', signal);
-}
-
-/** RFC 1928 CONNECT with the name as it is: the proxy resolves it. User names isolate circuits in Tor. */
-async function connectSocks(
-  proxy: TorProxy,
-  host: string,
-  port: number,
-  timeout: number,
-  signal: AbortSignal,
-): Promise<Socket> {
-  const socket = await ready(connectTcp(proxy), 'connect', signal).catch((error: Error) => {
-    throw signal.aborted
-      ? error
-      : new RelayError('proxy', `the Tor proxy cannot be reached: ${error.message}`);
-  });
-  const onAbort = () => socket.destroy();
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    await SocksClient.createConnection({
-      command: 'connect',
-      proxy: { ...proxy, type: 5, userId: host.slice(0, 16), password: 'relay' },
-      destination: { host, port },
-      existing_socket: socket,
-      timeout,
-    });
-    return socket;
-  } catch (error) {
-    socket.destroy();
-    throw new RelayError('proxy', `the Tor proxy did not reach ${host}: ${String(error)}`);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }
 
 /** Certificates are checked against the name; an address literal has no server name to send (RFC 6066). */

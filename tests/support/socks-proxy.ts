@@ -10,6 +10,8 @@ export interface SocksRequest {
 }
 
 export interface SocksProxyOptions {
+  /** The code of the answer to a request without a target (RFC 1928 section 6); null: none comes. 4 unless told. */
+  readonly refusal?: (request: SocksRequest) => number | null;
   /** The port on loopback that a request is led to. Null or not given: the proxy answers "host unreachable". */
   readonly target?: (request: SocksRequest) => number | null;
   /** Accepts connections and never says a word. */
@@ -57,7 +59,7 @@ const HOST_UNREACHABLE = 4;
 
 async function serve(
   client: Socket,
-  { target }: SocksProxyOptions,
+  { target, refusal = () => HOST_UNREACHABLE }: SocksProxyOptions,
   requests: SocksRequest[],
 ): Promise<void> {
   const user = await greet(client);
@@ -65,7 +67,9 @@ async function serve(
   requests.push(request);
   const port = target?.(request) ?? null;
   if (port === null) {
-    client.end(reply(HOST_UNREACHABLE));
+    const code = refusal(request);
+    if (code === null) client.resume();
+    else client.end(reply(code));
     return;
   }
   const upstream = connect({ host: '127.0.0.1', port });

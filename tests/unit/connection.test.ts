@@ -272,13 +272,13 @@ describe('through the SOCKS proxy', () => {
 
   test('a proxy that cannot reach the relay, one that is down, and one that is silent', async () => {
     const refusing = await proxied({ target: () => null });
-    expect(await reasonOf(`ws://${ONION_HOST}`, { torProxy: refusing })).toBe('proxy');
+    expect(await reasonOf(`ws://${ONION_HOST}`, { torProxy: refusing })).toBe('unreachable');
     await refusing.close();
     closing.pop();
-    expect(await reasonOf(`ws://${ONION_HOST}`, { torProxy: refusing })).toBe('proxy');
+    expect(await reasonOf(`ws://${ONION_HOST}`, { torProxy: refusing })).toBe('proxy_down');
     const silent = await proxied({ silent: true });
     expect(await reasonOf(`ws://${ONION_HOST}`, { torProxy: silent, timeoutMs: 100 })).toBe(
-      'timeout',
+      'proxy_down',
     );
   });
 });

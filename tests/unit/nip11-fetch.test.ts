@@ -369,7 +369,7 @@ describe('fetchNip11 through Tor', () => {
       allowPrivate: false,
     });
     expect(result).toMatchObject({ ok: true, document: DOCUMENT });
-    expect(proxy.requests).toEqual([{ host: ONION_HOST, port: 80, user: ONION_HOST.slice(0, 16) }]);
+    expect(proxy.requests).toEqual([{ host: ONION_HOST, port: 80, user: `ws://${ONION_HOST}` }]);
     await vi.waitFor(() => expect(proxy.openSockets()).toBe(0));
   });
 
@@ -389,7 +389,7 @@ describe('fetchNip11 through Tor', () => {
   test('an onion service that is down, a proxy that is silent, and one that is not there', async () => {
     const url = relayUrl(`ws://${ONION_HOST}`);
     const refusing = await startProxy();
-    expect(await visit(url, { torProxy: refusing })).toEqual({ ok: false, reason: 'proxy' });
+    expect(await visit(url, { torProxy: refusing })).toEqual({ ok: false, reason: 'unreachable' });
     const silent = await startProxy({ silent: true });
     expect(await visit(url, { torProxy: silent, timeoutMs: 300 })).toEqual({
       ok: false,
@@ -398,7 +398,7 @@ describe('fetchNip11 through Tor', () => {
     await vi.waitFor(() => expect(silent.openSockets()).toBe(0));
     await silent.close();
     cleanups.pop();
-    expect(await visit(url, { torProxy: silent })).toEqual({ ok: false, reason: 'proxy' });
+    expect(await visit(url, { torProxy: silent })).toEqual({ ok: false, reason: 'proxy_down' });
   });
 
   test('an abort during the SOCKS handshake leaves no socket', async () => {
