@@ -31,9 +31,9 @@ export {
   type Stored,
   tagValues,
 } from './bigbrotr-batch.ts';
-export type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 export type { CarriedRow, CheckRow } from './bigbrotr-checks.ts';
 export type { CheckAges, SnapshotRow } from './bigbrotr-monitor.ts';
+export type { Archived, StoredEvent } from './bigbrotr-reading.ts';
 export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr-visits.ts';
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */

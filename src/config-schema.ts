@@ -3,6 +3,8 @@ import { getPublicKey } from 'nostr-tools/pure';
 import { z } from 'zod';
 import { type CheckName, checkNames } from './checks/result.ts';
 import { canonicalFilter, type EventFilter } from './nostr/filter.ts';
+import { forbiddenHost } from './relay/address.ts';
+import { networkOf, parseRelayUrl, type RelayUrl } from './relay/url.ts';
 
 /**
  * Every environment variable of Bigbrotr: how its text is checked, what it becomes, and its default.
@@ -231,6 +233,24 @@ const checkList = z.string().transform((text, ctx): CheckName[] => {
   return checkNames.filter((name) => given.includes(name));
 });
 
+/** URLs with commas between them; each relay once. */
+const relayList = z.string().transform((text, ctx): RelayUrl[] => {
+  const relays = new Set<RelayUrl>();
+  for (const part of text.split(',').map((part) => part.trim())) {
+    if (part === '') continue;
+    const parsed = parseRelayUrl(part);
+    if (parsed.ok) relays.add(parsed.url);
+    else refuse(ctx, `names ${quote(part)}, which is no relay URL: ${parsed.reason}.`);
+  }
+  return [...relays];
+});
+
+/** Geohash: base32 without a, i, l and o; twelve digits are 4 cm. */
+const geohashOrNone = z
+  .string()
+  .regex(/^[0-9b-hjkmnp-z]{0,12}$/, 'must be a geohash of at most 12 characters, such as u33d.')
+  .transform((text) => text || null);
+
 export const commonVariables = {
   LOG_LEVEL: logLevel.prefault('info'),
   ALLOW_PRIVATE_RELAYS: boolean('false'),
@@ -278,6 +298,9 @@ export const monitorVariables = {
   MONITOR_CAPABILITIES_FREQUENCY_HOUR: hours(1, 8760).prefault('24'),
   GEOIP_CITY_PATH: plainOrNone.prefault(''),
   GEOIP_ASN_PATH: plainOrNone.prefault(''),
+  MONITOR_PUBLISH_RELAYS: relayList.prefault(''),
+  MONITOR_PUBLISH_NAME: plain.prefault('Bigbrotr'),
+  MONITOR_PUBLISH_GEOHASH: geohashOrNone.prefault(''),
   MONITOR_LOOP_INTERVAL_MINUTES: minutes(1, 10_080).prefault('15'),
   MONITOR_DB_MIN_POOL: integer(0, 1000).prefault('2'),
   MONITOR_DB_MAX_POOL: count(1000).prefault('5'),
@@ -366,6 +389,28 @@ export function pairProblem(given: Given<typeof optionalKeyVariables>): string |
   if (secret && 'PUBLIC_KEY' in given)
     return `PUBLIC_KEY is not set but SECRET_KEY is. ${makeKeys}`;
   if (open && 'SECRET_KEY' in given) return `SECRET_KEY is not set but PUBLIC_KEY is. ${makeKeys}`;
+  return null;
+}
+
+/** Relays to publish to that could never be connected to. */
+export function publishProblem({
+  MONITOR_PUBLISH_RELAYS: relays = [],
+  ALLOW_PRIVATE_RELAYS: allowPrivate,
+  TORPROXY_HOST: tor,
+}: {
+  readonly MONITOR_PUBLISH_RELAYS?: readonly RelayUrl[];
+  readonly ALLOW_PRIVATE_RELAYS?: boolean;
+  readonly TORPROXY_HOST?: string | null;
+}): string | null {
+  for (const url of relays) {
+    const forbidden = allowPrivate ? null : forbiddenHost(url);
+    if (forbidden) return `MONITOR_PUBLISH_RELAYS names ${url}, which is refused: ${forbidden}.`;
+    const network = networkOf(url);
+    if (network === 'tor' && tor === null)
+      return `MONITOR_PUBLISH_RELAYS names ${url}, which needs Tor: set TORPROXY_HOST.`;
+    if (network === 'i2p' || network === 'loki')
+      return `MONITOR_PUBLISH_RELAYS names ${url}, and there is no way into ${network}.`;
+  }
   return null;
 }
 

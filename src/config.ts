@@ -19,12 +19,14 @@ import {
   pairProblem,
   poolProblem,
   prioritySynchronizerVariables,
+  publishProblem,
   relayVariables,
   synchronizerVariables,
   syncVariables,
   timeProblem,
 } from './config-schema.ts';
 import type { EventFilter } from './nostr/filter.ts';
+import type { RelayUrl } from './relay/url.ts';
 
 export { ConfigError, type Environment, readEnvironment };
 
@@ -105,6 +107,16 @@ export interface MonitorConfig extends RelayServiceConfig {
   readonly capabilitiesFrequencyMs: number;
   /** Databases in the MaxMind format. */
   readonly geoip: { readonly cityPath: string | null; readonly asnPath: string | null };
+  /** Null: nothing is published. */
+  readonly publish: PublishConfig | null;
+}
+
+/** What the monitor tells the network, and where (NIP-66). */
+export interface PublishConfig {
+  readonly relays: readonly RelayUrl[];
+  /** The name of the monitor's profile. */
+  readonly name: string;
+  readonly geohash: string | null;
 }
 
 export interface SynchronizerConfig extends RelayServiceConfig {
@@ -162,6 +174,7 @@ export function loadMonitorConfig(env?: Environment): MonitorConfig {
   const { values, warnings } = readVariables(monitorShape, env, (given) => [
     pairProblem(given),
     poolProblem('MONITOR', given.MONITOR_DB_MIN_POOL, given.MONITOR_DB_MAX_POOL),
+    publishProblem(given),
   ]);
   const cores = limitCores('MONITOR_NUM_CORES', values.MONITOR_NUM_CORES);
   return {
@@ -190,6 +203,7 @@ export function loadMonitorConfig(env?: Environment): MonitorConfig {
     checks: values.MONITOR_CHECKS,
     capabilitiesFrequencyMs: values.MONITOR_CAPABILITIES_FREQUENCY_HOUR,
     geoip: { cityPath: values.GEOIP_CITY_PATH, asnPath: values.GEOIP_ASN_PATH },
+    publish: publishOf(values),
     loopIntervalMs: values.MONITOR_LOOP_INTERVAL_MINUTES,
     warnings: [...warnings, ...cores.warnings],
   };
@@ -310,6 +324,12 @@ function serviceOf(values: Values<typeof commonVariables>) {
 function visitorOf(values: Values<typeof relayVariables>) {
   const { TORPROXY_HOST: host, TORPROXY_PORT: port } = values;
   return { tor: host === null ? null : { host, port }, blocklistPath: values.RELAY_BLOCKLIST_PATH };
+}
+
+function publishOf(values: Values<typeof monitorShape>): PublishConfig | null {
+  const { MONITOR_PUBLISH_RELAYS: relays, MONITOR_PUBLISH_NAME: name } = values;
+  if (relays.length === 0) return null;
+  return { relays, name, geohash: values.MONITOR_PUBLISH_GEOHASH };
 }
 
 function readSynchronizer(service: SynchronizerService, env: Environment | undefined) {

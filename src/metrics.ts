@@ -10,6 +10,8 @@ export interface Metrics {
   bytesReceived(bytes: number): void;
   relaysInProgress(count: number): void;
   roundFinished(seconds: number): void;
+  /** One attempt to publish an event that ended, with a short stable word for how. */
+  eventPublished(outcome: string): void;
   /** The text that Prometheus scrapes (exposition format 0.0.4). */
   text(): Promise<string>;
 }
@@ -38,6 +40,12 @@ export function createMetrics(service: string): Metrics {
     labelNames: ['reason'],
     registers,
   });
+  const published = new Counter({
+    name: 'bigbrotr_events_published_total',
+    help: 'Attempts to publish an event to a relay, by outcome.',
+    labelNames: ['outcome'],
+    registers,
+  });
   const events = counter('events_stored_total', 'Events that were new to the archive.');
   const sightings = counter('sightings_stored_total', 'Events newly seen on a relay.');
   const bytes = counter('bytes_received_total', 'Bytes of messages received from relays.');
@@ -46,6 +54,7 @@ export function createMetrics(service: string): Metrics {
   const inProgress = gauge('relays_in_progress', 'Relays that are being visited now.');
   const outcomeLabel = boundedLabel();
   const reasonLabel = boundedLabel();
+  const publishLabel = boundedLabel();
 
   return {
     relayVisited: (outcome) => visited.inc({ outcome: outcomeLabel(outcome) }),
@@ -58,6 +67,7 @@ export function createMetrics(service: string): Metrics {
       rounds.inc();
       roundSeconds.set(seconds);
     },
+    eventPublished: (outcome) => published.inc({ outcome: publishLabel(outcome) }),
     text: () => registry.metrics(),
   };
 }

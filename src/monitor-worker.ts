@@ -4,6 +4,8 @@ import { readCarried } from './checks/carried.ts';
 import { GeoipDatabase } from './checks/geoip.ts';
 import type { MonitorConfig } from './config.ts';
 import { createWorkerLogger } from './logger.ts';
+import type { NostrEvent } from './nostr/event.ts';
+import { discoveryEvent } from './nostr/nip66-events.ts';
 import { type RelayState, relayState } from './nostr/relay-state.ts';
 import { type ProbeContext, probeRelay } from './probe.ts';
 import { connectRelay } from './relay/connection.ts';
@@ -21,6 +23,8 @@ export interface ProbeReport {
   readonly nip11Reason: string | null;
   /** Why the first failing step failed; null when all succeeded. */
   readonly reason: string | null;
+  /** What is published of a relay that is alive (NIP-66); null where nothing is. */
+  readonly discovery: NostrEvent | null;
 }
 
 await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(async (config) => {
@@ -54,7 +58,12 @@ await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(asyn
       await writer.write(snapshot);
       const { openable, readable, writable, reason } = snapshot.nip66;
       const state = relayState(snapshot.nip66);
-      return { state, openable, readable, writable, nip11Reason: snapshot.nip11Reason, reason };
+      const discovery =
+        config.publish !== null && state === 'up'
+          ? discoveryEvent({ ...relay, ...snapshot }, context.secretKey)
+          : null;
+      const { nip11Reason } = snapshot;
+      return { state, openable, readable, writable, nip11Reason, reason, discovery };
     },
     close: () => bigbrotr.close(),
   };

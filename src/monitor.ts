@@ -2,6 +2,7 @@
 import type { Relay } from './bigbrotr.ts';
 import { loadMonitorConfig, type MonitorConfig } from './config.ts';
 import type { ProbeReport } from './monitor-worker.ts';
+import { type Publishing, startPublishing } from './publishing.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { networkOf } from './relay/url.ts';
 import { Scheduler } from './scheduler.ts';
@@ -22,28 +23,36 @@ async function begin(config: MonitorConfig, service: Service): Promise<Work> {
     onDead: service.fail,
   });
   await scheduler.start();
+  const publishing = startPublishing(config, service);
   let nextRound = 0;
   /** Relays that did not wait for a round: when their check was lost they wait for the next one. */
   const tried = new Set<number>();
+  const checkAndPublish = async (relays: readonly Relay[]): Promise<Round> => {
+    const round = await checkRelays(relays, config, service, scheduler, publishing);
+    await publishing?.flush();
+    return round;
+  };
   return {
     round: async () => {
       if (performance.now() < nextRound) {
         const due = await service.bigbrotr.relaysToCheckAtOnce();
         const untried = due.filter(({ relayId }) => !tried.has(relayId));
         for (const { relayId } of untried) tried.add(relayId);
-        return checkRelays(untried, config, service, scheduler);
+        return checkAndPublish(untried);
       }
       const due = await service.bigbrotr.relaysToCheck({
         intervalSeconds: config.frequencyMs / 1000,
         aheadSeconds: service.once ? 0 : config.loopIntervalMs / 1000,
       });
-      const round = await checkRelays(due, config, service, scheduler);
+      const round = await checkAndPublish(due);
       tried.clear();
       nextRound = performance.now() + config.loopIntervalMs;
       return round;
     },
     pauseMs: Math.min(POLL_MS, config.loopIntervalMs),
-    stop: () => scheduler.stop(),
+    stop: async () => {
+      await Promise.all([scheduler.stop(), publishing?.publisher.stop()]);
+    },
   };
 }
 
@@ -52,10 +61,13 @@ async function checkRelays(
   config: MonitorConfig,
   service: Service,
   scheduler: Scheduler<Relay, ProbeReport>,
+  publishing: Publishing | null,
 ): Promise<Round> {
   const blocklist = await readBlocklist(config.blocklistPath);
   const relays = due.filter(({ url }) => !blocklist.blocks(url));
-  const reports = await Promise.all(relays.map((relay) => check(relay, service, scheduler)));
+  const reports = await Promise.all(
+    relays.map((relay) => check(relay, service, scheduler, publishing)),
+  );
   return { relays: relays.length, failed: reports.filter((readable) => !readable).length };
 }
 
@@ -64,6 +76,7 @@ async function check(
   relay: Relay,
   service: Service,
   scheduler: Scheduler<Relay, ProbeReport>,
+  publishing: Publishing | null,
 ): Promise<boolean> {
   const job = scheduler.run(relay.url, relay);
   showRunning(service, scheduler);
@@ -77,7 +90,9 @@ async function check(
     return false;
   }
   service.stored(true);
-  const { state, openable, readable, writable, nip11Reason, reason } = outcome.result;
+  const { discovery, ...report } = outcome.result;
+  const { state, openable, readable, writable, nip11Reason, reason } = report;
+  if (discovery) publishing?.publisher.publish(discovery);
   if (networkOf(relay.url) === 'tor') service.torSeen(reason !== 'proxy_down');
   service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
   service.count('relays_checked');
@@ -85,7 +100,7 @@ async function check(
   for (const [name, yes] of Object.entries({ openable, readable, writable }))
     if (yes) service.count(`relays_${name}`);
   service.count(nip11Reason === null ? 'nip11_documents' : `no_nip11_${nip11Reason}`);
-  service.log.debug({ relay: relay.url, ...outcome.result }, 'relay checked');
+  service.log.debug({ relay: relay.url, ...report }, 'relay checked');
   return readable;
 }
 

@@ -13,6 +13,11 @@ export function keptKeys(
   folder: string,
 ): { SECRET_KEY?: string; PUBLIC_KEY?: string } {
   if (env.SECRET_KEY || env.SECRET_KEY_FILE || env.PUBLIC_KEY) return {};
+  // Who reads it learns to trust a key: one that was made along the way is not the one to trust.
+  if (env.MONITOR_PUBLISH_RELAYS)
+    throw new ConfigError([
+      'MONITOR_PUBLISH_RELAYS is set and SECRET_KEY is not: what is published is signed with a key of your own. Make a key pair with: npm run keygen',
+    ]);
   const path = join(folder, 'secret-key');
   const secretKey = readKey(path) ?? makeKey(path);
   return { SECRET_KEY: secretKey, PUBLIC_KEY: publicKeyOf(secretKey, path) };

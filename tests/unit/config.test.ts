@@ -74,6 +74,7 @@ describe('defaults', () => {
       checks: [...checkNames],
       capabilitiesFrequencyMs: 86_400_000,
       geoip: { cityPath: null, asnPath: null },
+      publish: null,
       loopIntervalMs: 900_000,
       warnings: [],
     });
@@ -556,6 +557,50 @@ describe('.env', () => {
       `${path} line 2 is not NAME=value and was not read.`,
       `${path} line 7 is not NAME=value and was not read.`,
     ]);
+  });
+});
+
+describe('MONITOR_PUBLISH_RELAYS', () => {
+  const ONION = 'ws://oxtrdevav64z64yb7x6rjg4ntzqjhedm5b5zjqulugknhzr46ny2qbad.onion';
+
+  test('is a list of relays, each once and in its one spelling', () => {
+    const MONITOR_PUBLISH_RELAYS =
+      ' wss://Relay.damus.io/, wss://nos.lol ,wss://relay.damus.io:443,';
+    const { publish } = monitor({ MONITOR_PUBLISH_RELAYS, MONITOR_PUBLISH_GEOHASH: 'u33db' });
+    const relays = ['wss://relay.damus.io', 'wss://nos.lol'];
+    expect(publish).toEqual({ relays, name: 'Bigbrotr', geohash: 'u33db' });
+    expect(monitor({ MONITOR_PUBLISH_RELAYS: ' , ' }).publish).toBe(null);
+  });
+
+  test('with everything that is wrong in it at once', () => {
+    const MONITOR_PUBLISH_RELAYS = 'https://relay.damus.io,relay,wss://nos.lol';
+    expect(
+      problems(() => monitor({ MONITOR_PUBLISH_RELAYS, MONITOR_PUBLISH_GEOHASH: 'ail' })),
+    ).toEqual([
+      expect.stringMatching(
+        /^MONITOR_PUBLISH_RELAYS names "https:.* is no relay URL: http is not a scheme/,
+      ),
+      expect.stringMatching(/^MONITOR_PUBLISH_RELAYS names "relay", which is no relay URL/),
+      expect.stringMatching(/^MONITOR_PUBLISH_GEOHASH must be a geohash/),
+    ]);
+  });
+
+  test.each([
+    ['ws://127.0.0.1:7777', /loopback/],
+    ['wss://10.0.0.1', /private/],
+    ['ws://database', /without a dot/],
+    [ONION, /needs Tor: set TORPROXY_HOST/],
+    ['ws://relay.i2p', /no way into i2p/],
+  ])('%s is refused before anything starts', (MONITOR_PUBLISH_RELAYS, why) => {
+    expect(problems(() => monitor({ MONITOR_PUBLISH_RELAYS }))).toEqual([
+      expect.stringMatching(why),
+    ]);
+  });
+
+  test('onion services with Tor, and private ones where they are allowed', () => {
+    const MONITOR_PUBLISH_RELAYS = `${ONION},ws://127.0.0.1:7777`;
+    const allowed = { TORPROXY_HOST: 'tor', ALLOW_PRIVATE_RELAYS: 'true' };
+    expect(monitor({ MONITOR_PUBLISH_RELAYS, ...allowed }).publish?.relays).toHaveLength(2);
   });
 });
 

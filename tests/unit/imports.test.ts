@@ -15,11 +15,11 @@ const BELOW_SERVICES = ['settings', 'watching', 'database', 'relay', 'nostr', 'r
 
 const ROOMS: Readonly<Record<string, Room>> = {
   crashes: { files: /^crash-point\.ts$/, sees: [] },
-  nostr: { files: /^nostr\//, sees: [] },
+  nostr: { files: /^nostr\//, sees: [], seesTypesOf: ['results'] },
   relay: { files: /^relay\//, sees: ['nostr'] },
   results: { files: /^checks\/result\.ts$/, sees: ['nostr'] },
   checks: { files: /^checks\/(?!result\.ts$)/, sees: ['nostr', 'relay', 'results'] },
-  settings: { files: /^config(-\w+)?\.ts$/, sees: ['nostr', 'results'] },
+  settings: { files: /^config(-\w+)?\.ts$/, sees: ['nostr', 'relay', 'results'] },
   watching: { files: /^(logger|health|metrics)\.ts$/, sees: ['settings'] },
   database: {
     files: /^(database|bigbrotr(-\w+)?)\.ts$/,
@@ -37,7 +37,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     sees: [...BELOW_SERVICES, 'checks', 'visits'],
   },
   services: {
-    files: /^(service|scheduler|synchronize)\.ts$/,
+    files: /^(service|scheduler|synchronize|publisher|publishing)\.ts$/,
     sees: BELOW_SERVICES,
     seesTypesOf: ['visits', 'workers'],
   },

@@ -1,0 +1,271 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { monitorEvents } from '../../src/nostr/nip66-events.ts';
+import { Publisher, type PublisherOptions } from '../../src/publisher.ts';
+import { connectRelay } from '../../src/relay/connection.ts';
+import { silent } from '../support/bigbrotr.ts';
+import { signedEvent } from '../support/events.ts';
+import { makeKeys } from '../support/relay-signer.ts';
+import { local, relayUrl } from '../support/relays.ts';
+import {
+  closed,
+  type ScriptedRelay,
+  type ScriptedRelayOptions,
+  startScriptedRelay,
+} from '../support/scripted-relay.ts';
+
+vi.setConfig({ testTimeout: 20_000 });
+
+const [KEYS] = makeKeys(1);
+const SECRET_KEY = KEYS?.secretKey as Uint8Array;
+const PUBLIC_KEY = KEYS?.publicKey as string;
+const T = Math.floor(Date.now() / 1000);
+const SELF = {
+  name: 'a monitor',
+  frequencySeconds: 3600,
+  timeoutMs: 1000,
+  checks: ['open', 'read'],
+  geohash: null,
+  relays: ['wss://relay.example.com'],
+} as const;
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+async function start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
+  const relay = await startScriptedRelay(options);
+  closing.push(() => relay.stop());
+  return relay;
+}
+
+/** A publisher with short pauses that says nothing of itself, and how its attempts ended, relay by relay. */
+function publisher(urls: readonly string[], changes: Partial<PublisherOptions> = {}) {
+  const outcomes: Record<string, string[]> = Object.fromEntries(urls.map((url) => [url, []]));
+  const made = new Publisher({
+    relays: urls.map(relayUrl),
+    secretKey: SECRET_KEY,
+    publicKey: PUBLIC_KEY,
+    self: () => [],
+    connect: (url, signal) => connectRelay(url, local({ timeoutMs: 1000, signal })),
+    timeoutMs: 300,
+    onOutcome: (url, outcome) => outcomes[url]?.push(outcome),
+    log: silent,
+    pauses: {
+      rate_limited: { first: 100, longest: 1000 },
+      refused: { first: 60_000, longest: 60_000 },
+      failed: { first: 50, longest: 500 },
+    },
+    ...changes,
+  });
+  closing.push(() => made.stop());
+  return { publisher: made, outcomes };
+}
+
+/** What is published of the `n`-th relay, at the second of its check. */
+function discovery(n: number, at = T): NostrEvent {
+  const tags = [['d', `wss://relay${n}.example.com/`]];
+  return signedEvent({ kind: 30_166, created_at: at, tags, secretKey: SECRET_KEY });
+}
+
+const ids = (events: readonly NostrEvent[]) => events.map(({ id }) => id);
+const held = (relay: ScriptedRelay) =>
+  ids(relay.events.filter(({ kind }) => kind === 30_166)).sort();
+
+describe('events', () => {
+  test('go to every relay, each over one connection', async () => {
+    const relays = [await start(), await start()];
+    const { publisher: one, outcomes } = publisher(relays.map(({ url }) => url));
+    const events = [1, 2, 3].map((n) => discovery(n));
+    for (const event of events) one.publish(event);
+    await one.flush(10_000);
+    for (const relay of relays) {
+      expect(held(relay)).toEqual(ids(events).sort());
+      expect(outcomes[relay.url]).toEqual(['accepted', 'accepted', 'accepted']);
+      expect(relay.connections.total).toBe(1);
+    }
+  });
+
+  test('of a relay that was checked again meanwhile are replaced by the newer one', async () => {
+    const relay = await start({ write: 'silent' });
+    const { publisher: one } = publisher([relay.url]);
+    one.publish(discovery(1, T - 10));
+    one.publish(discovery(2, T - 10));
+    one.publish(discovery(1, T));
+    expect(one.state).toContain('2 waiting');
+    relay.change({ write: 'accept' });
+    await one.flush(10_000);
+    expect(held(relay)).toEqual(ids([discovery(1, T), discovery(2, T - 10)]).sort());
+  });
+
+  test('beyond 20,000 that wait are let go, the oldest first, and counted', async () => {
+    const gone = await start();
+    await gone.stop();
+    const { publisher: one, outcomes } = publisher([gone.url]);
+    const event = discovery(0);
+    for (let n = 0; n < 20_005; n += 1)
+      one.publish({ ...event, tags: [['d', `wss://relay${n}.example.com/`]] });
+    expect(one.state).toContain('20000 waiting');
+    expect(outcomes[gone.url]?.filter((outcome) => outcome === 'dropped')).toHaveLength(5);
+  });
+});
+
+describe('a relay that', () => {
+  test('is dead, never answers or refuses costs the others nothing', async () => {
+    const dead = await start();
+    await dead.stop();
+    const mute = await start({ write: 'silent' });
+    const closedTo = await start({ write: { refuse: 'restricted: not for you' } });
+    const good = await start();
+    const urls = [dead.url, mute.url, closedTo.url, good.url];
+    const { publisher: one, outcomes } = publisher(urls);
+    const events = Array.from({ length: 20 }, (_, n) => discovery(n));
+    for (const event of events) one.publish(event); // the caller waits for nobody
+    expect(good.published).toEqual([]);
+    await good.until(({ events: stored }) => stored.length === 20, 'all events');
+    await vi.waitFor(() => expect(outcomes[mute.url]).toContain('timeout'));
+    await vi.waitFor(() => expect(outcomes[dead.url]).toContain('refused'));
+    expect(outcomes[closedTo.url]).toEqual(['restricted']); // once, and then it is left alone
+    expect(one.state).toContain(`${closedTo.url}: 20 waiting, pausing (restricted)`);
+  });
+
+  test('wants less gets it after a pause, and in the end all of it', async () => {
+    const relay = await start({ write: { refuse: 'rate-limited: slow down' } });
+    const { publisher: one, outcomes } = publisher([relay.url]);
+    one.publish(discovery(1));
+    one.publish(discovery(2));
+    await vi.waitFor(() => expect(outcomes[relay.url]?.length).toBeGreaterThan(1), 5000);
+    expect(new Set(outcomes[relay.url])).toEqual(new Set(['rate_limited']));
+    relay.change({ write: 'accept' });
+    await relay.until(({ events }) => events.length === 2, 'both events');
+    const sent = relay.published.length;
+    await sleep(100);
+    expect(relay.published.length).toBe(sent);
+  });
+
+  test('pauses longer each time, up to a longest', async () => {
+    const relay = await start({ write: { refuse: 'rate-limited: slow down' } });
+    const pauses: unknown[] = [];
+    const log = Object.assign(Object.create(silent), {
+      warn: ({ pauseMs }: { pauseMs?: number }) => pauses.push(pauseMs),
+    });
+    const { publisher: one } = publisher([relay.url], {
+      log,
+      pauses: { rate_limited: { first: 10, longest: 50 } },
+    });
+    one.publish(discovery(1));
+    await vi.waitFor(() => expect(pauses.slice(0, 5)).toEqual([10, 20, 40, 50, 50]), 5000);
+  });
+
+  test.each([
+    ['invalid: no', 'invalid'],
+    ['pow: 28 bits needed', 'pow'],
+    ['error: disk', 'error'],
+    ['we do not like it', 'rejected'],
+  ])('says "%s" is not asked again, and the next event goes out', async (refuse, outcome) => {
+    const relay = await start({ write: { refuse } });
+    const { publisher: one, outcomes } = publisher([relay.url]);
+    one.publish(discovery(1));
+    await vi.waitFor(() => expect(outcomes[relay.url]).toEqual([outcome]));
+    relay.change({ write: 'accept' });
+    one.publish(discovery(2));
+    await one.flush(10_000);
+    expect(outcomes[relay.url]).toEqual([outcome, 'accepted']);
+    expect(held(relay)).toEqual(ids([discovery(2)]));
+  });
+
+  test('says false to what it has is content', async () => {
+    const relay = await start({ write: { refuse: 'duplicate: have it' } });
+    const { publisher: one, outcomes } = publisher([relay.url]);
+    one.publish(discovery(1));
+    await one.flush(10_000);
+    expect(outcomes[relay.url]).toEqual(['accepted']);
+  });
+
+  test('drops the connection gets what is left over another one', async () => {
+    const relay = await start();
+    const { publisher: one } = publisher([relay.url]);
+    one.publish(discovery(1));
+    await one.flush(10_000);
+    relay.dropAll();
+    one.publish(discovery(2));
+    await relay.until(({ events }) => events.length === 2, 'both events');
+    expect(relay.connections.total).toBe(2);
+  });
+
+  test('asks for NIP-42 gets it', async () => {
+    const relay = await start({ auth: {} });
+    const self = () => monitorEvents(SELF, T);
+    const { publisher: one, outcomes } = publisher([relay.url], { self });
+    one.publish(discovery(1));
+    await one.flush(10_000);
+    expect(outcomes[relay.url]).toEqual(Array(4).fill('accepted'));
+    expect(held(relay)).toEqual(ids([discovery(1)]));
+  });
+});
+
+describe('what the monitor says of itself', () => {
+  const self = () => monitorEvents(SELF, T);
+  const kinds = (relay: ScriptedRelay) =>
+    relay.published.map(({ kind }) => kind).sort((a, b) => a - b);
+
+  test('is published where it is missing, and nowhere else', async () => {
+    const relay = await start();
+    const first = publisher([relay.url], { self });
+    await first.publisher.flush(10_000);
+    await first.publisher.stop();
+    expect(kinds(relay)).toEqual([0, 10_002, 10_166]);
+    const second = publisher([relay.url], { self: () => monitorEvents(SELF, T + 100) });
+    second.publisher.publish(discovery(1));
+    await second.publisher.flush(10_000);
+    expect(kinds(relay)).toEqual([0, 10_002, 10_166, 30_166]);
+  });
+
+  test('replaces what it said before, also where that was later', async () => {
+    const relay = await start();
+    const before = publisher([relay.url], { self: () => monitorEvents(SELF, T + 60) });
+    await before.publisher.flush(10_000);
+    await before.publisher.stop();
+    relay.forget();
+    const renamed = () => monitorEvents({ ...SELF, name: 'another name' }, T);
+    await publisher([relay.url], { self: renamed }).publisher.flush(10_000);
+    expect(kinds(relay)).toEqual([0]);
+    expect(relay.events.find(({ kind }) => kind === 0)).toMatchObject({
+      created_at: T + 61,
+      content: expect.stringContaining('another name'),
+    });
+  });
+
+  test('never replaces the profile and relay list of a person', async () => {
+    const mine = [0, 10_002].map((kind) =>
+      signedEvent({ kind, created_at: T - 1000, content: 'mine', secretKey: SECRET_KEY }),
+    );
+    const relay = await start({ events: mine });
+    const { publisher: one, outcomes } = publisher([relay.url], { self });
+    await one.flush(10_000);
+    expect(kinds(relay)).toEqual([10_166]);
+    expect(outcomes[relay.url]).toEqual(['left_alone', 'left_alone', 'accepted']);
+    expect(ids(relay.events.filter(({ content }) => content === 'mine')).sort()).toEqual(
+      ids(mine).sort(),
+    );
+  });
+
+  test('and at a relay that does not say what it has, neither', async () => {
+    const relay = await start({ onRequest: () => closed('error: busy') });
+    const { publisher: one, outcomes } = publisher([relay.url], { self });
+    await one.flush(10_000);
+    expect(kinds(relay)).toEqual([10_166]);
+    expect(outcomes[relay.url]).toEqual(['self_unknown', 'accepted']);
+  });
+});
+
+test('the end comes at once, whatever waits', async () => {
+  const mute = await start({ write: 'silent' });
+  const { publisher: one } = publisher([mute.url], { timeoutMs: 60_000 });
+  one.publish(discovery(1));
+  await mute.until(({ published }) => published.length === 1, 'an event under way');
+  await one.stop();
+  await mute.until(({ connections }) => connections.open === 0, 'the connection closed');
+});
