@@ -52,8 +52,9 @@ const PAUSE_AFTER: Readonly<Record<string, PauseReason>> = {
   timeout: 'failed',
   disconnected: 'failed',
 };
-/** Events that wait for one relay, at most: the oldest is let go for the newest. */
+/** What waits for one relay, at most, in events and in characters of their content: the oldest is let go. */
 const MAX_WAITING = 20_000;
+const MAX_WAITING_LENGTH = 32 * 1024 * 1024;
 /** Least time from one event to the next at one relay, in milliseconds. */
 const PACE_MS = 50;
 /** A connection over which nothing goes is closed after so long, in milliseconds. */
@@ -111,6 +112,7 @@ class Outlet {
   readonly #signal: AbortSignal;
   /** By address: kind, and what `d` says (NIP-01). */
   readonly #waiting = new Map<string, NostrEvent>();
+  #waitingLength = 0;
   #session: Session | null = null;
   #wake: (() => void) | null = null;
   #pausedUntil = 0;
@@ -145,14 +147,20 @@ class Outlet {
 
   add(event: NostrEvent): void {
     const address = addressOf(event);
-    this.#waiting.delete(address); // so that it stands last again
+    this.#remove(address); // so that it stands last again
     this.#waiting.set(address, event);
-    const [oldest] = this.#waiting.keys();
-    if (this.#waiting.size > MAX_WAITING && oldest !== undefined) {
-      this.#waiting.delete(oldest);
+    this.#waitingLength += event.content.length;
+    while (this.#waiting.size > MAX_WAITING || this.#waitingLength > MAX_WAITING_LENGTH) {
+      const [oldest = ''] = this.#waiting.keys();
+      this.#remove(oldest);
       this.#tell('dropped');
     }
     this.#wake?.();
+  }
+
+  #remove(address: string): void {
+    this.#waitingLength -= this.#waiting.get(address)?.content.length ?? 0;
+    this.#waiting.delete(address);
   }
 
   /** Goes on until the signal aborts. Never throws. */
@@ -193,7 +201,7 @@ class Outlet {
         { relay: this.#url, kind: event.kind, reason: outcome },
         'an event was refused by a relay that is published to',
       );
-    if (this.#waiting.get(address) === event) this.#waiting.delete(address);
+    if (this.#waiting.get(address) === event) this.#remove(address);
     await this.#sleep(PACE_MS);
   }
 

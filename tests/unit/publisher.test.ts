@@ -112,6 +112,17 @@ describe('events', () => {
   });
 });
 
+test('long events that wait are let go sooner', async () => {
+  const gone = await start();
+  await gone.stop();
+  const { publisher: one, outcomes } = publisher([gone.url]);
+  const event = { ...discovery(0), content: 'x'.repeat(1024 * 1024) };
+  for (let n = 0; n < 40; n += 1)
+    one.publish({ ...event, tags: [['d', `wss://relay${n % 36}.example.com/`]] });
+  expect(one.state).toContain('32 waiting');
+  expect(outcomes[gone.url]?.filter((outcome) => outcome === 'dropped')).toHaveLength(8);
+});
+
 describe('a relay that', () => {
   test('is dead, never answers or refuses costs the others nothing', async () => {
     const dead = await start();
