@@ -8,6 +8,7 @@ import {
   storeOneByOne,
 } from './bigbrotr-batch.ts';
 import * as checks from './bigbrotr-checks.ts';
+import { FinderArchive } from './bigbrotr-finder.ts';
 import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr-monitor.ts';
 import * as monitor from './bigbrotr-monitor.ts';
 import type { Archived, StoredEvent } from './bigbrotr-reading.ts';
@@ -67,9 +68,12 @@ export interface Totals {
  */
 export class Bigbrotr {
   readonly #database: Database;
+  /** What the finder asks. */
+  readonly finder: FinderArchive;
 
   private constructor(database: Database) {
     this.#database = database;
+    this.finder = new FinderArchive(database.query, (work) => database.transaction(work));
   }
 
   /** @throws DatabaseError with one sentence that says what is wrong. */

@@ -340,6 +340,30 @@ export const prioritySynchronizerVariables = {
   PRIORITY_SYNCHRONIZER_HEALTH_PORT: listenPort.prefault('8083'),
 };
 
+/** URLs, with white space or commas between them. */
+const webUrls = plain.transform((text, ctx): string[] => {
+  const urls = text.split(/[\s,]+/).filter(Boolean);
+  for (const url of urls) {
+    const { protocol, username, password } = URL.canParse(url) ? new URL(url) : {};
+    if (!/^https?:$/.test(protocol ?? '') || username || password)
+      refuse(ctx, `must hold http:// or https:// URLs without a password, not ${quote(url)}.`);
+  }
+  return urls;
+});
+
+export const finderVariables = {
+  FINDER_FREQUENCY_HOUR: hours(1, 8760).prefault('8'),
+  FINDER_NUM_CORES: cores,
+  FINDER_REQUESTS_PER_CORE: count(1000).prefault('10'),
+  FINDER_REQUEST_TIMEOUT: seconds(1, 600).prefault('20'),
+  FINDER_URLS: webUrls.prefault(''),
+  SYNCHRONIZER_PRIORITY_RELAYS_PATH: syncVariables.SYNCHRONIZER_PRIORITY_RELAYS_PATH,
+  FINDER_DB_MIN_POOL: integer(0, 1000).prefault('2'),
+  FINDER_DB_MAX_POOL: count(1000).prefault('5'),
+  FINDER_DB_COMMAND_TIMEOUT: seconds(1, 3600).prefault('60'),
+  FINDER_HEALTH_PORT: listenPort.prefault('8084'),
+};
+
 /** Read by `npm start` only. */
 export const localVariables = { LOCAL_DATA_PATH: plain.prefault('./data') };
 
@@ -354,6 +378,7 @@ export const deploymentVariables = {
   MONITOR_MEMORY: size.prefault('1g'),
   SYNCHRONIZER_MEMORY: size.prefault('2g'),
   PRIORITY_SYNCHRONIZER_MEMORY: size.prefault('2g'),
+  FINDER_MEMORY: size.prefault('1g'),
   DB_PORT: port.prefault('5432'),
   PGBOUNCER_PORT: port.prefault('6432'),
   PGBOUNCER_ADMIN_PASSWORD: password,
@@ -372,6 +397,7 @@ export const allVariables = {
   ...syncVariables,
   ...synchronizerVariables,
   ...prioritySynchronizerVariables,
+  ...finderVariables,
   ...localVariables,
   ...deploymentVariables,
 };
@@ -415,7 +441,7 @@ export function publishProblem({
 }
 
 export function poolProblem(
-  prefix: 'MONITOR' | 'SYNCHRONIZER',
+  prefix: 'MONITOR' | 'SYNCHRONIZER' | 'FINDER',
   min: number | undefined,
   max: number | undefined,
 ): string | null {

@@ -11,6 +11,7 @@ import {
   commonVariables,
   databaseVariables,
   deploymentVariables,
+  finderVariables,
   initializerVariables,
   keyVariables,
   type LogLevel,
@@ -138,11 +139,21 @@ export interface SynchronizerConfig extends RelayServiceConfig {
   readonly requestTimeoutMs: number;
 }
 
+export interface FinderConfig extends Omit<RelayServiceConfig, 'loopIntervalMs'> {
+  readonly service: 'finder';
+  /** Lists, and monitors on the priority relays, are asked again after this. */
+  readonly frequencyMs: number;
+  /** Lists of relays, as http or https URLs. */
+  readonly urls: readonly string[];
+  readonly priorityRelaysPath: string;
+}
+
 export type SynchronizerService = 'synchronizer' | 'priority-synchronizer';
 
 const initializerShape = { ...commonVariables, ...databaseVariables, ...initializerVariables };
 const visitorShape = { ...commonVariables, ...databaseVariables, ...relayVariables };
 const monitorShape = { ...visitorShape, ...keyVariables, ...monitorVariables };
+const finderShape = { ...visitorShape, ...finderVariables };
 const syncShape = { ...visitorShape, ...optionalKeyVariables, ...syncVariables };
 
 /** What scripts and tools need that only ask the database. @throws ConfigError */
@@ -247,6 +258,36 @@ export function loadSynchronizerConfig(
   };
 }
 
+/** @throws ConfigError */
+export function loadFinderConfig(env?: Environment): FinderConfig {
+  const { values, warnings } = readVariables(finderShape, env, (given) => [
+    poolProblem('FINDER', given.FINDER_DB_MIN_POOL, given.FINDER_DB_MAX_POOL),
+  ]);
+  const cores = limitCores('FINDER_NUM_CORES', values.FINDER_NUM_CORES);
+  return {
+    service: 'finder',
+    ...serviceOf(values),
+    ...visitorOf(values),
+    database: databaseOf(values, {
+      minPool: values.FINDER_DB_MIN_POOL,
+      maxPool: values.FINDER_DB_MAX_POOL,
+      commandTimeoutMs: values.FINDER_DB_COMMAND_TIMEOUT,
+    }),
+    health: {
+      host: values.HEALTH_HOST,
+      port: values.FINDER_HEALTH_PORT,
+      portVariable: 'FINDER_HEALTH_PORT',
+    },
+    frequencyMs: values.FINDER_FREQUENCY_HOUR,
+    urls: values.FINDER_URLS,
+    priorityRelaysPath: values.SYNCHRONIZER_PRIORITY_RELAYS_PATH,
+    numCores: cores.numCores,
+    requestsPerCore: values.FINDER_REQUESTS_PER_CORE,
+    requestTimeoutMs: values.FINDER_REQUEST_TIMEOUT,
+    warnings: [...warnings, ...cores.warnings],
+  };
+}
+
 /**
  * Checks what only docker-compose.yml reads: ports, passwords and limits of the containers.
  * @throws ConfigError
@@ -256,7 +297,7 @@ export function checkDeployment(env?: Environment): { warnings: readonly string[
 }
 
 /**
- * The configuration of the four services at once, for starting them together, and the path of the
+ * The configuration of the five services at once, for starting them together, and the path of the
  * SQL that makes the archive.
  * @throws ConfigError with the problems of all of them, each once.
  */
@@ -277,13 +318,14 @@ export function loadAllConfigs(env?: Environment) {
   const monitor = attempt(() => loadMonitorConfig(env));
   const synchronizer = attempt(() => loadSynchronizerConfig('synchronizer', env));
   const prioritySynchronizer = attempt(() => loadSynchronizerConfig('priority-synchronizer', env));
+  const finder = attempt(() => loadFinderConfig(env));
   const { POSTGRES_DB_INIT_PATH } = deploymentVariables;
   const local = attempt(() => readVariables({ POSTGRES_DB_INIT_PATH }, env).values);
-  if (!initializer || !monitor || !synchronizer || !prioritySynchronizer || !local) {
+  if (!initializer || !monitor || !synchronizer || !prioritySynchronizer || !finder || !local) {
     throw new ConfigError([...problems], [...warnings]);
   }
   const initSqlPath = local.POSTGRES_DB_INIT_PATH;
-  return { initializer, monitor, synchronizer, prioritySynchronizer, initSqlPath };
+  return { initializer, monitor, synchronizer, prioritySynchronizer, finder, initSqlPath };
 }
 
 /** A pool for services that ask one thing after another. */

@@ -1,6 +1,6 @@
 /**
  * Entry: the whole archive on one machine, without Docker (`npm start`). It starts an embedded PostgreSQL, or
- * uses the server that POSTGRES_HOST names, makes or migrates the archive and runs the four services as child processes.
+ * uses the server that POSTGRES_HOST names, makes or migrates the archive and runs the five services as child processes.
  */
 import { mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -179,7 +179,9 @@ async function runOnce(start: Start, stopping: AbortSignal): Promise<number> {
   const codes = await Promise.all(
     ['synchronizer', 'priority-synchronizer'].map((name) => start(name, true).ended),
   );
-  return Math.max(...codes);
+  // Last, since it reads what the others have just archived: what it finds is archived in the next round.
+  const found = stopping.aborted ? 0 : await start('finder', true).ended;
+  return Math.max(...codes, found);
 }
 
 /** A service that ends by itself is started again, as `restart: unless-stopped` does; not when it cannot start at all. */
@@ -199,6 +201,6 @@ async function runUntilStopped(start: Start, { stopping, log }: Run): Promise<nu
       if (stopping.signal.aborted) return 0;
     }
   };
-  const names = ['monitor', 'synchronizer', 'priority-synchronizer'];
+  const names = ['monitor', 'synchronizer', 'priority-synchronizer', 'finder'];
   return Math.max(...(await Promise.all(names.map(keepRunning))));
 }

@@ -57,7 +57,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE bigbrotr_owner IN SCHEMA public
 -- holes that were closed, and states of a relay that are made anew from its snapshots. (At a first
 -- start the three are not there yet; the service "roles" runs this again when they are.)
 SELECT format('GRANT DELETE ON public.%I TO bigbrotr_writers', name)
-  FROM unnest(ARRAY['coverage', 'holes', 'relay_states']) AS name
+  FROM unnest(ARRAY['coverage', 'holes', 'relay_states', 'finder_queue', 'named_relays']) AS name
  WHERE to_regclass('public.' || name) IS NOT NULL \gexec
 
 -- Which version the archive is of is for the owner to say.

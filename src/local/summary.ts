@@ -11,6 +11,7 @@ export function summaryOf(
     .map(([name, count]) => [`  ${name.slice('invalid_'.length)}`, count] as const);
   const rows: (readonly [string, number | string])[] = [
     ['relays', totals.relays],
+    ['  found in this round', counts.relays_found ?? 0],
     ['  openable', totals.openable],
     ['  readable', totals.readable],
     ['  writable', totals.writable],

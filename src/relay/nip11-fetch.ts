@@ -78,7 +78,7 @@ export async function fetchNip11(
   }
 }
 
-function reasonOf(error: unknown, url: RelayUrl): string {
+export function reasonOf(error: unknown, url: RelayUrl): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   return code === 'UND_ERR_SOCKET' ? 'reset' : asRelayError(error, url).reason;
 }
@@ -101,7 +101,7 @@ async function fetchBody(
 }
 
 /** Another host, another port or a step back from TLS would let a relay send us wherever it likes. */
-function redirectTarget(from: URL, location: string): URL {
+export function redirectTarget(from: URL, location: string): URL {
   const to = URL.canParse(location, from.href) ? new URL(location, from) : null;
   const isUpgrade =
     from.protocol === 'http:' && to?.protocol === 'https:' && from.port === '' && to.port === '';
@@ -209,7 +209,7 @@ async function decode(
  * Opens the sockets for undici, which leaves a connecting one alone when the client is destroyed: here the signal
  * ends every step. TLS begins only when TCP or SOCKS is through, so that each failure carries its own code.
  */
-function connector(
+export function connector(
   url: RelayUrl,
   options: Nip11FetchOptions,
   signal: AbortSignal,

@@ -10,7 +10,8 @@ export type Entrypoint =
   | 'initializer'
   | 'monitor'
   | 'synchronizer'
-  | 'priority-synchronizer';
+  | 'priority-synchronizer'
+  | 'finder';
 
 /** A key pair of the tests: public knowledge. */
 export const KEYS = {
@@ -46,6 +47,8 @@ export class Stack {
       MONITOR_HEALTH_PORT: '0',
       SYNCHRONIZER_HEALTH_PORT: '0',
       PRIORITY_SYNCHRONIZER_HEALTH_PORT: '0',
+      FINDER_REQUEST_TIMEOUT: '2',
+      FINDER_HEALTH_PORT: '0',
     };
   }
 

@@ -1,0 +1,363 @@
+import type { Query } from './database.ts';
+import { MAX_CONTENT_CHARS } from './nostr/relay-hints.ts';
+import type { NamedRelay, NamingEvent } from './relay/relay-names.ts';
+import type { Network, RelayAddress } from './relay/url.ts';
+
+/** The part of `Bigbrotr` that the finder asks: the queue of new events, the names in them, and what became of those. */
+
+export interface NameBounds {
+  /** Names waiting at a time; beyond that those go that failed most often and that the fewest have named. */
+  readonly candidates: number;
+  /** Names remembered that never answered; the oldest are forgotten. */
+  readonly dropped: number;
+}
+
+const BOUNDS: NameBounds = { candidates: 100_000, dropped: 100_000 };
+/** Candidates that wait at a time by the word of the author of whom they were heard first. */
+const MAX_CANDIDATES_OF_AUTHOR = 2000;
+/** Names on one host and port, whatever their path: a server may answer on any. */
+const MAX_NAMES_OF_HOST = 16;
+/** Names under one registrable domain: with a wildcard in DNS any of them may answer. */
+const MAX_NAMES_OF_DOMAIN = 2000;
+/** Tries in an hour: in all, for the names of one author, and under one domain. */
+const TRIES_AN_HOUR = 3600;
+const TRIES_AN_HOUR_OF_AUTHOR = 60;
+const TRIES_AN_HOUR_OF_DOMAIN = 30;
+
+const HOUR = 3600;
+const DAY = 24 * HOUR;
+/** After the first, the second, … try in vain; after one more the name is dropped, in its second month. In seconds. */
+const NEXT_TRY_AFTER = [2 * HOUR, 8 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 * DAY];
+/** A name that was dropped and gets another chance begins here. */
+const TRIES_OF_REVIVED = 4;
+const REVIVE_AFTER = 90 * DAY;
+/** A try that was begun and of which nothing is heard (the finder was killed) is due again after this, in seconds. */
+const TRY_LEASE = 600;
+
+/** Events read at a time: each may have 4 MB. */
+const EVENTS_AT_A_TIME = 100;
+/** Names gathered before they are written; one event may bring a thousand. */
+const NAMES_AT_A_TIME = 5000;
+
+type Transaction = <T>(work: (query: Query) => Promise<T>) => Promise<T>;
+
+/** Gathers the names in events. A new one for each part of a scan, which may be begun again. */
+export interface NameGatherer {
+  addEvent(event: NamingEvent): void;
+  named(): NamedRelay[];
+  readonly size: number;
+  /** Texts that gave no name, by reason. */
+  readonly refused: Readonly<Record<string, number>>;
+}
+
+/** What a scan has read, or what was written of it. */
+export interface Scanned {
+  /** Rows of the queue. */
+  readonly batches: number;
+  readonly events: number;
+  /** Different names, counted once for each part of the scan that brought them. */
+  readonly names: number;
+  /** Names never heard before, relays apart. */
+  readonly candidates: number;
+  /** Names for which there was no room: of that author, on that host, under that domain. */
+  readonly crowded: number;
+  /** Texts that gave no name, by reason. */
+  readonly refused: Readonly<Record<string, number>>;
+}
+
+export type Written = Pick<Scanned, 'names' | 'candidates' | 'crowded'>;
+
+/** A name that is to be tried now. */
+export interface Candidate extends Pick<RelayAddress, 'network'> {
+  readonly nameId: number;
+  /** As it is stored: it goes through the parser before it is used. */
+  readonly url: string;
+}
+
+/** What the finder asks of the archive. Each method throws DatabaseError when the database stays away or refuses. */
+export class FinderArchive {
+  readonly #query: Query;
+  readonly #transaction: Transaction;
+
+  constructor(query: Query, transaction: Transaction) {
+    this.#query = query;
+    this.#transaction = transaction;
+  }
+
+  /** See `scanQueue`. */
+  scan(rows: number, gather: () => NameGatherer): Promise<Scanned> {
+    return this.#transaction((query) => scanQueue(query, rows, gather));
+  }
+
+  /** See `recordNames`. */
+  record(names: readonly NamedRelay[]): Promise<Written> {
+    return this.#transaction((query) => recordNames(query, names));
+  }
+
+  /** See `claimCandidates`. */
+  claim(limit: number, networks: readonly Network[]): Promise<Candidate[]> {
+    return claimCandidates(this.#query, limit, networks);
+  }
+
+  /** See `promoteCandidate`. */
+  promote(nameId: number): Promise<boolean> {
+    return promoteCandidate(this.#query, nameId);
+  }
+
+  /** See `putOffCandidate`. */
+  putOff(nameId: number, reason: string): Promise<void> {
+    return putOffCandidate(this.#query, nameId, reason);
+  }
+
+  /** See `tidyNames`. */
+  tidy(bounds?: NameBounds): Promise<number> {
+    return this.#transaction((query) => tidyNames(query, bounds));
+  }
+}
+
+/**
+ * Reads so many rows of the queue and writes what their events name, in the transaction of its caller: the rows are
+ * gone when the names are there. Rows that another finder reads are left to it.
+ *
+ * @param gather makes an empty gatherer
+ */
+export async function scanQueue(
+  query: Query,
+  rows: number,
+  gather: () => NameGatherer,
+): Promise<Scanned> {
+  const { rows: taken } = await query<{ batch_id: string; event_keys: string[] }>(
+    `select batch_id::text, event_keys::text[] from finder_queue order by batch_id limit $1 for update skip locked`,
+    [rows],
+  );
+  const keys = taken.flatMap(({ event_keys }) => event_keys);
+  const refused: Record<string, number> = {};
+  const done = { batches: taken.length, events: 0, names: 0, candidates: 0, crowded: 0, refused };
+  let gatherer = gather();
+  const write = async () => {
+    const { names, candidates, crowded } = await recordNames(query, gatherer.named());
+    done.names += names;
+    done.candidates += candidates;
+    done.crowded += crowded;
+    for (const [reason, times] of Object.entries(gatherer.refused))
+      refused[reason] = (refused[reason] ?? 0) + times;
+    gatherer = gather();
+  };
+  for (let from = 0; from < keys.length; from += EVENTS_AT_A_TIME) {
+    const events = await namingEvents(query, keys.slice(from, from + EVENTS_AT_A_TIME));
+    for (const event of events) {
+      gatherer.addEvent(event);
+      if (gatherer.size >= NAMES_AT_A_TIME) await write();
+    }
+    done.events += events.length;
+  }
+  await write();
+  if (taken.length > 0) {
+    await query('delete from finder_queue where batch_id = any ($1::bigint[])', [
+      taken.map(({ batch_id }) => batch_id),
+    ]);
+  }
+  return done;
+}
+
+/** Those that are not deleted by now, with no more of their content than is looked through. */
+async function namingEvents(query: Query, keys: readonly string[]): Promise<NamingEvent[]> {
+  const { rows } = await query<NamingEvent & Record<string, unknown>>(
+    `select encode(id, 'hex') as id, encode(pubkey, 'hex') as pubkey, created_at, kind, tags, left(content, $2) as content
+     from events where event_key = any ($1::bigint[])`,
+    [keys, MAX_CONTENT_CHARS + 1],
+  );
+  return rows;
+}
+
+/**
+ * Writes names and who named them. What is no relay yet becomes a candidate that is due at once, as far as there is
+ * room for one more of its author, host and domain. One that was dropped gets another chance when an author names it
+ * who has not done so before, or after 90 days.
+ */
+export async function recordNames(query: Query, names: readonly NamedRelay[]): Promise<Written> {
+  if (names.length === 0) return { names: 0, candidates: 0, crowded: 0 };
+  const { rows } = await query<Written & Record<string, unknown>>(RECORD_NAMES, [
+    JSON.stringify(names),
+    MAX_CANDIDATES_OF_AUTHOR,
+    MAX_NAMES_OF_HOST,
+    MAX_NAMES_OF_DOMAIN,
+    TRIES_OF_REVIVED,
+    REVIVE_AFTER,
+  ]);
+  const written = rows[0] ?? { candidates: 0, crowded: 0 };
+  return { ...written, names: names.length };
+}
+
+const RECORD_NAMES = `
+with given as (
+    select g.url, g.network, g.host, g.domain, g.times, g."firstAt" as first_at, g."firstSource" as first_source,
+           decode(g."firstEvent", 'hex') as first_event, decode(g."firstAuthor", 'hex') as first_author,
+           least(g."lastAt", extract(epoch from now())::bigint) as last_at,
+           (select array_agg(decode(author, 'hex') order by place)
+            from jsonb_array_elements_text(g.authors) with ordinality a (author, place)) as authors,
+           r.relay_id is null as is_candidate, r.relay_id is null and n.name_id is null as is_new
+    from jsonb_to_recordset($1::jsonb) as g (
+        url text, network text, host text, domain text, times bigint, "firstAt" bigint, "firstSource" text,
+        "firstEvent" text, "firstAuthor" text, "lastAt" bigint, authors jsonb
+    )
+    left join relays r on r.url = g.url
+    left join named_relays n on n.url = g.url
+), of_author as (
+    select authors[1] as author, count(*) as held from named_relays
+    where next_try_at is not null and authors[1] in (select authors[1] from given where is_new) group by 1
+), of_host as (
+    select host, count(*) as held from named_relays where host in (select host from given where is_new) group by 1
+), of_domain as (
+    select domain, count(*) as held from named_relays where domain in (select domain from given where is_new) group by 1
+), placed as (
+    select g.*,
+           coalesce(a.held, 0) + row_number() over (partition by g.is_new, g.authors[1] order by g.url) as place_of_author,
+           coalesce(h.held, 0) + row_number() over (partition by g.is_new, g.host order by g.url) as place_on_host,
+           coalesce(d.held, 0) + row_number() over (partition by g.is_new, g.domain order by g.url) as place_in_domain
+    from given g
+    left join of_author a on a.author = g.authors[1]
+    left join of_host h on h.host = g.host
+    left join of_domain d on d.domain = g.domain
+), admitted as (
+    select * from placed
+    where not is_new or place_on_host <= $3 and place_in_domain <= $4 and (authors[1] = '' or place_of_author <= $2)
+), written as (
+    insert into named_relays as n (
+        url, network, host, domain, times, first_named_at, first_event, first_author, first_source, last_named_at,
+        authors, next_try_at
+    )
+    select url, network, host, domain, times, first_at, first_event, first_author, first_source, last_at, authors,
+           case when is_candidate then extract(epoch from now())::bigint end
+    from admitted order by url
+    on conflict (url) do update set
+        times = n.times + excluded.times,
+        first_named_at = least(n.first_named_at, excluded.first_named_at),
+        first_event = case when excluded.first_named_at < n.first_named_at then excluded.first_event else n.first_event end,
+        first_author = case when excluded.first_named_at < n.first_named_at then excluded.first_author else n.first_author end,
+        first_source = case when excluded.first_named_at < n.first_named_at then excluded.first_source else n.first_source end,
+        last_named_at = greatest(n.last_named_at, excluded.last_named_at),
+        authors = case when cardinality(n.authors) >= 16 or excluded.authors <@ n.authors then n.authors else (
+            select array_agg(author order by place)
+            from (
+                select author, min(place) as place from unnest(n.authors || excluded.authors) with ordinality a (author, place)
+                group by author order by place limit 16
+            ) different
+        ) end,
+        tries = case when n.dropped_at is null then n.tries else $5 end,
+        next_try_at = case
+            when n.dropped_at is null then n.next_try_at
+            when cardinality(n.authors) < 16 and not excluded.authors <@ n.authors
+                or n.dropped_at < extract(epoch from now())::bigint - $6 then extract(epoch from now())::bigint
+        end,
+        dropped_at = case
+            when cardinality(n.authors) < 16 and not excluded.authors <@ n.authors
+                or n.dropped_at < extract(epoch from now())::bigint - $6 then null
+            else n.dropped_at
+        end
+)
+select count(*) filter (where is_new and admitted.url is not null) as candidates,
+       count(*) filter (where admitted.url is null) as crowded
+from placed left join admitted using (url, is_new)`;
+
+/**
+ * Takes candidates that are due, as far as the budgets of the hour go. Authors take turns, each by each of the names
+ * they gave; a name is charged to the author whose turn it is, so that nobody can use up another's. It comes back
+ * by itself when nothing is heard of it.
+ */
+export async function claimCandidates(
+  query: Query,
+  limit: number,
+  networks: readonly Network[],
+): Promise<Candidate[]> {
+  const { rows } = await query<Candidate & Record<string, unknown>>(
+    `with tried as (
+         select charged_to as author, domain from named_relays
+         where last_try_at > extract(epoch from now())::bigint - ${HOUR}
+     ), of_author as (
+         select author, count(*) as spent from tried group by 1
+     ), of_domain as (
+         select domain, count(*) as spent from tried group by 1
+     ), turns as (
+         select n.name_id, n.domain, a.author, coalesce(o.spent, 0)
+             + row_number() over (partition by a.author order by n.tries, n.next_try_at, n.name_id) as turn
+         from named_relays n
+         cross join lateral unnest(n.authors) a (author)
+         left join of_author o on o.author = a.author
+         where n.next_try_at <= extract(epoch from now())::bigint and n.network = any ($2)
+     ), charged as (
+         select distinct on (name_id) * from turns
+         where turn <= $3 or author = '' order by name_id, turn, author
+     ), allowed as (
+         select c.*, coalesce(d.spent, 0) + row_number() over (partition by c.domain order by c.turn, c.name_id) as place
+         from charged c left join of_domain d on d.domain = c.domain
+     ), chosen as (
+         select name_id, author from allowed where place <= $4 order by turn, name_id
+         limit greatest(0, least($1, $5 - (select count(*) from tried)))
+     )
+     update named_relays n
+     set last_try_at = extract(epoch from now())::bigint, charged_to = c.author,
+         next_try_at = extract(epoch from now())::bigint + $6
+     from chosen c
+     where n.name_id = c.name_id and n.next_try_at <= extract(epoch from now())::bigint
+     returning n.name_id as "nameId", n.url, n.network`,
+    [limit, networks, TRIES_AN_HOUR_OF_AUTHOR, TRIES_AN_HOUR_OF_DOMAIN, TRIES_AN_HOUR, TRY_LEASE],
+  );
+  return rows;
+}
+
+/** Makes a relay of a candidate that has answered. @returns whether it is new */
+export async function promoteCandidate(query: Query, nameId: number): Promise<boolean> {
+  const { rows } = await query<{ is_new: boolean }>(
+    `with answered as (
+         update named_relays
+         set next_try_at = null, dropped_at = null, reason = null, tries = tries + 1,
+             answered_at = extract(epoch from now())::bigint
+         where name_id = $1 and answered_at is null
+         returning url, network
+     )
+     select insert_relay(url, network) as is_new from answered`,
+    [nameId],
+  );
+  return rows[0]?.is_new ?? false;
+}
+
+/** Puts a candidate off that has not answered, longer each time, a quarter sooner or later; the eighth time it is dropped. */
+export async function putOffCandidate(query: Query, nameId: number, reason: string): Promise<void> {
+  await query(
+    `update named_relays
+     set tries = tries + 1, reason = $2,
+         next_try_at = extract(epoch from now())::bigint + ($3::bigint[])[tries + 1] * (0.75 + random() / 2),
+         dropped_at = case when tries >= cardinality($3::bigint[]) then extract(epoch from now())::bigint end
+     where name_id = $1 and next_try_at is not null`,
+    [nameId, reason, NEXT_TRY_AFTER],
+  );
+}
+
+/**
+ * Takes candidates off the list that became relays by other ways, and keeps the number of names within its bounds.
+ * @returns how many were forgotten
+ */
+export async function tidyNames(query: Query, bounds: NameBounds = BOUNDS): Promise<number> {
+  const { candidates, dropped } = bounds;
+  await query(
+    `update named_relays n set next_try_at = null
+     where next_try_at is not null and exists (select from relays r where r.url = n.url)`,
+  );
+  const { rowCount: waiting } = await query(
+    `delete from named_relays where name_id in (
+         select name_id from named_relays where next_try_at is not null
+         order by tries desc, cardinality(authors), last_named_at
+         limit greatest(0, (select count(*) from named_relays where next_try_at is not null) - $1)
+     )`,
+    [candidates],
+  );
+  const { rowCount: old } = await query(
+    `delete from named_relays where name_id in (
+         select name_id from named_relays where dropped_at is not null order by dropped_at
+         limit greatest(0, (select count(*) from named_relays where dropped_at is not null) - $1)
+     )`,
+    [dropped],
+  );
+  return (waiting ?? 0) + (old ?? 0);
+}
