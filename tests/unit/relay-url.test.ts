@@ -169,6 +169,13 @@ describe('texts that are no relay', () => {
     expect(parseRelayUrl(text)).toEqual({ ok: false, reason: expect.stringContaining(reason) });
   });
 
+  it('takes letters of Latin-1 also after the compiler has optimised the parser', () => {
+    const refused = Array.from({ length: 20_000 }, (_, index) => `wss://é${index}.io`).filter(
+      (url) => !parseRelayUrl(url).ok,
+    );
+    expect(refused).toEqual([]);
+  });
+
   it('takes a URL of the greatest length and none that is longer', () => {
     const longest = `wss://relay.damus.io/${'a'.repeat(MAX_RELAY_URL_BYTES - 21)}`;
     expect(urlOf(longest)).toBe(longest);
