@@ -191,7 +191,7 @@ describe.runIf(seen.length > 0)('the names seen in the wild', () => {
     const names = gathered();
     for (const text of seen) names.addListed(text, 1);
     expect(names.refused).toEqual({ invalid: 4, forbidden: 1403, blocked: 0, personal: 5 });
-    expect(names.size).toBe(7453);
+    expect(names.size).toBe(7450);
     const urls = names.named().map(({ url }) => url);
     expect(urls.map(nameOf)).toEqual(urls satisfies RelayUrl[]);
   });

@@ -1,0 +1,255 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Bigbrotr } from '../../src/bigbrotr.ts';
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { batchOf, closeGate, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
+import { type TestDatabase, testDatabase } from '../support/database.ts';
+import { forge, makeKeys, signedEvent } from '../support/events.ts';
+import { healthPort, untilHealth } from '../support/health-client.ts';
+import { endPrograms } from '../support/programs.ts';
+import { HTML_PAGE } from '../support/relay-http.ts';
+import {
+  closed,
+  type ScriptedRelay,
+  type ScriptedRelayOptions,
+  startScriptedRelay,
+  unanswered,
+} from '../support/scripted-relay.ts';
+import { Stack } from '../support/stack.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+const KEYS = makeKeys(20, 9);
+const SUCCESS = { code: 0, signal: null };
+
+let stack: Stack;
+let database: TestDatabase;
+let bigbrotr: Bigbrotr;
+let undo: (() => Promise<unknown>)[] = [];
+
+beforeEach(async () => {
+  stack = await Stack.create();
+  database = await testDatabase();
+  bigbrotr = await openBigbrotr(database);
+  stack.useDatabase(database.config);
+  await stack.relays([], []);
+});
+
+afterEach(async () => {
+  await endPrograms();
+  for (const step of undo.reverse()) await step();
+  undo = [];
+  await bigbrotr.close();
+  await Promise.all([stack.remove(), database.drop()]);
+});
+
+async function relay(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
+  const started = await startScriptedRelay(options);
+  undo.push(() => started.stop());
+  return started;
+}
+
+/** Archives events as a synchronizer does. */
+async function archive(events: readonly NostrEvent[]): Promise<void> {
+  const on = await knownRelay(bigbrotr, 'archived');
+  const filterId = await bigbrotr.filterId({});
+  await bigbrotr.store(batchOf({ relay: on, filterId, events }));
+}
+
+const naming = (author: number, urls: readonly string[], kind = 10_002, created_at = NOW - 500) =>
+  signedEvent({
+    created_at,
+    kind,
+    tags: kind === 30_166 ? [['d', urls[0] ?? '']] : urls.map((url) => ['r', url]),
+    ...(KEYS[author] && { secretKey: KEYS[author].secretKey }),
+  });
+
+async function runOnce(env: Record<string, string> = {}) {
+  const program = stack.start('finder', ['--once'], env);
+  expect(await program.ended, program.said).toEqual(SUCCESS);
+  return program;
+}
+
+async function states(): Promise<Record<string, unknown>> {
+  const rows = await database.query<{ relay_url: string; said: string }>(
+    `select p.relay_url, coalesce(c.reason, p.state) as said
+     from relay_provenance p left join relay_candidates c using (relay_url)`,
+  );
+  return Object.fromEntries(rows.map(({ relay_url, said }) => [relay_url, said]));
+}
+
+async function known(): Promise<string[]> {
+  const rows = await database.query<{ url: string }>('select url from relays');
+  return rows.map(({ url }) => url).sort();
+}
+
+/** A port where nobody listens. */
+async function closedPort(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return `ws://127.0.0.1:${port}`;
+}
+
+async function web(body: string, location?: string): Promise<{ url: string; server: Server }> {
+  const server = createServer((_, response) => {
+    if (location) response.writeHead(302, { location }).end();
+    else response.end(body);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  undo.push(async () => server.close());
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/list`, server };
+}
+
+describe('a candidate', () => {
+  it('becomes a relay by EOSE, an event or a demand for NIP-42, and by nothing else', async () => {
+    const [full, empty, locked, refusing, silent, page, nobody] = await Promise.all([
+      relay({ events: [signedEvent({ created_at: NOW - 9 })], quirk: { end: 'silence' } }),
+      relay(),
+      relay({ auth: {} }),
+      relay({ quirk: closed('blocked: not you') }),
+      relay({ quirk: unanswered }),
+      relay({ upgrade: { status: 200, body: HTML_PAGE } }),
+      closedPort(),
+    ]);
+    const urls = [full, empty, locked, refusing, silent, page].map(({ url }) => url);
+    await archive([naming(0, [...urls, nobody, 'no relay', 'ws://relay.i2p'])]);
+    const program = await runOnce();
+    expect(await states()).toEqual({
+      [full.url]: 'relay',
+      [empty.url]: 'relay',
+      [locked.url]: 'relay',
+      [refusing.url]: 'blocked',
+      [silent.url]: 'timeout',
+      [page.url]: 'http_200',
+      [nobody]: 'refused',
+      'ws://relay.i2p': 'candidate', // nothing here leads there
+    });
+    expect(await known()).toEqual(
+      ['wss://archived.example.com', full.url, empty.url, locked.url].sort(),
+    );
+    expect(program.log.filter(({ msg }) => msg === 'relay found')).toHaveLength(3);
+    const before = urls.length + [full, empty].reduce((sum, one) => sum + one.connections.total, 0);
+    await runOnce();
+    const after = urls.length + [full, empty].reduce((sum, one) => sum + one.connections.total, 0);
+    expect(after).toBe(before); // those that answered are the monitor's, the others wait
+    expect(silent.connections.total).toBe(1);
+  });
+
+  it('that is blocked, or was blocked since it was named, is never contacted', async () => {
+    const [one, other] = await Promise.all([relay(), relay()]);
+    await archive([naming(0, [one.url, other.url])]);
+    const RELAY_BLOCKLIST_PATH = await stack.write('blocked.txt', `${one.url}\n`);
+    await runOnce({ RELAY_BLOCKLIST_PATH });
+    expect(one.connections.total).toBe(0);
+    expect(await states()).toEqual({ [other.url]: 'relay' });
+  });
+});
+
+describe('a flood of invented names', () => {
+  it('by one author costs sixty connections an hour, and no honest name its turn', async () => {
+    const honest = await relay();
+    const address = (index: number) => `ws://127.1.${index >> 8}.${index & 255}:9`;
+    const invented = Array.from({ length: 900 }, (_, index) => address(index * 37));
+    await archive([naming(0, invented), naming(1, [honest.url])]);
+    for (let rounds = 0; rounds < 2; rounds += 1) await runOnce();
+    const [row] = await database.query(
+      `select count(*) filter (where tries > 0)::integer as tried, count(*)::integer as names from relay_candidates`,
+    );
+    expect(row).toEqual({ tried: 60, names: 900 });
+    expect(await states()).toMatchObject({ [honest.url]: 'relay' });
+  });
+
+  it('on one host costs sixteen connections, whoever invents them', async () => {
+    const open = await relay();
+    for (let author = 0; author < 20; author += 1) {
+      const paths = Array.from({ length: 50 }, (_, index) => `${open.url}/${author}/${index}`);
+      await archive([naming(author, paths)]);
+    }
+    await runOnce();
+    expect(open.connections.total).toBe(16);
+    expect((await known()).filter((url) => url.startsWith(open.url))).toHaveLength(16);
+  });
+});
+
+describe('a finder that is killed in the middle of a scan', () => {
+  it('loses nothing and repeats nothing', async () => {
+    const found = await relay();
+    const nobody = await closedPort();
+    for (let author = 0; author < 15; author += 1)
+      await archive([naming(author, [found.url, nobody]), naming(author, [nobody], 10_050)]);
+    const gate = await closeGate(database, 'named_relays');
+    const killed = stack.start('finder', []);
+    await gate.waiting(1);
+    killed.signal('SIGKILL');
+    expect(await killed.ended).toEqual({ code: null, signal: 'SIGKILL' });
+    await gate.open();
+    const left = await database.query('select from finder_queue');
+    expect(left).toHaveLength(15);
+    await runOnce();
+    const rows = await database.query(
+      'select relay_url, times::integer, authors, state from relay_provenance',
+    );
+    expect(rows).toHaveLength(2);
+    expect(rows).toContainEqual({ relay_url: found.url, times: 15, authors: 15, state: 'relay' });
+    expect(rows).toContainEqual({ relay_url: nobody, times: 15, authors: 15, state: 'candidate' });
+    expect(await database.query('select from finder_queue')).toEqual([]);
+  });
+});
+
+describe('other sources', () => {
+  it('lists over HTTP: of any shape, and not where they redirect to another host', async () => {
+    const [one, two, three, four] = await Promise.all([relay(), relay(), relay(), relay()]);
+    const json = await web(JSON.stringify({ relays: [{ url: one.url }], [two.url]: 1 }));
+    const text = await web(`# good ones\n- ${three.url}, and so on\nrelay.example.com`);
+    const elsewhere = await web(four.url);
+    const redirect = await web('', elsewhere.url.replace('127.0.0.1', '127.0.0.2'));
+    const FINDER_URLS = [json, text, redirect].map(({ url }) => url).join(' ');
+    const program = await runOnce({ FINDER_URLS });
+    expect(await known()).toEqual([one.url, two.url, three.url].sort());
+    expect(program.log).toContainEqual(
+      expect.objectContaining({ level: 'warn', url: redirect.url, reason: 'redirect' }),
+    );
+    const rows = await database.query('select distinct first_source, listed from relay_provenance');
+    expect(rows).toEqual([{ first_source: 'list', listed: true }]);
+  });
+
+  it('reports of other monitors on the priority relays, forged ones apart', async () => {
+    const [one, two, forged] = await Promise.all([relay(), relay(), relay()]);
+    const events = [
+      naming(0, [one.url], 30_166),
+      forge(naming(1, [forged.url], 30_166), 'signature'),
+      naming(2, [forged.url]), // of another kind: it was not asked for
+    ];
+    const priority = await relay({ events, quirk: { ignore: ['kinds'] } });
+    await stack.relays([], [priority.url]);
+    await runOnce();
+    expect(await states()).toEqual({ [one.url]: 'relay' });
+
+    const program = stack.start('finder', []);
+    const port = await healthPort(program, 'finder');
+    await priority.until(({ requests }) => requests.length >= 3, 'a subscription', 30_000);
+    priority.publish(naming(3, [two.url], 30_166, NOW));
+    await untilHealth(port, ({ body }) => {
+      const { counts } = body as { counts: Record<string, number> };
+      return counts.relays_found === 1;
+    });
+    expect(await states()).toEqual({ [one.url]: 'relay', [two.url]: 'relay' });
+    program.signal('SIGTERM');
+    expect(await program.ended, program.said).toEqual(SUCCESS);
+  });
+
+  it('that cannot be asked are told before anything starts', async () => {
+    const program = stack.start('finder', ['--once'], {
+      FINDER_URLS: 'ftp://a.net http://u:p@b.net',
+    });
+    expect(await program.ended).toEqual({ code: 1, signal: null });
+    expect(program.said).toMatch(
+      /FINDER_URLS must hold http:\/\/ or https:\/\/ URLs.*"ftp:\/\/a\.net"/,
+    );
+    expect(program.said).toContain('b.net');
+  });
+});
