@@ -141,6 +141,8 @@ export interface SynchronizerConfig extends RelayServiceConfig {
 
 export interface FinderConfig extends Omit<RelayServiceConfig, 'loopIntervalMs'> {
   readonly service: 'finder';
+  /** Longest silence of a candidate or a list, in milliseconds. */
+  readonly requestTimeoutMs: number;
   /** Lists, and monitors on the priority relays, are asked again after this. */
   readonly frequencyMs: number;
   /** Lists of relays, as http or https URLs. */

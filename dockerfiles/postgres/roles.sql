@@ -54,8 +54,8 @@ ALTER DEFAULT PRIVILEGES FOR ROLE bigbrotr_owner IN SCHEMA public
   GRANT SELECT ON TABLES TO bigbrotr_readers;
 
 -- All that the services ever delete: coverage whose every stretch was proven anew in another row,
--- holes that were closed, and states of a relay that are made anew from its snapshots. (At a first
--- start the three are not there yet; the service "roles" runs this again when they are.)
+-- holes that were closed, states of a relay that are made anew from its snapshots, and what the finder
+-- has read or forgets. (At a first start they are not there yet; the service "roles" runs this again when they are.)
 SELECT format('GRANT DELETE ON public.%I TO bigbrotr_writers', name)
   FROM unnest(ARRAY['coverage', 'holes', 'relay_states', 'finder_queue', 'named_relays']) AS name
  WHERE to_regclass('public.' || name) IS NOT NULL \gexec

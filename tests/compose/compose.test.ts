@@ -13,11 +13,12 @@ import { ComposeStack, canHave, eventually, missingEngine, type PortName } from 
 const PGADMIN_IMAGE = 'dpage/pgadmin4:9.17';
 const PERMISSION_DENIED = '42501';
 const DROP = 'DROP DATABASE bigbrotr WITH (FORCE)';
-const services = ['monitor', 'synchronizer', 'priority-synchronizer'] as const;
+const services = ['monitor', 'synchronizer', 'priority-synchronizer', 'finder'] as const;
 const healthPorts = [
   'MONITOR_HEALTH_PORT',
   'SYNCHRONIZER_HEALTH_PORT',
   'PRIORITY_SYNCHRONIZER_HEALTH_PORT',
+  'FINDER_HEALTH_PORT',
 ] as const satisfies readonly PortName[];
 
 const missing = await missingEngine();
@@ -92,7 +93,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
   }, 180_000);
 
   test('comes up healthy, and the health ports answer 200', async () => {
-    expect(await health()).toEqual([200, 200, 200]);
+    expect(await health()).toEqual([200, 200, 200, 200]);
     for (const service of ['postgres', 'pgbouncer', 'torproxy', ...services]) {
       expect((await stack.inspect(service)).State.Health?.Status, service).toBe('healthy');
     }
@@ -267,7 +268,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     const before = await ids();
     await stack.up([...services, 'relay']);
     expect(await ids()).toBe(before);
-    expect(await health()).toEqual([200, 200, 200]);
+    expect(await health()).toEqual([200, 200, 200, 200]);
     expect(await archived()).toEqual(wanted);
   }, 300_000);
 
@@ -286,7 +287,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     const read = await stack.compose(['run', '--rm', '--no-deps', 'initializer', ...verify]);
     expect(read).toMatch(/^[1-9]\d* events read back, 0 different/);
     expect(await archived()).toEqual(wanted);
-    expect(await health()).toEqual([200, 200, 200]);
+    expect(await health()).toEqual([200, 200, 200, 200]);
   }, 300_000);
 
   test('an archive of the first version is migrated by `up`, and nothing else is asked for', async () => {
@@ -301,7 +302,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     await stack.up([...services, 'relay']);
     const migrated = await asReader('SELECT name FROM schema_migrations ORDER BY id DESC LIMIT 1');
     expect(migrated).toEqual([{ name: SCHEMA_VERSION }]);
-    expect(await health()).toEqual([200, 200, 200]);
+    expect(await health()).toEqual([200, 200, 200, 200]);
     const record = "INSERT INTO schema_migrations (name) VALUES ('9999_mine')";
     await stack.compose(['run', '--rm', 'roles']);
     expect(await refused(asWriter(record))).toBe(PERMISSION_DENIED);

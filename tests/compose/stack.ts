@@ -62,6 +62,7 @@ const portNames = [
   'MONITOR_HEALTH_PORT',
   'SYNCHRONIZER_HEALTH_PORT',
   'PRIORITY_SYNCHRONIZER_HEALTH_PORT',
+  'FINDER_HEALTH_PORT',
 ] as const;
 export type PortName = (typeof portNames)[number];
 

@@ -19,7 +19,7 @@ import { Stack } from '../support/stack.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(900, { from: NOW - 500_000, to: NOW - 10_000 });
-const SERVICES = ['monitor', 'synchronizer', 'priority-synchronizer'] as const;
+const SERVICES = ['monitor', 'synchronizer', 'priority-synchronizer', 'finder'] as const;
 
 let stack: Stack;
 let undo: (() => Promise<unknown>)[] = [];

@@ -5,6 +5,7 @@ import {
   allVariables,
   commonVariables,
   databaseVariables,
+  finderVariables,
   initializerVariables,
   keyVariables,
   monitorVariables,
@@ -51,7 +52,8 @@ const read = (path: string) => readFileSync(projectFile(path), 'utf8');
 const text = read('docker-compose.yml');
 const compose: ComposeFile = parse(text, { merge: true });
 const services = Object.entries(compose.services);
-const relayServices = ['monitor', 'synchronizer', 'priority-synchronizer'];
+const keyServices = ['monitor', 'synchronizer', 'priority-synchronizer'];
+const relayServices = [...keyServices, 'finder'];
 const nodeServices = ['initializer', ...relayServices];
 
 function service(name: string): Service {
@@ -167,6 +169,7 @@ describe('networks', () => {
       monitor: '8081',
       synchronizer: '8082',
       'priority-synchronizer': '8083',
+      finder: '8084',
     });
   });
 });
@@ -201,7 +204,7 @@ describe('secrets', () => {
     ['POSTGRES_PASSWORD', [...nodeServices, 'postgres', 'roles']],
     ['PGBOUNCER_ADMIN_PASSWORD', ['pgbouncer', 'postgres', 'roles']],
     ['PGADMIN_DEFAULT_PASSWORD', ['pgadmin']],
-    ['SECRET_KEY', relayServices],
+    ['SECRET_KEY', keyServices],
   ])('%s is told to those who need it', (variable, names) => {
     expect(told(variable).sort()).toEqual([...names].sort());
   });
@@ -223,6 +226,7 @@ describe('variables', () => {
     monitor: { ...visitor, ...monitorVariables },
     synchronizer: { ...sync, ...synchronizerVariables },
     'priority-synchronizer': { ...sync, ...prioritySynchronizerVariables },
+    finder: { ...commonVariables, ...databaseVariables, ...relayVariables, ...finderVariables },
   };
 
   test.each(nodeServices)(
