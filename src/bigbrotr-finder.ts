@@ -1,3 +1,11 @@
+import {
+  type Candidate,
+  claimCandidates,
+  type NameBounds,
+  promoteCandidate,
+  putOffCandidate,
+  tidyNames,
+} from './bigbrotr-candidates.ts';
 import type { Query } from './database.ts';
 import { MAX_CONTENT_CHARS } from './nostr/relay-hints.ts';
 import type { NamedRelay, NamingEvent } from './relay/relay-names.ts';
@@ -5,40 +13,24 @@ import type { Network, RelayAddress } from './relay/url.ts';
 
 /** The part of `Bigbrotr` that the finder asks: the queue of new events, the names in them, and what became of those. */
 
-export interface NameBounds {
-  /** Names waiting at a time; beyond that those go that failed most often and that the fewest have named. */
-  readonly candidates: number;
-  /** Names remembered that never answered; the oldest are forgotten. */
-  readonly dropped: number;
-}
-
-const BOUNDS: NameBounds = { candidates: 100_000, dropped: 100_000 };
 /** Candidates that wait at a time by the word of the author of whom they were heard first. */
 const MAX_CANDIDATES_OF_AUTHOR = 2000;
 /** Names on one host and port, whatever their path: a server may answer on any. */
 const MAX_NAMES_OF_HOST = 16;
 /** Names under one registrable domain: with a wildcard in DNS any of them may answer. */
 const MAX_NAMES_OF_DOMAIN = 2000;
-/** Tries in an hour: in all, for the names of one author, and under one domain. */
-const TRIES_AN_HOUR = 3600;
-const TRIES_AN_HOUR_OF_AUTHOR = 60;
-const TRIES_AN_HOUR_OF_DOMAIN = 30;
-
-const HOUR = 3600;
-const DAY = 24 * HOUR;
-/** After the first, the second, … try in vain; after one more the name is dropped, in its second month. In seconds. */
-const NEXT_TRY_AFTER = [2 * HOUR, 8 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 * DAY];
+const DAY = 86_400;
 /** A name that was dropped and gets another chance begins here. */
 const TRIES_OF_REVIVED = 4;
 const REVIVE_AFTER = 90 * DAY;
-/** A try that was begun and of which nothing is heard (the finder was killed) is due again after this, in seconds. */
-const TRY_LEASE = 600;
-
+/** So long after an event that names it a relay that is thought dead gets another look, in seconds. */
+const NAMED_OF_LATE = 2 * DAY;
 /** Events read at a time: each may have 4 MB. */
 const EVENTS_AT_A_TIME = 100;
 /** Names gathered before they are written; one event may bring a thousand. */
 const NAMES_AT_A_TIME = 5000;
 
+type Recheck = (query: Query, relays: readonly RelayAddress[]) => Promise<number>;
 type Transaction = <T>(work: (query: Query) => Promise<T>) => Promise<T>;
 
 /** Gathers the names in events. A new one for each part of a scan, which may be begun again. */
@@ -67,31 +59,31 @@ export interface Scanned {
 
 export type Written = Pick<Scanned, 'names' | 'candidates' | 'crowded'>;
 
-/** A name that is to be tried now. */
-export interface Candidate extends Pick<RelayAddress, 'network'> {
-  readonly nameId: number;
-  /** As it is stored: it goes through the parser before it is used. */
-  readonly url: string;
-}
-
 /** What the finder asks of the archive. Each method throws DatabaseError when the database stays away or refuses. */
 export class FinderArchive {
   readonly #query: Query;
   readonly #transaction: Transaction;
+  readonly #recheck: Recheck;
 
-  constructor(query: Query, transaction: Transaction) {
+  /** @param recheck makes known relays due for a check that were named of late, however long they have been dead */
+  constructor(query: Query, transaction: Transaction, recheck: Recheck = async () => 0) {
     this.#query = query;
     this.#transaction = transaction;
+    this.#recheck = recheck;
   }
 
   /** See `scanQueue`. */
   scan(rows: number, gather: () => NameGatherer): Promise<Scanned> {
-    return this.#transaction((query) => scanQueue(query, rows, gather));
+    return this.#transaction((query) => scanQueue(query, rows, gather, this.#recheck));
   }
 
   /** See `recordNames`. */
   record(names: readonly NamedRelay[]): Promise<Written> {
-    return this.#transaction((query) => recordNames(query, names));
+    return this.#transaction(async (query) => {
+      const written = await recordNames(query, names);
+      await this.#recheck(query, namedOfLate(names));
+      return written;
+    });
   }
 
   /** See `claimCandidates`. */
@@ -125,6 +117,7 @@ export async function scanQueue(
   query: Query,
   rows: number,
   gather: () => NameGatherer,
+  recheck: Recheck,
 ): Promise<Scanned> {
   const { rows: taken } = await query<{ batch_id: string; event_keys: string[] }>(
     `select batch_id::text, event_keys::text[] from finder_queue order by batch_id limit $1 for update skip locked`,
@@ -135,7 +128,9 @@ export async function scanQueue(
   const done = { batches: taken.length, events: 0, names: 0, candidates: 0, crowded: 0, refused };
   let gatherer = gather();
   const write = async () => {
-    const { names, candidates, crowded } = await recordNames(query, gatherer.named());
+    const named = gatherer.named();
+    const { names, candidates, crowded } = await recordNames(query, named);
+    await recheck(query, namedOfLate(named));
     done.names += names;
     done.candidates += candidates;
     done.crowded += crowded;
@@ -158,6 +153,12 @@ export async function scanQueue(
     ]);
   }
   return done;
+}
+
+/** Names in old events say nothing of today. */
+function namedOfLate(names: readonly NamedRelay[]): NamedRelay[] {
+  const since = Date.now() / 1000 - NAMED_OF_LATE;
+  return names.filter(({ lastAt }) => lastAt >= since);
 }
 
 /** Those that are not deleted by now, with no more of their content than is looked through. */
@@ -259,105 +260,3 @@ with given as (
 select count(*) filter (where is_new and admitted.url is not null) as candidates,
        count(*) filter (where admitted.url is null) as crowded
 from placed left join admitted using (url, is_new)`;
-
-/**
- * Takes candidates that are due, as far as the budgets of the hour go. Authors take turns, each by each of the names
- * they gave; a name is charged to the author whose turn it is, so that nobody can use up another's. It comes back
- * by itself when nothing is heard of it.
- */
-export async function claimCandidates(
-  query: Query,
-  limit: number,
-  networks: readonly Network[],
-): Promise<Candidate[]> {
-  const { rows } = await query<Candidate & Record<string, unknown>>(
-    `with tried as (
-         select charged_to as author, domain from named_relays
-         where last_try_at > extract(epoch from now())::bigint - ${HOUR}
-     ), of_author as (
-         select author, count(*) as spent from tried group by 1
-     ), of_domain as (
-         select domain, count(*) as spent from tried group by 1
-     ), turns as (
-         select n.name_id, n.domain, a.author, coalesce(o.spent, 0)
-             + row_number() over (partition by a.author order by n.tries, n.next_try_at, n.name_id) as turn
-         from named_relays n
-         cross join lateral unnest(n.authors) a (author)
-         left join of_author o on o.author = a.author
-         where n.next_try_at <= extract(epoch from now())::bigint and n.network = any ($2)
-     ), charged as (
-         select distinct on (name_id) * from turns
-         where turn <= $3 or author = '' order by name_id, turn, author
-     ), allowed as (
-         select c.*, coalesce(d.spent, 0) + row_number() over (partition by c.domain order by c.turn, c.name_id) as place
-         from charged c left join of_domain d on d.domain = c.domain
-     ), chosen as (
-         select name_id, author from allowed where place <= $4 order by turn, name_id
-         limit greatest(0, least($1, $5 - (select count(*) from tried)))
-     )
-     update named_relays n
-     set last_try_at = extract(epoch from now())::bigint, charged_to = c.author,
-         next_try_at = extract(epoch from now())::bigint + $6
-     from chosen c
-     where n.name_id = c.name_id and n.next_try_at <= extract(epoch from now())::bigint
-     returning n.name_id as "nameId", n.url, n.network`,
-    [limit, networks, TRIES_AN_HOUR_OF_AUTHOR, TRIES_AN_HOUR_OF_DOMAIN, TRIES_AN_HOUR, TRY_LEASE],
-  );
-  return rows;
-}
-
-/** Makes a relay of a candidate that has answered. @returns whether it is new */
-export async function promoteCandidate(query: Query, nameId: number): Promise<boolean> {
-  const { rows } = await query<{ is_new: boolean }>(
-    `with answered as (
-         update named_relays
-         set next_try_at = null, dropped_at = null, reason = null, tries = tries + 1,
-             answered_at = extract(epoch from now())::bigint
-         where name_id = $1 and answered_at is null
-         returning url, network
-     )
-     select insert_relay(url, network) as is_new from answered`,
-    [nameId],
-  );
-  return rows[0]?.is_new ?? false;
-}
-
-/** Puts a candidate off that has not answered, longer each time, a quarter sooner or later; the eighth time it is dropped. */
-export async function putOffCandidate(query: Query, nameId: number, reason: string): Promise<void> {
-  await query(
-    `update named_relays
-     set tries = tries + 1, reason = $2,
-         next_try_at = extract(epoch from now())::bigint + ($3::bigint[])[tries + 1] * (0.75 + random() / 2),
-         dropped_at = case when tries >= cardinality($3::bigint[]) then extract(epoch from now())::bigint end
-     where name_id = $1 and next_try_at is not null`,
-    [nameId, reason, NEXT_TRY_AFTER],
-  );
-}
-
-/**
- * Takes candidates off the list that became relays by other ways, and keeps the number of names within its bounds.
- * @returns how many were forgotten
- */
-export async function tidyNames(query: Query, bounds: NameBounds = BOUNDS): Promise<number> {
-  const { candidates, dropped } = bounds;
-  await query(
-    `update named_relays n set next_try_at = null
-     where next_try_at is not null and exists (select from relays r where r.url = n.url)`,
-  );
-  const { rowCount: waiting } = await query(
-    `delete from named_relays where name_id in (
-         select name_id from named_relays where next_try_at is not null
-         order by tries desc, cardinality(authors), last_named_at
-         limit greatest(0, (select count(*) from named_relays where next_try_at is not null) - $1)
-     )`,
-    [candidates],
-  );
-  const { rowCount: old } = await query(
-    `delete from named_relays where name_id in (
-         select name_id from named_relays where dropped_at is not null order by dropped_at
-         limit greatest(0, (select count(*) from named_relays where dropped_at is not null) - $1)
-     )`,
-    [dropped],
-  );
-  return (waiting ?? 0) + (old ?? 0);
-}

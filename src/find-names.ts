@@ -1,4 +1,5 @@
-import type { Candidate, FinderArchive } from './bigbrotr-finder.ts';
+import type { Candidate } from './bigbrotr-candidates.ts';
+import type { FinderArchive } from './bigbrotr-finder.ts';
 import { answerOf } from './find-answer.ts';
 import { MonitorFeed } from './find-monitors.ts';
 import type { Verifier } from './nostr/verify.ts';
