@@ -132,6 +132,45 @@ comment on column relay_provenance.listed is 'Whether a list of the operator nam
 comment on column relay_provenance.inserted_at is 'When it became a relay of the archive, Unix seconds.';
 comment on column relay_provenance.answered_at is 'When the finder found that it answers, Unix seconds; null when it was known already.';
 
+create or replace view relay_aliases as
+with documented as (
+    select r.relay_id, r.url, s.nip11_id, d.pubkey, min(r.relay_id) over (partition by s.nip11_id) as first_id
+    from relays r
+    cross join lateral (
+        select nip11_id from snapshots
+        where relay_id = r.relay_id and nip11_id is not null order by generated_at desc limit 1
+    ) s
+    join nip11 d on d.id = s.nip11_id and d.pubkey is not null
+)
+select
+    f.url as relay_url, a.url as alias_url, a.pubkey, e.compared as events_compared, e.shared as events_shared
+from documented a
+join relays f on f.relay_id = a.first_id
+cross join lateral (
+    select least(
+        (select event_key from sightings where relay_id = a.relay_id order by event_key desc limit 1),
+        (select event_key from sightings where relay_id = f.relay_id order by event_key desc limit 1)
+    ) as newest
+) both_hold
+cross join lateral (
+    select count(*) as compared, count(*) filter (
+        where exists (select from sightings s where s.relay_id = a.relay_id and s.event_key = sample.event_key)
+            and exists (select from sightings s where s.relay_id = f.relay_id and s.event_key = sample.event_key)
+    ) as shared
+    from (
+        (select event_key from sightings where relay_id = a.relay_id and event_key <= newest order by event_key desc limit 100)
+        union
+        (select event_key from sightings where relay_id = f.relay_id and event_key <= newest order by event_key desc limit 100)
+    ) sample
+) e
+where a.relay_id <> a.first_id and e.shared >= 0.9 * e.compared and e.compared > 0;
+comment on view relay_aliases is 'Relays that seem to be one under several URLs: the same NIP-11 document, with a key in it, and nine tenths of the newest events. Each is shown beside the one known first. Nothing is merged: what looks the same may be a mirror.';
+comment on column relay_aliases.relay_url is 'The URL that was known first (relays.url).';
+comment on column relay_aliases.alias_url is 'The other URL.';
+comment on column relay_aliases.pubkey is 'The key in the document of both.';
+comment on column relay_aliases.events_compared is 'Events held by either: the newest hundred of each, from the newest that both could hold.';
+comment on column relay_aliases.events_shared is 'Those of them that both hold.';
+
 -- What is in the archive already, the newest first; the finder has a closer look. No event is read here, only its key:
 -- the services wait for this.
 insert into finder_queue (event_keys)

@@ -5,7 +5,7 @@ import { parseBlocklist } from '../../src/relay/blocklist.ts';
 import { type NamingEvent, RelayNames } from '../../src/relay/relay-names.ts';
 import { batchOf, closeGate, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
 import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { makeKeys, realOrSignedEvents, signedEvent } from '../support/events.ts';
+import { makeKeys, realOrSignedEvents, signedEvent, signedEvents } from '../support/events.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const KEYS = makeKeys(40, 5);
@@ -25,7 +25,7 @@ beforeAll(async () => {
 
 beforeEach(async () => {
   await database.query(
-    'truncate events, sightings, relays, filters, finder_queue, named_relays restart identity cascade',
+    'truncate events, sightings, relays, nip11, nip66, filters, finder_queue, named_relays restart identity cascade',
   );
   relay = await knownRelay(bigbrotr, 'one');
   filterId = await bigbrotr.filterId({});
@@ -390,5 +390,48 @@ describe('candidates', () => {
     await bigbrotr.finder.putOff(last?.nameId ?? 0, 'refused');
     const [row] = await database.query('select tries from relay_candidates');
     expect(row).toEqual({ tries: 5 });
+  });
+});
+
+describe('aliases', () => {
+  const history = signedEvents(300, { from: NOW - 9000, to: NOW - 1000, seed: 8 });
+  const others = signedEvents(300, { from: NOW - 9000, to: NOW - 1000, seed: 9 });
+  const document = (pubkey: string | null, name = 'one') => ({ name, ...(pubkey && { pubkey }) });
+
+  /** A relay with a snapshot and events. */
+  async function holding(name: string, nip11: object | null, events: readonly NostrEvent[]) {
+    const one = await knownRelay(bigbrotr, name);
+    await bigbrotr.insertSnapshots([{ relay: one, generatedAt: NOW, nip11, nip66: null }]);
+    if (events.length > 0) await store(events, one);
+    return one.url;
+  }
+  const aliases = () =>
+    database.query(
+      'select relay_url, alias_url, events_compared::integer, events_shared::integer from relay_aliases',
+    );
+
+  it('have the same document with a key in it, and the same events, but for a few', async () => {
+    const first = await holding('a', document(keyOf(0)), history);
+    const same = await holding('b', document(keyOf(0)), history.slice(3));
+    await holding(
+      'subset',
+      document(keyOf(0)),
+      history.slice(0, 300).filter((_, at) => at % 3 > 0),
+    );
+    await holding('mirror', document(keyOf(1)), history);
+    await holding('default', document(null), history);
+    await holding('clone', document(null), history);
+    await holding('undocumented', null, history);
+    await holding('else', document(keyOf(0)), others);
+    await holding('empty', document(keyOf(0)), []);
+    expect(await aliases()).toEqual([
+      { relay_url: first, alias_url: same, events_compared: 100, events_shared: 100 },
+    ]);
+  });
+
+  it('are found where one was read less far than the other', async () => {
+    const first = await holding('a', document(keyOf(0)), history);
+    const behind = await holding('b', document(keyOf(0)), history.slice(150));
+    expect(await aliases()).toMatchObject([{ relay_url: first, alias_url: behind }]);
   });
 });

@@ -91,16 +91,29 @@ async function checkReadable(relays: readonly DemoRelay[], database: pg.Client):
   const { rows } = await database.query<{ relay_url: string; readable: boolean }>(
     'select relay_url, readable from relay_metadata_latest',
   );
-  return [true, false].map((readable) => {
-    const expected = new Set(relays.filter((relay) => relay.readable === readable).map(urlOf));
-    const found = rows.filter((row) => row.readable === readable);
+  const waiting = await database.query<{ relay_url: string }>(
+    'select relay_url from relay_candidates',
+  );
+  const compare = (what: string, wanted: readonly DemoRelay[], found: readonly string[]) => {
+    const expected = new Set(wanted.map(urlOf));
     return check(
-      readable ? 'readable relays' : 'relays that are not readable',
+      what,
       expected.size,
       found.length,
-      found.every(({ relay_url }) => expected.has(relay_url)),
+      found.every((url) => expected.has(url)),
     );
-  });
+  };
+  const urls = (of: readonly { relay_url: string }[]) => of.map(({ relay_url }) => relay_url);
+  const isReadable = (relay: DemoRelay) => relay.readable;
+  return [
+    compare('relays known: one of a list, the others found', relays.filter(isReadable), urls(rows)),
+    compare('readable relays', relays.filter(isReadable), urls(rows.filter((row) => row.readable))),
+    compare(
+      'names that never answered, kept as candidates',
+      relays.filter((relay) => !relay.readable),
+      urls(waiting.rows),
+    ),
+  ];
 }
 
 const urlOf = ({ url }: DemoRelay) => url;

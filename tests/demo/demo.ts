@@ -20,6 +20,8 @@ const undo: (() => Promise<unknown>)[] = [];
 
 /** Aborted by Ctrl-C; its reason is then the exit code. */
 const stopping = new AbortController();
+/** Three are needed: the last one is to find nothing. */
+const MAX_ROUNDS = 5;
 process.once('SIGINT', () => stopping.abort(130));
 process.once('SIGTERM', () => stopping.abort(143));
 
@@ -47,7 +49,7 @@ async function demo(): Promise<number> {
   const started = performance.now();
   const relays = await openRelays(foreign);
   signal.throwIfAborted();
-  const { stack, log } = await archive(relays);
+  const { stack, log } = await grow(relays);
   signal.throwIfAborted();
   const database = await openArchive(stack);
   signal.throwIfAborted();
@@ -93,14 +95,36 @@ async function prepareForeignRelay(): Promise<boolean> {
   }
 }
 
-async function archive(relays: readonly DemoRelay[]): Promise<{ stack: Stack; log: LogLine[] }> {
-  heading('One round of the archive: node dist/local.js --once');
+/** Rounds of the archive until one finds no further relay. It is told of the first one alone. */
+async function grow(relays: readonly DemoRelay[]): Promise<{ stack: Stack; log: LogLine[] }> {
   const stack = await Stack.create();
   undo.push(() => stack.remove());
-  const urls = relays.map(({ url }) => url);
-  await stack.relays(urls, urls.slice(0, 1)); // the first one is for the priority synchronizer
-  say('PostgreSQL is made and started, then initializer, monitor and both synchronizers.');
-  say('About a quarter of a minute.\n');
+  const [seed = ''] = relays.map(({ url }) => url);
+  await stack.relays([seed], [seed]);
+  const log: LogLine[] = [];
+  for (let round = 1; ; round += 1) {
+    const lines = await archive(stack, relays, round);
+    log.push(...lines);
+    const found = lines.filter(({ msg }) => msg === 'relay found').map(({ relay }) => relay);
+    const names = relays.filter(({ url }) => found.includes(url)).map(({ name }) => name);
+    say(`The finder has found: ${names.join(', ') || 'no further relay'}.\n`);
+    if (found.length === 0) return { stack, log };
+    if (round === MAX_ROUNDS) throw new Error(`after ${round} rounds there are still new relays`);
+  }
+}
+
+async function archive(
+  stack: Stack,
+  relays: readonly DemoRelay[],
+  round: number,
+): Promise<LogLine[]> {
+  heading(`Round ${round} of the archive: node dist/local.js --once`);
+  if (round === 1) {
+    say(`Its list of relays holds one: "${relays[0]?.name}". PostgreSQL is made and started, then`);
+    say(
+      'initializer, monitor, both synchronizers and finder. Each round: a quarter of a minute.\n',
+    );
+  }
   const program = stack.start('local', ['--once']);
   stopping.signal.addEventListener('abort', () => program.signal('SIGTERM'));
   const { code } = await program.ended;
@@ -109,7 +133,7 @@ async function archive(relays: readonly DemoRelay[]): Promise<{ stack: Stack; lo
   tellVisits(relays, program.log);
   const summary = program.out.filter((line) => !line.startsWith('{') && !line.startsWith('psql'));
   say(`The summary that it ends with:\n\n  ${summary.join('\n  ').trim()}\n`);
-  return { stack, log: program.log };
+  return program.log;
 }
 
 function tellVisits(relays: readonly DemoRelay[], log: readonly LogLine[]): void {

@@ -11,10 +11,14 @@ export const EXAMPLE_QUERIES: readonly ExampleQuery[] = [
 from readable_relays`,
   },
   {
-    question: 'Why could the others not be read?',
-    sql: `select relay_url, openable, reason
-from relay_metadata_latest
-where not readable`,
+    question: 'How were they found?',
+    sql: `select relay_url, state, first_source, times, authors, left(encode(first_author, 'hex'), 16) as first_author
+from relay_provenance order by answered_at, relay_url`,
+  },
+  {
+    question: 'Which names have not answered yet, and why?',
+    sql: `select relay_url, first_source, tries, reason, (next_try_at - last_try_at) / 60 as minutes_to_the_next_try
+from relay_candidates`,
   },
   {
     question: 'Which kinds of events are there most?',

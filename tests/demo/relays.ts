@@ -1,8 +1,18 @@
 /** The relays of the demo: small, local, and each with a character of its own. */
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
+import { nprofileEncode } from 'nostr-tools/nip19';
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { forgedEvents, isValidEvent, realOrSignedEvents, signedEvents } from '../support/events.ts';
+import {
+  type EventTemplate,
+  forgedEvents,
+  isValidEvent,
+  type Keys,
+  makeKeys,
+  realOrSignedEvents,
+  signedEvent,
+  signedEvents,
+} from '../support/events.ts';
 import { startForeignRelay } from '../support/foreign-relay.ts';
 import { HTML_PAGE } from '../support/relay-http.ts';
 import {
@@ -21,6 +31,8 @@ export interface DemoRelay {
   genuineIds(): Promise<string[]>;
   /** What it serves and must be refused, by the reason that the archive gives. */
   readonly forged: Readonly<Record<string, number>>;
+  /** Lets it serve these too; what is no relay serves nothing. */
+  add(events: readonly NostrEvent[]): void;
   stop(): Promise<void>;
 }
 
@@ -62,8 +74,40 @@ export async function startRelays(options: { readonly foreign: boolean }): Promi
     webPage(),
     down(),
   ];
-  if (options.foreign) starts.unshift(foreign(real));
-  return await Promise.all(starts);
+  if (options.foreign) starts.push(foreign(real));
+  const relays = await Promise.all(starts);
+  introduce(relays);
+  return relays;
+}
+
+const [friend, stranger, monitor, wallet] = makeKeys(4, 77) as [Keys, Keys, Keys, Keys];
+
+/**
+ * Lets the relays name each other, in all the ways in which events do: whoever knows the first one finds three more, and
+ * there the others. The name stands beside the event that holds it.
+ */
+function introduce(relays: readonly DemoRelay[]): void {
+  const urlOf = (name: string) => relays.find((relay) => relay.name === name)?.url ?? '';
+  const serve = (name: string, ...templates: Omit<EventTemplate, 'created_at'>[]) => {
+    const events = templates.map((one, at) => signedEvent({ ...one, created_at: NOW - DAY + at }));
+    relays.find((relay) => relay.name === name)?.add(events);
+  };
+  const slow = [['r', urlOf('slow').toUpperCase().replace('WS', 'ws'), 'read']];
+  const profile = nprofileEncode({ pubkey: stranger.publicKey, relays: [urlOf('hinting')] });
+  serve(
+    'capped',
+    { kind: 10_002, tags: [...slow, ['r', urlOf('backward')]], secretKey: friend.secretKey },
+    { content: `ask nostr:${profile}`, secretKey: friend.secretKey },
+  );
+  const request = JSON.stringify({ kind: 9734, tags: [['relays', urlOf('forger')]] });
+  serve(
+    'backward',
+    { kind: 9735, tags: [['description', request]], secretKey: wallet.secretKey },
+    { tags: [['p', friend.publicKey, urlOf('web page')]], secretKey: stranger.secretKey },
+  );
+  serve('slow', { kind: 30_166, tags: [['d', urlOf('foreign')]], secretKey: monitor.secretKey });
+  const follows = JSON.stringify({ [urlOf('down')]: { read: true }, [urlOf('capped')]: {} });
+  serve('hinting', { kind: 3, content: follows, secretKey: stranger.secretKey });
 }
 
 function document(name: string, software: string, limitation: Record<string, unknown> = {}) {
@@ -84,6 +128,7 @@ async function scripted(
     readable: true,
     genuineIds: async () => relay.events.filter(isGenuine).map(({ id }) => id),
     forged: {},
+    add: (events) => relay.add(events),
     stop: () => relay.stop(),
   };
 }
@@ -124,6 +169,7 @@ async function down(): Promise<DemoRelay> {
     readable: false,
     genuineIds: async () => [],
     forged: {},
+    add: () => {},
     stop: async () => {},
   };
 }
@@ -140,6 +186,7 @@ async function foreign(events: readonly NostrEvent[]): Promise<DemoRelay> {
       return (await relay.heldIds()).filter((id) => genuine.has(id));
     },
     forged: {},
+    add: () => {},
     stop: () => relay.stop(),
   };
 }

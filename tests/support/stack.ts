@@ -2,6 +2,9 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseBlocklist } from '../../src/relay/blocklist.ts';
+import { RelayNames } from '../../src/relay/relay-names.ts';
+import { realOrSignedEvents } from './events.ts';
 import { Program } from './programs.ts';
 import { projectFile } from './project.ts';
 
@@ -18,6 +21,14 @@ export const KEYS = {
   SECRET_KEY: '0000000000000000000000000000000000000000000000000000000000000003',
   PUBLIC_KEY: 'f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9',
 };
+
+/** Relays beyond this machine that the events of the tests name. The finder must not go there: no test leaves loopback. */
+function namesOutside(): string[] {
+  const names = new RelayNames({ blocklist: parseBlocklist('', ''), allowPrivate: true });
+  for (const event of realOrSignedEvents()) names.addEvent(event);
+  const urls = names.named().map(({ url }) => url);
+  return urls.filter((url) => !new URL(url).hostname.startsWith('127.'));
+}
 
 /** Where a database answers. */
 export interface DatabaseAddress {
@@ -49,6 +60,7 @@ export class Stack {
       PRIORITY_SYNCHRONIZER_HEALTH_PORT: '0',
       FINDER_REQUEST_TIMEOUT: '2',
       FINDER_HEALTH_PORT: '0',
+      RELAY_BLOCKLIST_PATH: join(folder, 'outside.txt'),
     };
   }
 
@@ -57,7 +69,9 @@ export class Stack {
     if (!existsSync(projectFile('dist/local.js'))) {
       throw new Error('dist/local.js is not there: run `npm run build` first (`npm test` does).');
     }
-    return new Stack(await mkdtemp(join(tmpdir(), 'bigbrotr-stack-')));
+    const stack = new Stack(await mkdtemp(join(tmpdir(), 'bigbrotr-stack-')));
+    await stack.write('outside.txt', namesOutside().join('\n'));
+    return stack;
   }
 
   /** Writes the two lists of relays. */
