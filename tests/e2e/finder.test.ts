@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Bigbrotr } from '../../src/bigbrotr.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
@@ -69,6 +70,16 @@ async function runOnce(env: Record<string, string> = {}) {
   const program = stack.start('finder', ['--once'], env);
   expect(await program.ended, program.said).toEqual(SUCCESS);
   return program;
+}
+
+/** Resolves when the transactions of a killed process are rolled back. */
+async function untilGone(): Promise<void> {
+  const scanning = `select from pg_stat_activity where datname = current_database() and query ~ 'named_relays'
+    and state <> 'idle' and pid <> pg_backend_pid()`;
+  for (let tries = 0; (await database.query(scanning)).length > 0; tries += 1) {
+    if (tries > 500) throw new Error('the killed scan still has its transaction');
+    await sleep(10);
+  }
 }
 
 async function states(): Promise<Record<string, unknown>> {
@@ -187,6 +198,7 @@ describe('a finder that is killed in the middle of a scan', () => {
     killed.signal('SIGKILL');
     expect(await killed.ended).toEqual({ code: null, signal: 'SIGKILL' });
     await gate.open();
+    await untilGone();
     const left = await database.query('select from finder_queue');
     expect(left).toHaveLength(15);
     await runOnce();
