@@ -8,7 +8,7 @@ export default defineConfig({
   test: {
     globalSetup: './tests/support/global-setup.ts',
     projects: [
-      project('unit'),
+      project('unit', { testTimeout: 30_000 }),
       project('db', { testTimeout: 60_000, hookTimeout: 120_000 }),
       project('fault', { testTimeout: 120_000, hookTimeout: 120_000 }),
       project('hostile', { testTimeout: 120_000, hookTimeout: 120_000 }),
