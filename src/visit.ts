@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BatchWriter } from './batch-writer.ts';
 import type { Refused, Relay, RelayTerms, Stored } from './bigbrotr.ts';
+import { CountedTally } from './counted-tally.ts';
 import { crashPoint } from './crash-point.ts';
 import { createdAtOf, parseEvent } from './nostr/event.ts';
 import { matchesFilter, type ReqFilter } from './nostr/filter.ts';
@@ -67,9 +68,6 @@ export class Visit {
   #copies = new Set<string>();
   #good = 0;
   #broken = 0;
-  /** Of this answer: events that it showed before, and the others. */
-  #repeats = 0;
-  #shown = 0;
   #binaryFrames: number;
   /** Bytes received up to the events that were looked at last. */
   #bytesSeen: number;
@@ -251,8 +249,7 @@ export class Visit {
   async #askOnce(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
     await this.pace();
     this.#copies.clear();
-    this.#repeats = 0;
-    this.#shown = 0;
+    const counted = new CountedTally(tally);
     const { connection } = this.session;
     const page = readPage(connection, filter, this.limits, this.context.signal, (reason) =>
       this.countInvalid(reason),
@@ -261,10 +258,10 @@ export class Visit {
       for (;;) {
         const step = await page.next();
         if (step.done) return step.value;
-        await this.#receiveAll(step.value, tally);
+        await this.#receiveAll(step.value, counted);
         if (this.isFlooded) return { type: 'overflow', text: 'forged or broken events' };
-        if (this.#repeats > MAX_REPEATS + this.#shown)
-          return { type: 'overflow', text: `${this.#repeats} events that it had shown before` };
+        if (counted.repeats > MAX_REPEATS + counted.shown)
+          return { type: 'overflow', text: `${counted.repeats} events that it had shown before` };
       }
     } finally {
       await page.return({ type: 'aborted' }); // closes the subscription also when the archive could not be written
@@ -282,15 +279,14 @@ export class Visit {
     const { connection } = this.session;
     const bytes = connection.bytesReceived - this.#bytesSeen;
     this.#bytesSeen = connection.bytesReceived;
-    let useless = 0;
+    const goodBefore = this.#good;
     const slice = new TimeSlice();
     for (const value of values) {
-      const good = this.#good;
       const full = this.#receive(value, tally);
-      if (this.#good === good) useless += 1;
       if (full !== undefined) await full;
       if (slice.isOver) await slice.pause();
     }
+    const useless = values.length - Math.max(0, this.#good - goodBefore);
     if (useless > 0) connection.noteUseless((bytes * useless) / values.length);
   }
 
@@ -303,11 +299,11 @@ export class Visit {
     if (!parsed.ok) {
       this.#countBroken(parsed.reason);
       const createdAt = createdAtOf(value);
-      if (createdAt !== null) this.#tally(tally, this.#claimedId(value), createdAt);
+      if (createdAt !== null) tally.add(this.#claimedId(value), createdAt);
       return undefined;
     }
     const { event } = parsed;
-    const isNew = this.#tally(tally, event.id, event.created_at);
+    const isNew = tally.add(event.id, event.created_at);
     // What only claims to be this event must not keep it out: it may have another signature, or be broken.
     const copy = event.id + event.sig;
     if (!isNew && this.#copies.has(copy)) return undefined;
@@ -319,13 +315,6 @@ export class Visit {
     this.#good += 1;
     crashPoint('after-receive', this.relay.url);
     return this.writer.add(event);
-  }
-
-  #tally(tally: Tally, id: string, createdAt: number): boolean {
-    const isNew = tally.add(id, createdAt);
-    if (isNew) this.#shown += 1;
-    else this.#repeats += 1;
-    return isNew;
   }
 
   /** The id that a broken event claims, so that a repeat of it is not counted twice. */

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { signedEvents } from '../support/events.ts';
@@ -11,8 +13,12 @@ const NOW = Math.floor(Date.now() / 1000);
 
 let stack: Stack;
 let relay: ScriptedRelay;
+/** Keeps the port that every PostgreSQL of `npm start` wants first: another one could take it while ours is away. */
+let placeholder: Server;
 
 beforeEach(async () => {
+  placeholder = createServer().listen(5433, '127.0.0.1');
+  await Promise.race([once(placeholder, 'listening'), once(placeholder, 'error')]).catch(() => {});
   stack = await Stack.create();
   relay = await startScriptedRelay({
     events: signedEvents(100, { from: NOW - 50_000, to: NOW - 10_000 }),
@@ -21,6 +27,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await endPrograms();
+  placeholder.close();
   await relay.stop();
   await stack.remove();
 });

@@ -28,7 +28,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   // The archive is handed to them: who opens it is a worker or an entrypoint.
   visits: {
     files:
-      /^(archive|visit|visit-context|live|page-size|session|compare-window|list-check|read-\w+|find-\w+|batch-writer|time-slice|probe|snapshot-writer)\.ts$/,
+      /^(archive|visit|visit-context|live|page-size|session|compare-window|counted-tally|list-check|read-\w+|find-\w+|batch-writer|time-slice|probe|snapshot-writer)\.ts$/,
     sees: ['crashes', 'nostr', 'relay', 'checks', 'results'],
     seesTypesOf: ['database', 'settings'],
   },
