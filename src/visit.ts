@@ -25,7 +25,7 @@ const LIVE_BATCH_MS = 250;
 export const TIME_IS_UP = 'time is up';
 const NOT_KEPT = 'quarantine_full';
 /** Connections that one visit opens after the first: an event too large to be taken is found in about forty. */
-const MAX_RECONNECTS = 100;
+const MAX_RECONNECTS = 60;
 const EVERY_EVENT: Tally = { add: () => true };
 /** Bounds of one page, for relays that ignore `limit`. */
 const MAX_PAGE_EVENTS = 20_000;

@@ -11,7 +11,7 @@ import { HTML_PAGE, type Nip11Answer } from '../support/relay-http.ts';
 import { nip11Document, startScriptedRelay } from '../support/scripted-relay.ts';
 import { Stack } from '../support/stack.ts';
 
-const TIMEOUT_SECONDS = 2;
+const TIMEOUT_SECONDS = 4;
 
 let stack: Stack;
 let database: TestDatabase;

@@ -12,7 +12,9 @@ import { endPrograms, type LogLine, type Program } from '../support/programs.ts'
 import { Stack } from '../support/stack.ts';
 import { type TestArchive, testArchive } from '../support/visit-context.ts';
 
-const TIMEOUT_MS = 1000;
+/** The machine may be busy: what is not about time must not fail for want of it. */
+const CONNECT_MS = 10_000;
+const TIMEOUT_MS = 2500;
 const VISIT_MS = 60_000;
 const idsOf = (events: readonly { id: string }[]) => events.map(({ id }) => id).sort();
 const GOOD_IDS = idsOf(GOOD);
@@ -40,7 +42,7 @@ describe.concurrent('a relay that', () => {
     const relay = await start();
     try {
       const report = await archive.visit(relay.url, {
-        connect: { timeoutMs: TIMEOUT_MS, allowPrivate: true, torProxy: null },
+        connect: { timeoutMs: CONNECT_MS, allowPrivate: true, torProxy: null },
         requestTimeoutMs: TIMEOUT_MS,
         visitMs,
         secretKey: Buffer.alloc(32, 3),
@@ -85,11 +87,15 @@ describe('all of them at once, beside five honest relays', () => {
     stack = await Stack.create();
     Object.assign(stack.env, {
       SYNCHRONIZER_REQUESTS_PER_CORE: '100',
-      SYNCHRONIZER_REQUEST_TIMEOUT: '2',
+      SYNCHRONIZER_REQUEST_TIMEOUT: '8',
     });
     const honest = await startHonestRelays(stack, shares, 300);
     honestUrls = honest.urls;
-    const unfiltered = HOSTILE.filter(({ filter }) => Object.keys(filter ?? {}).length === 0);
+    // Those that take the service's own filter, and do not take up all the time of a visit.
+    const unfiltered = HOSTILE.filter(
+      ({ filter, expected }) =>
+        Object.keys(filter ?? {}).length === 0 && expected.visitMs === undefined,
+    );
     hostile = await Promise.all(unfiltered.map(async (is) => ({ is, running: await is.start() })));
     stops.push(...hostile.map((relay) => () => relay.running.stop()));
   });
@@ -137,7 +143,6 @@ describe('all of them at once, beside five honest relays', () => {
       const visit = visits.get(running.url);
       const { outcome, detail = null, invalid = [] } = is.expected;
       expect(visit, is.name).toBeDefined();
-      if (outcome === 'unfinished') continue; // with more time it ends in another way
       expect({ name: is.name, outcome: visit?.outcome }).toEqual({ name: is.name, outcome });
       if (detail !== null) expect(visit?.detail, is.name).toMatch(detail);
       expect(Object.keys(visit?.invalid ?? {}), is.name).toEqual(invalid);

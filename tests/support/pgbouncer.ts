@@ -90,7 +90,7 @@ async function answers(config: pg.ClientConfig, child: ChildProcess): Promise<vo
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const probe = createServer();
   probe.listen(0, '127.0.0.1');
   await once(probe, 'listening');

@@ -1,0 +1,210 @@
+/**
+ * The roles of dockerfiles/postgres/roles.sql on a server of their own, and pgbouncer.ini with its hba.conf in front
+ * of it: the files that the containers use, with nothing changed but where they lie.
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
+import { NEW_RELAY } from '../../src/relay/manners.ts';
+import { batchOf, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
+import { ownDirectory } from '../support/directory.ts';
+import { signedEvents } from '../support/events.ts';
+import { freePort, pgbouncerVersion } from '../support/pgbouncer.ts';
+import { projectFile } from '../support/project.ts';
+
+const PASSWORDS = { writer: 'of-the-writer', reader: 'of-the-reader', owner: 'of-the-owner' };
+const POOLER_PASSWORD = 'of-the-pooler';
+const missing = [
+  spawnSync('psql', ['--version']).status === 0 ? [] : ['psql (apt-get install postgresql-client)'],
+  pgbouncerVersion() === null ? ['PgBouncer (apt-get install pgbouncer)'] : [],
+].flat();
+if (missing.length > 0)
+  console.log(`skipped: roles and PgBouncer, there is no ${missing.join(', no ')}`);
+
+const directory = ownDirectory();
+let server: EmbeddedPostgres;
+let pooler: ChildProcess | undefined;
+let poolerPort: number;
+
+const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+function psql(more: Readonly<Record<string, string>>, file: string): void {
+  const { PATH = '' } = process.env;
+  const env = {
+    ...{ PATH, PGHOST: server.host, PGPORT: `${server.port}`, PGDATABASE: server.database },
+    ...{ PGUSER: server.user, PGPASSWORD: server.password, POSTGRES_DB: server.database },
+    ...{ WRITER_USER: 'writer', WRITER_PASSWORD: PASSWORDS.writer },
+    ...{ READER_PASSWORD: PASSWORDS.reader, OWNER_PASSWORD: PASSWORDS.owner },
+    ...{ PGBOUNCER_PASSWORD: POOLER_PASSWORD },
+    ...more,
+  };
+  const options = ['-Xqo', '/dev/null', '-v', 'ON_ERROR_STOP=1', '-f', projectFile(file)];
+  execFileSync('psql', options, { env });
+}
+
+/** As dockerfiles/pgbouncer/entrypoint.sh does. */
+async function startPooler(): Promise<void> {
+  const folder = join(directory, 'pgbouncer');
+  mkdirSync(folder);
+  chmodSync(folder, 0o755);
+  poolerPort = await freePort();
+  const { host, port, database } = server;
+  const write = (name: string, text: string) => writeFileSync(join(folder, name), text);
+  const hba = readFileSync(projectFile('dockerfiles/pgbouncer/hba.conf'), 'utf8');
+  write('hba.conf', hba.replaceAll(/ all(?= {2}\S+$)/gm, ' 0.0.0.0/0')); // before 1.21 no word for it
+  write(
+    'databases.ini',
+    `[databases]\n${database} = host=${host} port=${port} dbname=${database} auth_user=pgbouncer\n`,
+  );
+  write('users.txt', `"admin" "${POOLER_PASSWORD}"\n"pgbouncer" "${POOLER_PASSWORD}"\n`);
+  const ini = readFileSync(projectFile('pgbouncer.ini'), 'utf8')
+    .replaceAll(/\/(run|etc)\/pgbouncer/g, folder)
+    .replace('listen_addr = 0.0.0.0', 'listen_addr = 127.0.0.1')
+    .replace('listen_port = 6432', `listen_port = ${poolerPort}`)
+    .replaceAll(/^\w+ = pool_size=.*$/gm, ''); // before 1.24 a user that has bounds needs a password there too
+  write('pgbouncer.ini', ini);
+  const asUser = process.getuid?.() === 0 ? ['-u', 'nobody'] : [];
+  pooler = spawn('pgbouncer', [...asUser, join(folder, 'pgbouncer.ini')], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let said = '';
+  pooler.stderr?.on('data', (data: Buffer) => {
+    said += data.toString();
+  });
+  for (let tries = 0; tries < 100; tries += 1) {
+    if ((await outcome('writer', PASSWORDS.writer, 'select 1')) === 'ok') return;
+    await sleep(100);
+  }
+  throw new Error(`PgBouncer does not let the writer in: ${said}`);
+}
+
+beforeAll(async () => {
+  if (missing.length > 0) return;
+  server = await startEmbeddedPostgres({
+    ...{ dataDir: join(directory, 'roles'), port: 0, durable: false, log: quiet },
+  });
+  psql({}, 'dockerfiles/postgres/roles.sql');
+  psql({ PGOPTIONS: '-c role=bigbrotr_owner' }, 'init.sql');
+  psql({}, 'dockerfiles/postgres/roles.sql'); // again, as at each start
+  await startPooler();
+});
+afterAll(async () => {
+  if (pooler && pooler.exitCode === null) {
+    pooler.kill('SIGKILL');
+    await once(pooler, 'exit');
+  }
+  await server?.stop();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** `ok`, or the SQLSTATE that a login and one statement end with. */
+async function outcome(
+  user: string,
+  password: string,
+  sql: string,
+  { port = poolerPort, database = server.database } = {},
+): Promise<string> {
+  const client = new pg.Client({ host: '127.0.0.1', port, user, password, database });
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    await client.query(sql);
+    return 'ok';
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error);
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+const DENIED = '42501';
+const READ_ONLY = '25006';
+/** How PgBouncer refuses a login: before 1.20 every error of its own has the one code. */
+const NO_LOGIN = /^(08P01|28P01|28000)$/;
+
+describe.skipIf(missing.length > 0)('through PgBouncer', () => {
+  test('the writer does all that services do', async () => {
+    const { host, database } = server;
+    const login = { host, port: poolerPort, database, user: 'writer', password: PASSWORDS.writer };
+    const bigbrotr = await openBigbrotr({ config: login });
+    try {
+      const relay = await knownRelay(bigbrotr, 'roles');
+      const filterId = await bigbrotr.filterId({});
+      const window = { since: 1_700_000_000, until: 1_700_000_100 };
+      const ages = { overlapSeconds: 0, reproveSeconds: 0 };
+      await bigbrotr.beginVisit(relay, { filterId, ...window }, ages);
+      const events = signedEvents(10, { from: window.since, to: window.until });
+      const batch = batchOf({ relay, filterId, events, proven: [window] });
+      expect(await bigbrotr.store(batch)).toMatchObject({ events: 10, sightings: 10 });
+      await bigbrotr.setManners(relay, NEW_RELAY);
+      await bigbrotr.endVisit(relay, filterId, { outcome: 'complete', detail: null, pages: 1 });
+      expect(await bigbrotr.store(batch)).toMatchObject({ events: 0, sightings: 0 });
+    } finally {
+      await bigbrotr.close();
+    }
+  });
+
+  test.each([
+    'create table mine (x integer)',
+    'create schema mine',
+    'drop table events',
+    'alter table events add column x integer',
+    'create index on events (kind)',
+    'truncate events',
+    'delete from events',
+    'delete from sightings',
+    'delete from relays',
+    "insert into schema_migrations (name) values ('9999_mine')",
+    'create role mine',
+    'set role bigbrotr_owner',
+    'select pg_read_file($$/etc/passwd$$)',
+    'select * from pgbouncer.secret_of($$writer$$)',
+    "copy (select 1) to program 'true'",
+  ])('the writer cannot: %s', async (sql) => {
+    expect(await outcome('writer', PASSWORDS.writer, sql)).toBe(DENIED);
+  });
+
+  test('the reader reads, and writes nothing, whatever it sets', async () => {
+    const asReader = (sql: string) => outcome('bigbrotr_reader', PASSWORDS.reader, sql);
+    expect(await asReader('select count(*) from events')).toBe('ok');
+    for (const table of ['events', 'relays', 'sightings', 'coverage'])
+      expect(await asReader(`delete from ${table}`)).toMatch(new RegExp(`${READ_ONLY}|${DENIED}`));
+    const writing = "begin read write; insert into filters (filter) values ('{}'); commit";
+    expect(await asReader(writing)).toBe(DENIED);
+    expect(await asReader('create temp table mine (x integer)')).toMatch(
+      new RegExp(`${READ_ONLY}|${DENIED}`),
+    );
+  });
+
+  test('nobody else gets in: superuser, owner, its own roles, wrong passwords, other databases', async () => {
+    const refused = (user: string, password: string, database?: string) =>
+      outcome(user, password, 'select 1', database ? { database } : {});
+    expect(await refused(server.user, server.password)).toMatch(NO_LOGIN);
+    expect(await outcome(server.user, server.password, 'select 1', { port: server.port })).toBe(
+      'ok',
+    );
+    expect(await refused('bigbrotr_owner', PASSWORDS.owner)).toMatch(NO_LOGIN);
+    expect(await refused('pgbouncer', POOLER_PASSWORD)).toMatch(NO_LOGIN);
+    expect(await refused('admin', POOLER_PASSWORD)).toMatch(NO_LOGIN);
+    expect(await refused('writer', 'wrong')).toMatch(NO_LOGIN);
+    expect(await refused('nobody', '')).not.toBe('ok');
+    expect(await refused('writer', PASSWORDS.writer, 'postgres')).not.toBe('ok');
+  });
+
+  test('a writer who could become a superuser is not let in either', async () => {
+    const asSuperuser = (sql: string) =>
+      outcome(server.user, server.password, sql, { port: server.port });
+    await asSuperuser(
+      `create role eve login password 'eve' in role bigbrotr_writers, "${server.user}"`,
+    );
+    await asSuperuser("create role ann login password 'ann' in role bigbrotr_readers");
+    expect(await outcome('ann', 'ann', 'select 1')).toBe('ok');
+    expect(await outcome('eve', 'eve', 'select 1')).toMatch(NO_LOGIN);
+    expect(await outcome('eve', 'eve', 'select 1', { port: server.port })).toBe('ok');
+  });
+});
