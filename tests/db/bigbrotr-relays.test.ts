@@ -193,6 +193,18 @@ describe('terms', () => {
       supportedNips: [1, 77],
     });
   });
+
+  test('pauses of one reason end together, and the others stay', async () => {
+    const paused = { ...NEW_RELAY, notBefore: NOW + 1000, refusals: 2 };
+    const [asked, banned] = await bigbrotr.relaysOf([address('asked'), address('banned')]);
+    if (!asked || !banned) throw new Error('the relays are not given back');
+    await bigbrotr.setManners(asked, { ...paused, reason: 'auth_required' });
+    await bigbrotr.setManners(banned, { ...paused, reason: 'blocked' });
+    expect(await bigbrotr.endPauses('auth_required')).toBe(1);
+    expect(await bigbrotr.endPauses('auth_required')).toBe(0);
+    expect(await bigbrotr.relayTerms(asked)).toMatchObject({ notBefore: 0, refusals: 2 });
+    expect(await bigbrotr.relayTerms(banned)).toMatchObject({ notBefore: NOW + 1000 });
+  });
 });
 
 describe('snapshots', () => {

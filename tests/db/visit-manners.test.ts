@@ -237,8 +237,8 @@ describe('a relay that drips', () => {
   test('is left after its share of time, and pauses, so that others have the slot', async () => {
     const onRequest = nth([1, 2, 3, 4], { betweenMs: 150, end: 'silence' });
     const relay = await start({ onRequest });
-    const report = await visit(relay, { requestTimeoutMs: 200, visitMs: 800 });
-    expect(report.outcome).not.toBe('complete');
+    const report = await visit(relay, { requestTimeoutMs: 200, visitMs: 250 });
+    expect(report).toMatchObject({ outcome: 'unfinished', detail: 'time is up' });
     expect(report.events).toBeGreaterThan(0);
     expect(await archive.covered(relay.url)).toBe('{}');
     expect(await manners(relay)).toMatchObject({ reason: 'failed', refusals: 1 });

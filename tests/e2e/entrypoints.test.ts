@@ -157,6 +157,22 @@ describe('a visit that is cut off', () => {
   });
 });
 
+describe('a key that is added later', () => {
+  it('ends the pause of a relay that wants to know who reads', async () => {
+    const database = await ownDatabase();
+    const events = EVENTS.slice(0, 20);
+    const members = await relay({ events, auth: {} });
+    await stack.relays([], [members.url]);
+    const pauses = () =>
+      database.query('select reason, not_before > $1 as pauses from relay_manners', [NOW]);
+    await runOnce('priority-synchronizer', { SECRET_KEY: '', PUBLIC_KEY: '' });
+    expect(await pauses()).toEqual([{ reason: 'auth_required', pauses: true }]);
+    await runOnce('priority-synchronizer');
+    expect(await pauses()).toEqual([{ reason: null, pauses: false }]);
+    expect((await seenOn(database, members.url)).size).toBe(events.length);
+  });
+});
+
 describe('health', () => {
   it('is 503 until the service is ready, while the database is away, and 200 otherwise', async () => {
     const events = EVENTS.slice(0, 200);
