@@ -31,7 +31,7 @@ export async function letHoursPass(servers: Servers): Promise<void> {
 
 let months = 0;
 
-/** All that is proven is to be proven anew, holes are tried again, and NIP-77 where it did not work. */
+/** All that is proven is to be proven anew; holes are tried again, and NIP-77 and large pages that did not work. */
 export async function letMonthsPass(servers: Servers): Promise<void> {
   months += 1;
   await servers.query(
@@ -40,5 +40,7 @@ export async function letMonthsPass(servers: Servers): Promise<void> {
     [months],
   );
   await servers.query('update holes set noted_at = noted_at - 40 * 86400');
-  await servers.query('update relay_manners set nip77_refused_at = null');
+  await servers.query(
+    'update relay_manners set nip77_refused_at = null, page_limit_at = page_limit_at - 40 * 86400',
+  );
 }
