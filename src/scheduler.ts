@@ -41,6 +41,8 @@ const RESTART_DELAY_MS = 200;
  */
 const WORKER_HEAP_MB = 256;
 const JOB_HEAP_MB = 16;
+/** The delay before each next start doubles so often: a worker whose database is away finds it within seconds. */
+const MAX_DOUBLINGS = 4;
 /** A worker that dies this often without one result in between cannot work at all. */
 const MAX_BARREN_RESTARTS = 5;
 /** Its deaths by so many different jobs are the fault of those jobs; by more without a result in between, its own. */
@@ -63,6 +65,8 @@ interface Seat<Job, Result> {
   started: boolean;
   running: Map<string, Waiting<Job, Result>>;
   barrenRestarts: number;
+  /** Starts in a row that failed because the database was away: for that nobody gives up a seat. */
+  vainStarts: number;
   /** Keys of jobs that were to blame for a death since the latest result. */
   readonly deadly: Set<string>;
 }
@@ -88,6 +92,7 @@ export class Scheduler<Job, Result, Progress = never> {
       started: false,
       running: new Map(),
       barrenRestarts: 0,
+      vainStarts: 0,
       deadly: new Set(),
     }));
   }
@@ -150,14 +155,16 @@ export class Scheduler<Job, Result, Progress = never> {
     seat.worker = worker;
     return new Promise((resolve, reject) => {
       let fatal: string | null = null;
+      let passing = false;
       worker.on('message', (message: FromWorker<Result, Progress>) => {
         if (message.type === 'ready') {
           seat.ready = true;
           seat.started = true;
+          seat.vainStarts = 0;
           log.info({ thread: seat.name }, message.note);
           resolve();
           this.#dispatch();
-        } else if (message.type === 'fatal') fatal = message.message;
+        } else if (message.type === 'fatal') ({ message: fatal, passing } = message);
         else if (message.type === 'progress') this.#options.onProgress?.(message.progress);
         else this.#settle(seat, message);
       });
@@ -167,7 +174,7 @@ export class Scheduler<Job, Result, Progress = never> {
       });
       worker.on('exit', (code) => {
         reject(new Error(fatal ?? `a worker thread ended with code ${code} before it was ready`));
-        void this.#replace(seat, fatal ?? `exit code ${code}`);
+        void this.#replace(seat, fatal ?? `exit code ${code}`, passing);
       });
     });
   }
@@ -190,7 +197,7 @@ export class Scheduler<Job, Result, Progress = never> {
   }
 
   /** A worker is gone: its jobs wait again or are given up, and another takes its seat. */
-  async #replace(seat: Seat<Job, Result>, why: string): Promise<void> {
+  async #replace(seat: Seat<Job, Result>, why: string, passing: boolean): Promise<void> {
     const orphans = [...seat.running.values()];
     seat.worker = null;
     seat.ready = false;
@@ -198,7 +205,8 @@ export class Scheduler<Job, Result, Progress = never> {
     for (const orphan of orphans) this.#tryAgain(orphan, seat, `the worker died: ${why}`);
     if (this.#stopping || !seat.started) return;
     this.#options.onWorkerDied?.(this.#seats.indexOf(seat));
-    seat.barrenRestarts += 1;
+    if (passing) seat.vainStarts += 1;
+    else seat.barrenRestarts += 1;
     if (seat.barrenRestarts > MAX_BARREN_RESTARTS) {
       this.#abandon(seat, why);
       return;
@@ -208,7 +216,8 @@ export class Scheduler<Job, Result, Progress = never> {
       { thread: seat.name, reason: why, jobs: orphans.length },
       'a worker died, starting another',
     );
-    await sleep(RESTART_DELAY_MS * 2 ** (seat.barrenRestarts - 1));
+    const doublings = Math.min(Math.max(seat.barrenRestarts, seat.vainStarts) - 1, MAX_DOUBLINGS);
+    await sleep(RESTART_DELAY_MS * 2 ** doublings);
     if (!this.#stopping) await this.#startWorker(seat).catch(() => {}); // its exit brings us back here
   }
 

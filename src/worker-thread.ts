@@ -10,7 +10,8 @@ export type FromWorker<Result, Progress> =
   | { type: 'progress'; progress: Progress }
   | { type: 'result'; key: string; result: Result }
   | { type: 'failed'; key: string; reason: string; notStored: boolean }
-  | { type: 'fatal'; message: string };
+  /** It cannot work; `passing`: because its database is away, which ends by itself. */
+  | { type: 'fatal'; message: string; passing: boolean };
 
 export interface JobHandler<Job, Result, Progress> {
   /** One word or sentence on what this worker uses, for the log. */
@@ -40,7 +41,8 @@ export async function serveJobs<Data, Job, Result, Progress = never>(
   try {
     handler = await create(workerData as Data);
   } catch (error) {
-    send({ type: 'fatal', message: messageOf(error) });
+    const passing = error instanceof DatabaseError && !error.permanent;
+    send({ type: 'fatal', message: messageOf(error), passing });
     return;
   }
 

@@ -59,7 +59,9 @@ if (
   workerData.fatal &&
   (workerData.fatalFor ?? [workerData.threadName]).includes(workerData.threadName)
 ) {
-  parentPort.postMessage({ type: 'fatal', message: workerData.fatal });
+  parentPort.postMessage({ type: 'fatal', message: workerData.fatal, passing: false });
+} else if (workerData.awayAt?.includes(starts)) {
+  parentPort.postMessage({ type: 'fatal', message: 'no database', passing: true });
 } else if (starts > (workerData.startsThatWork ?? Number.POSITIVE_INFINITY)) {
   process.exit(4);
 } else {

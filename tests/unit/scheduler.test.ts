@@ -188,6 +188,17 @@ describe('a worker that dies', () => {
     expect(dead).toHaveBeenCalledTimes(1);
   });
 
+  test('while its database is away is replaced until that is back, however long it takes', async () => {
+    const dead = vi.fn();
+    const awayAt = [2, 3, 4, 5, 6, 7, 8, 9, 10];
+    await start({ workers: 1, deaths: 1, data: { awayAt }, onDead: dead });
+    expect(await scheduler.run('job', { do: 'die' })).toEqual({ ok: true, result: 'survived' });
+    expect(Atomics.load(numbers, 1)).toBe(11);
+    expect(dead).not.toHaveBeenCalled();
+    const waits = [200, 200, 400, 800, 1600, ...times(5, 3200)];
+    expect(delays.filter((ms) => ms >= 200)).toEqual(waits);
+  });
+
   test('for good leaves its jobs to those that live', async () => {
     await start({ data: { startsThatWork: 2 }, deaths: 1, workers: 2, jobsPerWorker: 1 });
     // The only job kills its worker, whose seat is never filled again; the other worker sits idle.

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { DatabaseError } from '../../src/database.ts';
 import { type JobHandler, serveJobs } from '../../src/worker-thread.ts';
 
 const worker = vi.hoisted(() => ({
@@ -76,8 +77,18 @@ describe('serveJobs', () => {
       throw new Error('no such database');
     });
     await until('fatal');
-    expect(heard).toEqual([{ type: 'fatal', message: 'no such database' }]);
+    expect(heard).toEqual([{ type: 'fatal', message: 'no such database', passing: false }]);
     expect(worker.port?.listenerCount('message')).toBe(0);
+  });
+  test.each([
+    ['is away', false],
+    ['refuses us', true],
+  ])('a database that %s is told apart from one that will be back', async (message, permanent) => {
+    await serveJobs(async () => {
+      throw new DatabaseError(message, '', permanent, null);
+    });
+    await until('fatal');
+    expect(heard).toEqual([{ type: 'fatal', message, passing: !permanent }]);
   });
 
   test('a job that throws fails alone, and so does one whose result cannot be sent', async () => {
