@@ -19,14 +19,9 @@ export async function letMinutesPass(servers: Servers, urls: readonly string[]):
   );
 }
 
-/** Every relay is to be checked again by the monitor. */
+/** Every relay is checked again, as though each had been named anew. */
 export async function letHoursPass(servers: Servers): Promise<void> {
-  await servers.query(
-    `update snapshots s set generated_at = generated_at - 3601
-     where generated_at > extract(epoch from now())::bigint - 3600
-       and not exists (select from snapshots o
-                       where o.relay_id = s.relay_id and o.generated_at = s.generated_at - 3601)`,
-  );
+  await servers.query('select recheck_relays(array(select url from relays), 10)');
 }
 
 let months = 0;
