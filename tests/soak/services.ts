@@ -120,6 +120,14 @@ export class KeptService {
     await this.#life;
   }
 
+  /** Ends it at once, for good, whatever it is doing. */
+  async abandon(): Promise<void> {
+    this.#wanted = false;
+    this.#expected = 'kill';
+    this.#program?.signal('SIGKILL');
+    await this.#life;
+  }
+
   async restart(plan: CrashPlan | null): Promise<void> {
     await this.stop();
     this.start(plan);

@@ -45,6 +45,12 @@ const stopping = new AbortController();
 process.once('SIGINT', () => stopping.abort(130));
 process.once('SIGTERM', () => stopping.abort(143));
 
+// What nobody caught must not leave servers and services behind either.
+process.once('uncaughtException', (error) => {
+  process.stderr.write(`${error.stack}\n`);
+  void cleanUp().finally(() => process.exit(1));
+});
+
 process.exit(await main());
 
 async function main(): Promise<number> {
@@ -59,16 +65,20 @@ async function main(): Promise<number> {
     process.stderr.write(`${said}\n`);
     return error instanceof UsageError ? 2 : 1;
   } finally {
-    await endPrograms();
-    for (const step of undo.reverse()) await step().catch(() => {});
+    await cleanUp();
   }
+}
+
+async function cleanUp(): Promise<void> {
+  for (const step of undo.splice(0).reverse()) await step().catch(() => {});
+  await endPrograms();
 }
 
 async function soak(options: SoakOptions): Promise<number> {
   const { minutes, seed, quick } = options;
   const began = performance.now();
   say(`A soak of ${minutes} min with seed ${seed}: npm run test:soak -- ${again(options)}`);
-  const tally = new Tally();
+  const tally = new Tally((sentence) => say(`WRONG: ${sentence}`));
   const relays = await startRelays({ seed, quick, now: Math.floor(Date.now() / 1000) });
   undo.push(() => Promise.all(relays.all.map((relay) => relay.stop())));
   const servers = await Servers.start();
@@ -149,6 +159,7 @@ async function prepareStack(servers: Servers, { all }: SoakRelays): Promise<Stac
 function startServices(stack: Stack, servers: Servers, tally: Tally): KeptService[] {
   const databaseWasAway = () => servers.wereAway(AWAY_MS);
   const services = NAMES.map((name) => new KeptService(name, { stack, tally, databaseWasAway }));
+  undo.push(() => Promise.all(services.map((service) => service.abandon())));
   for (const service of services) service.start();
   return services;
 }
