@@ -71,28 +71,41 @@ export async function storeBatch(
   events: VerifiedEvent[],
   aside: Aside,
 ): Promise<Stored> {
-  const { keys, ids } = knownOf(batch, events);
-  let stored = await insertSighted(query, batch, events, keys, ids);
-  crashPoint('in-transaction', batch.relay.url);
-  if (stored.matched < events.length + keys.length + ids.length) {
-    // A new event has come another way, or a known one has been deleted since: its body is at hand, unless only its id was seen.
-    const all = sortById([...events, ...batch.known]);
-    const wanted = [...new Set([...all.map(({ id }) => id), ...batch.sighted])].sort();
-    const more = await insertEvents(query, all);
-    const { matched, sightings } = await insertSighted(query, batch, [], [], wanted);
-    if (matched < wanted.length)
-      throw new Error(`${batch.relay.url}, or events it holds, were deleted while it was visited`);
-    stored = {
-      matched,
-      events: stored.events + more,
-      sightings: stored.sightings + sightings,
-    };
-  }
+  const stored = await storeSighted(query, batch, events);
   const { quarantined, refused } = await insertQuarantine(query, batch, aside);
   await recordCoverage(query, batch, [...(batch.refused ?? []), ...(refused ? [refused] : [])]);
   crashPoint('before-commit', batch.relay.url);
-  const counts = { events: stored.events, sightings: stored.sightings, quarantined };
+  const counts = { ...stored, quarantined };
   return refused ? { ...counts, refused } : counts;
+}
+
+async function storeSighted(
+  query: Query,
+  batch: Batch,
+  events: readonly VerifiedEvent[],
+): Promise<Pick<Stored, 'events' | 'sightings'>> {
+  const { keys, ids } = knownOf(batch, events);
+  const { added, ...stored } = await insertSighted(query, batch, events, keys, ids);
+  crashPoint('in-transaction', batch.relay.url);
+  let { matched } = stored;
+  if (added.size < events.length) {
+    // Some have come another way: mostly the last of the page before, which this page begins with.
+    const late = events.filter(({ id }) => !added.has(id)).map(({ id }) => id);
+    const more = await insertSighted(query, batch, [], [], late);
+    matched += more.matched;
+    stored.sightings += more.sightings;
+  }
+  if (matched < events.length + keys.length + ids.length) {
+    // An event that was known has been deleted since: its body is at hand, unless only its id was seen.
+    const all = sortById([...events, ...batch.known]);
+    const wanted = [...new Set([...all.map(({ id }) => id), ...batch.sighted])].sort();
+    stored.events += await insertEvents(query, all);
+    const more = await insertSighted(query, batch, [], [], wanted);
+    if (more.matched < wanted.length)
+      throw new Error(`${batch.relay.url}, or events it holds, were deleted while it was visited`);
+    stored.sightings += more.sightings;
+  }
+  return { events: stored.events, sightings: stored.sightings };
 }
 
 /** What is known already, each event once: by its key where that was found, else by its id. */
@@ -140,7 +153,7 @@ export async function storeOneByOne(
 /**
  * Inserts what is new and the sightings of it and of what is known, in one statement. The relay's row is locked against
  * being deleted, as a foreign key on the sightings would do for each of them: a relay that is gone has no sightings.
- * `matched` counts the events that are there, of a relay that is there.
+ * `matched` counts the events that are there, of a relay that is there; `added` has the ids of the new ones.
  */
 async function insertSighted(
   query: Query,
@@ -148,15 +161,17 @@ async function insertSighted(
   events: readonly VerifiedEvent[],
   keys: readonly string[],
   ids: readonly string[],
-): Promise<{ events: number; matched: number; sightings: number }> {
+): Promise<{ events: number; matched: number; sightings: number; added: ReadonlySet<string> }> {
+  const ofAll = new Set(events.map(({ id }) => id));
   const nothing = { events: 0, matched: 0, sightings: 0 };
-  if (events.length + keys.length + ids.length === 0) return nothing;
+  if (events.length + keys.length + ids.length === 0) return { ...nothing, added: ofAll };
   const values = [relay.relayId, seenAt - SEEN_AT_EPOCH, keys, ids];
-  const { rows } = await query<{ events: number; matched: number; sightings: number }>(
+  const { rows } = await query<typeof nothing & { added: string[] | null }>(
     events.length > 0 ? NEW_AND_KNOWN : KNOWN_ALONE,
     events.length > 0 ? [...values, ...eventColumns(events)] : values,
   );
-  return rows[0] ?? nothing;
+  const { added, ...counts } = rows[0] ?? { ...nothing, added: null };
+  return { ...counts, added: counts.events < ofAll.size ? new Set(added) : ofAll };
 }
 
 const insertEventsFrom = (columns: string) =>
@@ -166,7 +181,7 @@ const insertEventsFrom = (columns: string) =>
      from unnest(${columns}) as t (created_at, kind, id, pubkey, sig, tags, tagvalues, content)
      on conflict (id) do nothing`;
 
-const insertSightingsOf = (added: string, matched: string) => `
+const insertSightingsOf = (added: string, matched: string, ids: string) => `
      with relay as (
          select relay_id from relays where relay_id = $1 for key share
      ), added as (
@@ -184,15 +199,16 @@ const insertSightingsOf = (added: string, matched: string) => `
          returning 1
      )
      select (select count(*) from added) as events, (select count(*) from sighted) as matched,
-            (select count(*) from inserted) as sightings`;
+            (select count(*) from inserted) as sightings, ${ids} as added`;
 
-const KNOWN_ALONE = insertSightingsOf('select where false', '');
+const KNOWN_ALONE = insertSightingsOf('select where false', '', 'null');
 const NEW_AND_KNOWN = insertSightingsOf(
   `${insertEventsFrom('$5::bigint[], $6::integer[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[]')}
-     returning event_key`,
+     returning event_key, id`,
   `select event_key from added
          union all
          `,
+  `case when (select count(*) from added) < cardinality($5) then (select array_agg(encode(id, 'hex')) from added) end`,
 );
 const NEW_ALONE = insertEventsFrom(
   '$1::bigint[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]',

@@ -1,6 +1,15 @@
 import fc from 'fast-check';
 import { pino } from 'pino';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  onTestFinished,
+  test,
+} from 'vitest';
 import { Bigbrotr, type Relay, tagValues } from '../../src/bigbrotr.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import {
@@ -229,6 +238,27 @@ describe('store()', () => {
     expect(await counts()).toMatchObject({ events: 10, sightings: 10 });
     expect(await store({ known: EVENTS })).toEqual({ events: 10, sightings: 10, quarantined: 0 });
     expect(await counts()).toMatchObject({ events: 20, sightings: 20, orphans: 0 });
+  });
+
+  test('sends the bodies of a batch once, though some of its events have come another way', async () => {
+    await store({ events: EVENTS.slice(0, 3) });
+    await made.query('create table bodies (n integer)');
+    await made.query(
+      `create function count_body() returns trigger language plpgsql as $$ begin
+         insert into bodies values (1); return new; end $$`,
+    );
+    await made.query(
+      'create trigger count_body before insert on events for each row execute function count_body()',
+    );
+    onTestFinished(async () => {
+      await made.query('drop function count_body cascade');
+      await made.query('drop table bodies');
+    });
+    expect(await store({ events: EVENTS, relay: other })).toMatchObject({
+      events: 17,
+      sightings: 20,
+    });
+    expect(await made.query('select from bodies')).toHaveLength(20);
   });
 
   test('takes known events by the keys under which they were found, and by their ids where those are wrong', async () => {
