@@ -96,7 +96,13 @@ export class Pipeline {
 
   /** Empties the archive; what it takes to be full again begins with a checkpoint for everybody. */
   async clear(): Promise<void> {
-    await this.db.query('truncate relays, events, sightings cascade; checkpoint');
+    await this.empty();
+    await this.db.query('checkpoint');
+  }
+
+  /** Empties the archive, and no more. */
+  async empty(): Promise<void> {
+    await this.db.query('truncate relays, events, sightings cascade');
   }
 
   async close(): Promise<void> {
