@@ -52,14 +52,6 @@ function integer(min: number, max: number, what = 'a whole number', factor = 1) 
   });
 }
 
-/** The same, or nothing. */
-function integerOrNone(...rule: Parameters<typeof integer>) {
-  return z
-    .string()
-    .transform((text) => text || null)
-    .pipe(z.union([z.null(), integer(...rule)]));
-}
-
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
@@ -69,7 +61,13 @@ const MAX_TIMESTAMP = 2 ** 31 - 1;
 const seconds = (min: number, max: number) =>
   integer(min, max, 'a whole number of seconds', SECOND);
 const secondsOrNone = (min: number, max: number) =>
-  integerOrNone(min, max, 'a whole number of seconds', SECOND);
+  z.string().transform((text, ctx): number | null => {
+    if (text === '') return null;
+    const given = seconds(min, max).safeParse(text);
+    if (given.success) return given.data;
+    for (const { message } of given.error.issues) refuse(ctx, message);
+    return z.NEVER;
+  });
 const minutes = (min: number, max: number) =>
   integer(min, max, 'a whole number of minutes', MINUTE);
 const hours = (min: number, max: number) => integer(min, max, 'a whole number of hours', HOUR);

@@ -1,6 +1,6 @@
 import { checkCapabilities } from './checks/capabilities.ts';
 import type { CarriedChecks, CarryTerms } from './checks/carried.ts';
-import { type CheckContext, measured } from './checks/context.ts';
+import { type CheckContext, failed, measured } from './checks/context.ts';
 import { checkDns } from './checks/dns.ts';
 import { readHttp } from './checks/http.ts';
 import { type Geoip, readGeo, readNet } from './checks/net.ts';
@@ -191,10 +191,11 @@ class Probe {
     const limitation = document?.then(({ result }) =>
       result.success ? result.data.document.limitation : null,
     );
-    if (this.#wants('read')) this.#results.read = await checkRead(connection, authenticator, ctx);
+    if (this.#wants('read'))
+      this.#results.read = await guarded(() => checkRead(connection, authenticator, ctx));
     if (this.#wants('write')) {
       const minPow = Promise.resolve(limitation).then((claims) => claims?.min_pow_difficulty ?? 0);
-      this.#results.write = await checkWrite(connection, authenticator, ctx, minPow);
+      this.#results.write = await guarded(() => checkWrite(connection, authenticator, ctx, minPow));
     }
     if (this.#wants('capabilities')) await this.#capabilities(connection, limitation);
   }
@@ -236,6 +237,15 @@ class Probe {
   #nip66(): Nip66Result {
     const { open, read, write } = this.#results;
     return toNip66Result(stepOf(open) ?? NOT_REACHED, stepOf(read), stepOf(write));
+  }
+}
+
+/** What a check throws is an abort, of which the whole probe tells, or a mistake of ours, which costs this one alone. */
+async function guarded<Data>(check: () => Promise<CheckResult<Data>>): Promise<CheckResult<Data>> {
+  try {
+    return await check();
+  } catch {
+    return failed('internal', 0);
   }
 }
 

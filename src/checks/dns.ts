@@ -66,8 +66,13 @@ async function ask(resolver: Resolver, name: string, ctx: CheckContext): Promise
     cname: listOf(recordsOf(cname))[0] ?? null,
     ns: listOf(recordsOf(ns)),
     reverse: listOf(await reverseOf(resolver, first.address, ctx)),
-    ttl: Math.min(...records.map(({ ttl }) => ttl)),
+    ttl: Math.min(...records.map(({ ttl }) => (isTtl(ttl) ? ttl : 0))),
   };
+}
+
+/** RFC 2181 section 8: one with its first bit set counts as zero. */
+function isTtl(ttl: number): boolean {
+  return Number.isInteger(ttl) && ttl >= 0 && ttl < 2 ** 31;
 }
 
 function recordsOf<T>(outcome: PromiseSettledResult<T[]>): T[] {

@@ -169,11 +169,11 @@ begin
     cross join lateral jsonb_to_record(item) as c (name text, success boolean, reason text, data jsonb)
     where not exists (   -- else each would use up a key
         select from check_results k
-        where k.hash = h.hash and coalesce((k.data ->> 'ttl')::integer >= (c.data ->> 'ttl')::integer, true)
+        where k.hash = h.hash and coalesce((k.data ->> 'ttl')::bigint >= (c.data ->> 'ttl')::bigint, true)
     )
-    order by h.hash, (c.data ->> 'ttl')::integer desc nulls last
+    order by h.hash, (c.data ->> 'ttl')::bigint desc nulls last
     on conflict (hash) do update set data = excluded.data
-    where (excluded.data ->> 'ttl')::integer > (known.data ->> 'ttl')::integer;
+    where (excluded.data ->> 'ttl')::bigint > (known.data ->> 'ttl')::bigint;
 end $$;
 comment on function insert_check_results(jsonb) is 'Adds those of an array of check results that are not known yet, in the order of their hashes: writers in any order can deadlock.';
 

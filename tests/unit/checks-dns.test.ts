@@ -145,6 +145,13 @@ describe('a hostile name server', () => {
     });
   });
 
+  test('that gives a time to live that no integer holds is given none', async () => {
+    const zone: Zone = {
+      'relay.bigbrotr.net A': [{ type: 'A', data: '93.184.216.34', ttl: 0xffff_ffff }],
+    };
+    expect(await ask(zone)).toMatchObject({ ttl: 0 });
+  });
+
   test('that gives a thousand addresses and names nobody can store is kept within bounds', async () => {
     const zone: Zone = {
       'relay.bigbrotr.net A': Array.from({ length: 90 }, (_, index) => ({

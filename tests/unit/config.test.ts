@@ -88,6 +88,9 @@ describe('defaults', () => {
       clearnet: 20_000,
       tor: 20_000,
     });
+    expect(problems(() => monitor({ MONITOR_REQUEST_TIMEOUT: '20s' }))).toEqual([
+      'MONITOR_REQUEST_TIMEOUT must be a whole number of seconds from 1 to 600, not "20s".',
+    ]);
   });
 
   test('of the two synchronizers differ in port and live alone', () => {
