@@ -1,6 +1,9 @@
+import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Bigbrotr, type CheckRow, type SnapshotRow } from '../../src/bigbrotr.ts';
 import { readCarried } from '../../src/checks/carried.ts';
+import { readHttp } from '../../src/checks/http.ts';
+import { readGeo } from '../../src/checks/net.ts';
 import { checkNames } from '../../src/checks/result.ts';
 import { probeRelay } from '../../src/probe.ts';
 import type { RelayUrl } from '../../src/relay/url.ts';
@@ -140,6 +143,31 @@ describe('results of checks', () => {
     expect(await count('relay_checks')).toBe(400);
     expect(await count('check_results')).toBe(100);
   });
+});
+
+test('fast-check: whatever a server calls itself and a document holds, it can be stored', async () => {
+  const odd = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 300 }),
+    fc.constantFrom('\u0000', '\ud800', '\udc00x', '\\u0000', '\ufffe', `${'x'.repeat(499)}💥`),
+  );
+  const names = fc.sample(odd, 300);
+  const bodies = fc
+    .sample(fc.record({ name: odd, extra: fc.jsonValue() }), 100)
+    .map((document) => JSON.stringify(document));
+  const rows = [
+    ...names.map((server) => good('http', readHttp({ server }))),
+    ...names.map((name) => good('geo', readGeo('', { city: cityOf(name), asn: null }))),
+    ...bodies.map((raw) => good('nip11', { raw, dropped: 0 })),
+  ];
+  expect(await insert(...rows.map((row, index) => snapshot('a', NOW + index, [row])))).toBe(700);
+  const stored = await made.query<{ raw: string }>(
+    "select data ->> 'raw' as raw from relay_checks where name = 'nip11' order by generated_at",
+  );
+  expect(stored.map(({ raw }) => raw)).toEqual(bodies);
+});
+
+const cityOf = (name: string) => ({
+  get: () => ({ country: { iso_code: 'CH' }, city: { names: { en: name } } }),
 });
 
 describe('results that nothing refers to', () => {
