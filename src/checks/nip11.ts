@@ -5,7 +5,10 @@ import type { Carried, CarryTerms } from './carried.ts';
 import { type CheckContext, failure, measured } from './context.ts';
 import type { CheckResult, Nip11Data } from './result.ts';
 
-/** Longest body that is kept as it came, in characters: real ones stay below 10,000, and one that changes at each check is stored at each. */
+/**
+ * Longest body that is kept as it came, in characters: real ones stay below 10,000, and one that changes at each
+ * check is stored at each.
+ */
 export const MAX_RAW_LENGTH = 16 * 1024;
 
 export interface Nip11Check {
