@@ -1,5 +1,8 @@
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { checkNames } from '../../src/checks/result.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
+import { probeRelay } from '../../src/probe.ts';
+import type { RelayUrl } from '../../src/relay/url.ts';
 import {
   forge,
   newestFirst,
@@ -13,6 +16,7 @@ import {
   type ForeignRelayOptions,
   startForeignRelay,
 } from '../support/foreign-relay.ts';
+import { probeContext } from '../support/probe-context.ts';
 import { RelayClient } from '../support/relay-client.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
@@ -104,6 +108,22 @@ describe('the foreign relay', () => {
     });
     const { relay: named } = await start({ nip11: { name: 'ours' } });
     expect(await documentOf(named.url)).toEqual({ name: 'ours' });
+  });
+
+  it('is found by the checks of the monitor to do what it does', async () => {
+    const notes = signedEvents(600, { from: 1_600_000_000, to: 1_700_000_000, kinds: [1] });
+    const { relay } = await start({ events: notes, defaultLimit: 20, filterCacheMs: 0 });
+    const { checks } = await probeRelay(
+      { url: relay.url as RelayUrl, network: 'clearnet' },
+      probeContext({ selected: new Set(checkNames) }),
+    );
+    expect(checks).toMatchObject({
+      open: { success: true },
+      read: { data: { empty: false, authenticated: false } },
+      write: { data: { stored: false, authenticated: false } },
+      nip11: { data: { document: { limitation: { max_limit: 200 } }, dropped: 0 } },
+      capabilities: { data: { nip45: false, nip67: false, nip77: false, maxLimit: 200 } },
+    });
   });
 
   it.each(['store', 'publish'] as const)(
