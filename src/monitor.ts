@@ -9,7 +9,7 @@ import { Scheduler } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
 
 /** Between rounds, relays that are new or were seen again are asked for this often, in milliseconds. */
-const POLL_MS = 30_000;
+const POLL_MS = 10_000;
 
 await runService(() => loadMonitorConfig(), begin);
 
