@@ -86,10 +86,14 @@ export class Publisher {
     return this.#outlets.map((outlet) => outlet.state).join('; ');
   }
 
-  /** Resolves when every relay has all events or pauses, or after so many milliseconds. */
+  /** Resolves when every relay has all events or pauses, when it is stopped, or after so many milliseconds. */
   async flush(withinMs: number): Promise<void> {
     const deadline = performance.now() + withinMs;
-    while (performance.now() < deadline && this.#outlets.some((outlet) => outlet.isBusy))
+    while (
+      performance.now() < deadline &&
+      !this.#stopping.signal.aborted &&
+      this.#outlets.some((outlet) => outlet.isBusy)
+    )
       await sleep(20);
   }
 
@@ -202,7 +206,7 @@ class Outlet {
         'an event was refused by a relay that is published to',
       );
     if (this.#waiting.get(address) === event) this.#remove(address);
-    await this.#sleep(PACE_MS);
+    await sleep(PACE_MS, undefined, { signal: this.#signal }).catch(() => {});
   }
 
   /** Waits for something to do; an idle connection is closed, since relays count them. */

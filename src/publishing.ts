@@ -7,7 +7,7 @@ import { networkOf, type RelayUrl } from './relay/url.ts';
 import type { Service } from './service.ts';
 
 /** Longest wait for what is still to be published at the end of `--once`, in milliseconds. */
-const FLUSH_MS = 60_000;
+const FLUSH_MS = 600_000;
 
 /** Publishing as the monitor uses it. */
 export interface Publishing {

@@ -72,6 +72,11 @@ function standingOf(proxy: TorProxy): Standing {
   return standing;
 }
 
+function noteWorks(standing: Standing): void {
+  standing.workedAt = performance.now();
+  standing.downUntil = 0;
+}
+
 /**
  * Opens a connection through the proxy.
  *
@@ -101,13 +106,13 @@ export async function connectThroughTor(
       existing_socket: socket,
       timeout: timeoutMs,
     });
-    standing.workedAt = performance.now();
+    noteWorks(standing);
     return socket;
   } catch (error) {
     socket.destroy();
     if (signal.aborted) throw new TorError('aborted', `connecting to ${host} was stopped`);
     const reason = reply.reason(error);
-    if (SAID_BY_THE_NETWORK.has(reason)) standing.workedAt = performance.now();
+    if (SAID_BY_THE_NETWORK.has(reason)) noteWorks(standing);
     throw new TorError(reason, `Tor did not reach ${host}: ${String(error)}`);
   } finally {
     reply.stop();
@@ -201,6 +206,7 @@ export async function blame(
 /** Whether the proxy reaches the Tor network now. True when the signal aborts: nobody is to blame then. */
 async function works(proxy: TorProxy, limitMs: number, signal: AbortSignal): Promise<boolean> {
   const standing = standingOf(proxy);
+  const asked = performance.now();
   try {
     const socket = await reachProxy(proxy, limitMs, signal);
     socket.destroy();
@@ -211,7 +217,9 @@ async function works(proxy: TorProxy, limitMs: number, signal: AbortSignal): Pro
   } catch (error) {
     const reason = error instanceof TorError ? error.reason : 'proxy_down';
     if (SAID_BY_THE_NETWORK.has(reason) || signal.aborted) return true;
-    if (reason === 'timeout') standing.downUntil = performance.now() + DOWN_FOR_MS;
+    if (reason !== 'timeout') return false;
+    if (standing.workedAt > asked) return true; // a slow answer, but another relay was reached meanwhile
+    standing.downUntil = performance.now() + DOWN_FOR_MS;
     return false;
   }
 }

@@ -99,6 +99,22 @@ describe('whose fault it was', () => {
     expect(proxy.requests).toHaveLength(3);
   });
 
+  test('Tor that is slow to say so has a circuit all the same when another relay is reached', async () => {
+    const relay = await scripted();
+    const other = `${ONION}:8080`;
+    const proxy = await proxied({
+      target: ({ user }) => (user === other ? relay.port : null),
+      refusal: () => null,
+    });
+    const failing = reasonOf(proxy, 1500);
+    await vi.waitFor(
+      () => expect(proxy.requests.some(({ user }) => user === 'bigbrotr')).toBe(true),
+      5000,
+    );
+    (await connectRelay(relayUrl(other), local({ torProxy: proxy }))).close();
+    expect(await failing).toBe('timeout');
+  });
+
   test('a proxy that is gone, one that does not speak SOCKS, and relays of other networks', async () => {
     const relay = await scripted();
     expect(await reasonOf({ host: '127.0.0.1', port: relay.port }, 1000)).toBe('proxy_down');
