@@ -147,7 +147,6 @@ async function withBlame(report: VisitReport, visit: Visit): Promise<VisitReport
 }
 
 function mannersAfter(visit: Visit, { outcome, detail }: VisitReport): Manners {
-  if (detail === 'proxy_down') return visit.manners;
   const inVain = outcome === 'unfinished' && !visit.proved;
   // A visit that we cut off before the relay has answered tells nothing. One that used up its time does: others wait.
   const usedUp = inVain && detail === TIME_IS_UP && visit.requests > 0;
