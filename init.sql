@@ -1057,25 +1057,21 @@ create table if not exists finder_queue (
     batch_id   bigint generated always as identity primary key,   -- what to read next: order by batch_id limit $1 for update skip locked
     event_keys bigint[] not null
 );
-comment on table finder_queue is 'New events that may name relays, until the finder has read them: 8 bytes an event. Written with the events, deleted with what they name, so that each is read exactly once.';
+comment on table finder_queue is 'New events, until the finder has read which relays they name: 8 bytes an event. Written with the events, deleted with what they name, so that each is read exactly once.';
 comment on column finder_queue.batch_id is 'Order in which they came.';
 comment on column finder_queue.event_keys is 'The events (events.event_key), at most 1,000. Some may be deleted since.';
 
 create or replace function queue_events_for_finder() returns trigger
 language plpgsql as $$
 begin
-    -- No more than a first look; what they name is for src/nostr/relay-hints.ts.
+    -- All of them: to look for names here would cost whoever archives a tenth of their rate.
     insert into finder_queue (event_keys)
     select array_agg(event_key)
-    from (
-        select event_key, (row_number() over () - 1) / 1000 as chunk
-        from inserted
-        where tags::text ~* 'wss?:' or content ~* 'wss?:|n(profile|event|addr)1'
-    ) naming
+    from (select event_key, (row_number() over () - 1) / 1000 as chunk from inserted) keys
     group by chunk;
     return null;
 end $$;
-comment on function queue_events_for_finder() is 'Trigger: new events that may name relays are queued for the finder, whoever inserts them.';
+comment on function queue_events_for_finder() is 'Trigger: new events are queued for the finder, whoever inserts them.';
 
 create or replace trigger events_queue_for_finder after insert on events
 referencing new table as inserted for each statement execute function queue_events_for_finder();

@@ -46,6 +46,7 @@ export interface NameGatherer {
 export interface Scanned {
   /** Rows of the queue. */
   readonly batches: number;
+  /** Events that may name a relay. */
   readonly events: number;
   /** Different names, counted once for each part of the scan that brought them. */
   readonly names: number;
@@ -161,11 +162,16 @@ function namedOfLate(names: readonly NamedRelay[]): NamedRelay[] {
   return names.filter(({ lastAt }) => lastAt >= since);
 }
 
-/** Those that are not deleted by now, with no more of their content than is looked through. */
+/**
+ * Those that are not deleted by now and may name a relay, about a quarter, with no more of their content than is looked
+ * through. This is a first look, which spares the others the way; what they name is for `relayHints`.
+ */
 async function namingEvents(query: Query, keys: readonly string[]): Promise<NamingEvent[]> {
   const { rows } = await query<NamingEvent & Record<string, unknown>>(
     `select encode(id, 'hex') as id, encode(pubkey, 'hex') as pubkey, created_at, kind, tags, left(content, $2) as content
-     from events where event_key = any ($1::bigint[])`,
+     from events
+     where event_key = any ($1::bigint[])
+         and (tags::text ~* 'wss?:' or content ~* 'wss?:|n(profile|event|addr)1')`,
     [keys, MAX_CONTENT_CHARS + 1],
   );
   return rows;

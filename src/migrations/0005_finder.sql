@@ -1,29 +1,25 @@
--- The finder: a queue of new events that may name relays, and what they name. It is filled with the keys of all events
+-- The finder: a queue of new events, and the relays that they name. It is filled with the keys of all events
 -- that an older archive holds.
 
 create table finder_queue (
     batch_id   bigint generated always as identity primary key,   -- what to read next: order by batch_id limit $1 for update skip locked
     event_keys bigint[] not null
 );
-comment on table finder_queue is 'New events that may name relays, until the finder has read them: 8 bytes an event. Written with the events, deleted with what they name, so that each is read exactly once.';
+comment on table finder_queue is 'New events, until the finder has read which relays they name: 8 bytes an event. Written with the events, deleted with what they name, so that each is read exactly once.';
 comment on column finder_queue.batch_id is 'Order in which they came.';
 comment on column finder_queue.event_keys is 'The events (events.event_key), at most 1,000. Some may be deleted since.';
 
 create or replace function queue_events_for_finder() returns trigger
 language plpgsql as $$
 begin
-    -- No more than a first look; what they name is for src/nostr/relay-hints.ts.
+    -- All of them: to look for names here would cost whoever archives a tenth of their rate.
     insert into finder_queue (event_keys)
     select array_agg(event_key)
-    from (
-        select event_key, (row_number() over () - 1) / 1000 as chunk
-        from inserted
-        where tags::text ~* 'wss?:' or content ~* 'wss?:|n(profile|event|addr)1'
-    ) naming
+    from (select event_key, (row_number() over () - 1) / 1000 as chunk from inserted) keys
     group by chunk;
     return null;
 end $$;
-comment on function queue_events_for_finder() is 'Trigger: new events that may name relays are queued for the finder, whoever inserts them.';
+comment on function queue_events_for_finder() is 'Trigger: new events are queued for the finder, whoever inserts them.';
 
 create or replace trigger events_queue_for_finder after insert on events
 referencing new table as inserted for each statement execute function queue_events_for_finder();
@@ -171,8 +167,7 @@ comment on column relay_aliases.pubkey is 'The key in the document of both.';
 comment on column relay_aliases.events_compared is 'Events held by either: the newest hundred of each, from the newest that both could hold.';
 comment on column relay_aliases.events_shared is 'Those of them that both hold.';
 
--- What is in the archive already, the newest first; the finder has a closer look. No event is read here, only its key:
--- the services wait for this.
+-- What is in the archive already, the newest first. No event is read here, only its key: the services wait for this.
 insert into finder_queue (event_keys)
 select array_agg(event_key order by event_key desc)
 from (select event_key, (row_number() over (order by event_key desc) - 1) / 1000 as chunk from events) keys

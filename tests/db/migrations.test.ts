@@ -158,6 +158,11 @@ describe('an archive of the first version', () => {
     await old.query(initSql);
     expect(await catalogueOf(old)).toBe(wanted);
     expect(await rowsOf(old)).toEqual(rows);
+    const queued = await old.query(
+      `select array_agg(key order by key desc) = array_agg(key order by place) as newest_first, count(*)::integer
+       from finder_queue, unnest(event_keys) with ordinality as k (key, place)`,
+    );
+    expect(queued).toEqual([{ newest_first: true, count: 40 }]); // for the finder
     const gaps = await old.query('select since, until, hole from coverage_gaps order by 1 limit 1');
     expect(gaps).toEqual([{ since: '50', until: '59', hole: 'dense' }]);
     const values = JSON.stringify(['e:', `t:${TAGS[0]?.[1]}`]);
