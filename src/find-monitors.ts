@@ -95,10 +95,12 @@ export class MonitorFeed {
         const step = await page.next();
         if (step.done) return step.value.type;
         const reports = step.value.map((value) => this.#report(value));
-        const fresh = reports.filter((report) => report !== null && report !== 'known');
-        useful += fresh.length;
+        const fresh = new Map<string, VerifiedEvent>(); // a relay may send one twice in a row
+        for (const report of reports)
+          if (report !== null && report !== 'known') fresh.set(report.id, report);
+        useful += fresh.size;
         useless += reports.filter((report) => report === null).length;
-        await this.#pass(fresh, onReports);
+        await this.#pass([...fresh.values()], onReports);
         if (useless > MAX_USELESS + useful) return 'garbled';
         if (pauseMs > 0) await sleep(pauseMs, undefined, { signal }).catch(() => {});
       }
