@@ -1105,7 +1105,7 @@ comment on table named_relays is 'Every relay that an event or a list of the ope
 comment on column named_relays.name_id is 'Short key of the name.';
 comment on column named_relays.url is 'Normalised WebSocket URL, as in relays.url.';
 comment on column named_relays.network is 'clearnet, tor, i2p or loki: told by the host name.';
-comment on column named_relays.host is 'Host and port: at most 16 names on one, since a server may answer on any path.';
+comment on column named_relays.host is 'Host and port: at most 16 names with a path on one, since a server may answer on any.';
 comment on column named_relays.domain is 'Registrable domain, network of an address, or tor: names under one share a budget of tries.';
 comment on column named_relays.times is 'How many events and lists have named it.';
 comment on column named_relays.first_named_at is 'When it was first named, Unix seconds, by created_at of the event: authors may lie.';
@@ -1128,9 +1128,10 @@ create index if not exists named_relays_next_try_at_index on named_relays (next_
 create index if not exists named_relays_last_try_at_index on named_relays (last_try_at) where last_try_at is not null;
 -- Candidates that one author brought: where authors[1] = $1
 create index if not exists named_relays_first_heard_index on named_relays ((authors[1])) where next_try_at is not null;
--- Names on one host, names under one domain: where host = $1, where domain = $1
+-- Names on one host: where host = $1
 create index if not exists named_relays_host_index on named_relays (host);
-create index if not exists named_relays_domain_index on named_relays (domain);
+-- Relays found under each domain: where answered_at is not null group by domain
+create index if not exists named_relays_answered_index on named_relays (domain) where answered_at is not null;
 -- Names that were given up the longest ago: where dropped_at is not null order by dropped_at
 create index if not exists named_relays_dropped_at_index on named_relays (dropped_at) where dropped_at is not null;
 

@@ -15,6 +15,8 @@ const BOUNDS: NameBounds = { candidates: 100_000, dropped: 100_000 };
 const TRIES_AN_HOUR = 3600;
 const TRIES_AN_HOUR_OF_AUTHOR = 60;
 const TRIES_AN_HOUR_OF_DOMAIN = 30;
+/** Relays found under one domain; no more are asked for: with a wildcard in DNS any name under it may answer. */
+const MAX_RELAYS_OF_DOMAIN = 2000;
 
 const HOUR = 3600;
 const DAY = 24 * HOUR;
@@ -48,6 +50,8 @@ export async function claimCandidates(
          select author, count(*) as spent from tried group by 1
      ), of_domain as (
          select domain, count(*) as spent from tried group by 1
+     ), full_domains as (
+         select domain from named_relays where answered_at is not null group by 1 having count(*) >= $7
      ), turns as (
          select n.name_id, n.domain, a.author, coalesce(o.spent, 0)
              + row_number() over (partition by a.author order by n.tries, n.next_try_at, n.name_id) as turn
@@ -55,6 +59,7 @@ export async function claimCandidates(
          cross join lateral unnest(n.authors) a (author)
          left join of_author o on o.author = a.author
          where n.next_try_at <= extract(epoch from now())::bigint and n.network = any ($2)
+             and n.domain not in (select domain from full_domains)
      ), charged as (
          select distinct on (name_id) * from turns
          where turn <= $3 or author = '' order by name_id, turn, author
@@ -71,7 +76,15 @@ export async function claimCandidates(
      from chosen c
      where n.name_id = c.name_id and n.next_try_at <= extract(epoch from now())::bigint
      returning n.name_id as "nameId", n.url, n.network`,
-    [limit, networks, TRIES_AN_HOUR_OF_AUTHOR, TRIES_AN_HOUR_OF_DOMAIN, TRIES_AN_HOUR, TRY_LEASE],
+    [
+      limit,
+      networks,
+      TRIES_AN_HOUR_OF_AUTHOR,
+      TRIES_AN_HOUR_OF_DOMAIN,
+      TRIES_AN_HOUR,
+      TRY_LEASE,
+      MAX_RELAYS_OF_DOMAIN,
+    ],
   );
   return rows;
 }

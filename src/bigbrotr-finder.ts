@@ -15,10 +15,8 @@ import type { Network, RelayAddress } from './relay/url.ts';
 
 /** Candidates that wait at a time by the word of the author of whom they were heard first. */
 const MAX_CANDIDATES_OF_AUTHOR = 2000;
-/** Names on one host and port, whatever their path: a server may answer on any. */
+/** Names with a path on one host and port: a server may answer on any. The host alone always has room. */
 const MAX_NAMES_OF_HOST = 16;
-/** Names under one registrable domain: with a wildcard in DNS any of them may answer. */
-const MAX_NAMES_OF_DOMAIN = 2000;
 const DAY = 86_400;
 /** A name that was dropped and gets another chance begins here. */
 const TRIES_OF_REVIVED = 4;
@@ -52,7 +50,7 @@ export interface Scanned {
   readonly names: number;
   /** Names never heard before, relays apart. */
   readonly candidates: number;
-  /** Names for which there was no room: of that author, on that host, under that domain. */
+  /** Names for which there was no room: of that author, or on that host. */
   readonly crowded: number;
   /** Texts that gave no name, by reason. */
   readonly refused: Readonly<Record<string, number>>;
@@ -179,7 +177,7 @@ async function namingEvents(query: Query, keys: readonly string[]): Promise<Nami
 
 /**
  * Writes names and who named them. What is no relay yet becomes a candidate that is due at once, as far as there is
- * room for one more of its author, host and domain. One that was dropped gets another chance when an author names it
+ * room for one more of its author and on its host. One that was dropped gets another chance when an author names it
  * who has not done so before, or after 90 days.
  */
 export async function recordNames(query: Query, names: readonly NamedRelay[]): Promise<Written> {
@@ -188,7 +186,6 @@ export async function recordNames(query: Query, names: readonly NamedRelay[]): P
     JSON.stringify(names),
     MAX_CANDIDATES_OF_AUTHOR,
     MAX_NAMES_OF_HOST,
-    MAX_NAMES_OF_DOMAIN,
     TRIES_OF_REVIVED,
     REVIVE_AFTER,
   ]);
@@ -215,20 +212,16 @@ with given as (
     where next_try_at is not null and authors[1] in (select authors[1] from given where is_new) group by 1
 ), of_host as (
     select host, count(*) as held from named_relays where host in (select host from given where is_new) group by 1
-), of_domain as (
-    select domain, count(*) as held from named_relays where domain in (select domain from given where is_new) group by 1
 ), placed as (
     select g.*,
            coalesce(a.held, 0) + row_number() over (partition by g.is_new, g.authors[1] order by g.url) as place_of_author,
-           coalesce(h.held, 0) + row_number() over (partition by g.is_new, g.host order by g.url) as place_on_host,
-           coalesce(d.held, 0) + row_number() over (partition by g.is_new, g.domain order by g.url) as place_in_domain
+           coalesce(h.held, 0) + row_number() over (partition by g.is_new, g.host order by g.url) as place_on_host
     from given g
     left join of_author a on a.author = g.authors[1]
     left join of_host h on h.host = g.host
-    left join of_domain d on d.domain = g.domain
 ), admitted as (
     select * from placed
-    where not is_new or place_on_host <= $3 and place_in_domain <= $4 and (authors[1] = '' or place_of_author <= $2)
+    where not is_new or (place_on_host <= $3 or url !~ '^wss?://[^/]+/') and (place_of_author <= $2 or authors[1] = '')
 ), written as (
     insert into named_relays as n (
         url, network, host, domain, times, first_named_at, first_event, first_author, first_source, last_named_at,
@@ -251,15 +244,15 @@ with given as (
                 group by author order by place limit 16
             ) different
         ) end,
-        tries = case when n.dropped_at is null then n.tries else $5 end,
+        tries = case when n.dropped_at is null then n.tries else $4 end,
         next_try_at = case
             when n.dropped_at is null then n.next_try_at
             when cardinality(n.authors) < 16 and not excluded.authors <@ n.authors
-                or n.dropped_at < extract(epoch from now())::bigint - $6 then extract(epoch from now())::bigint
+                or n.dropped_at < extract(epoch from now())::bigint - $5 then extract(epoch from now())::bigint
         end,
         dropped_at = case
             when cardinality(n.authors) < 16 and not excluded.authors <@ n.authors
-                or n.dropped_at < extract(epoch from now())::bigint - $6 then null
+                or n.dropped_at < extract(epoch from now())::bigint - $5 then null
             else n.dropped_at
         end
 )

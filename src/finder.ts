@@ -10,6 +10,8 @@ import { type Round, runService, type Service, type Work } from './service.ts';
 
 /** The queue is looked at this often, and candidates that are due are asked, in milliseconds. */
 const POLL_MS = 10_000;
+/** After a time without anybody to ask, within the budgets, the next is looked for, in milliseconds; new names at once. */
+const LOOK_AGAIN_MS = 60_000;
 /** Relays on which the reports of other monitors are followed: the first ones of the priority list. */
 const MAX_MONITORED = 20;
 /** Before a relay whose connection was lost is followed again, in milliseconds; doubles while that goes on. */
@@ -48,6 +50,8 @@ async function begin(config: FinderConfig, service: Service): Promise<Work> {
   if (!service.once)
     for (const url of sources.monitored) following.add(follow(url, service, scheduler));
   let askedAt = Number.NEGATIVE_INFINITY;
+  let nobodyAt = Number.NEGATIVE_INFINITY;
+  let heard = 0;
   return {
     round: async () => {
       await readBlocklist(config.blocklistPath); // a list that cannot be read ends the service, here and not in a worker
@@ -55,7 +59,11 @@ async function begin(config: FinderConfig, service: Service): Promise<Work> {
       const isDue = performance.now() - askedAt >= config.frequencyMs;
       if (isDue) askedAt = performance.now();
       const failed = isDue ? await askSources(sources, service, scheduler) : 0;
+      const isQuiet = service.counted('candidates') === heard;
+      if (isQuiet && performance.now() - nobodyAt < LOOK_AGAIN_MS) return { relays: 0, failed };
+      heard = service.counted('candidates');
       const asked = await askCandidates(config, service, scheduler);
+      nobodyAt = performance.now();
       service.count('names_forgotten', await service.bigbrotr.finder.tidy());
       return { relays: asked, failed } satisfies Round;
     },

@@ -253,23 +253,22 @@ describe('room for names', () => {
     const written = await bigbrotr.finder.record(named(1, [...paths(5), 'wss://host.net:8443']));
     expect(written).toEqual({ names: 11, candidates: 6, crowded: 0 });
     const full = await bigbrotr.finder.record(named(2, paths(10)));
-    expect(full).toMatchObject({ candidates: 1, crowded: 4 });
+    expect(full).toEqual({ names: 10, candidates: 1, crowded: 4 });
     const [row] = await database.query(
       `select count(*)::integer from named_relays where host = 'host.net'`,
     );
     expect(row).toEqual({ count: 16 });
   });
 
-  it('is bounded by registrable domain', async () => {
-    const names = (author: number) => invented(1500, (index) => `n${author}-${index}.wild.co.uk`);
-    await bigbrotr.finder.record(named(0, names(0)));
-    expect(await bigbrotr.finder.record(named(1, names(1)))).toMatchObject({
-      candidates: 500,
-      crowded: 1000,
-    });
-    expect(await bigbrotr.finder.record(named(1, ['wss://else.co.uk']))).toMatchObject({
-      crowded: 0,
-    });
+  it('is there for a host by itself, whoever has invented paths on it', async () => {
+    await bigbrotr.finder.record(
+      named(
+        0,
+        Array.from({ length: 30 }, (_, n) => `wss://host.net/${n}`),
+      ),
+    );
+    const written = await bigbrotr.finder.record(named(1, ['wss://host.net', 'wss://host.net/31']));
+    expect(written).toEqual({ names: 2, candidates: 1, crowded: 1 });
   });
 
   it('is made by forgetting those that failed most and the fewest named', async () => {
@@ -319,6 +318,16 @@ describe('candidates', () => {
     const claimed = await claimAll();
     expect(claimed).toHaveLength(31);
     expect(claimed.map(({ url }) => url)).toContain('wss://tame.net');
+  });
+
+  it('under a domain where two thousand relays were found are not asked', async () => {
+    await bigbrotr.finder.record(named(0, ['wss://a.wild.co.uk', 'wss://tame.co.uk']));
+    await database.query(
+      `insert into named_relays (url, network, host, domain, times, first_named_at, first_source, last_named_at, authors, answered_at)
+       select 'wss://' || n || '.wild.co.uk', 'clearnet', n || '.wild.co.uk', 'wild.co.uk', 1, 1, 'list', 1, '{""}', 1
+       from generate_series(1, 2000) n`,
+    );
+    expect(await claimAll()).toMatchObject([{ url: 'wss://tame.co.uk' }]);
   });
 
   it('that nothing is heard of come again, and are not given out twice until then', async () => {
