@@ -196,7 +196,7 @@ describe.skipIf(missing !== null)('through a Tor network', () => {
   });
 
   it('and so does Tor that has no circuit, which /health tells apart', async () => {
-    const { stack } = await open(tor.cutOff);
+    const { stack, database } = await open(tor.cutOff);
     await stack.relays([urls[0]]);
     await runOnce(stack, 'initializer');
     const monitor = stack.start('monitor', [], { MONITOR_REQUEST_TIMEOUT: '2' });
@@ -205,5 +205,7 @@ describe.skipIf(missing !== null)('through a Tor network', () => {
     const line = await monitor.logged(({ msg }) => msg === 'relay checked', 'a check');
     expect(line).toMatchObject({ relay: urls[0], openable: false, reason: 'proxy_down' });
     await untilHealth(port, ({ status, body }) => status === 200 && body.tor === 'no_circuit');
+    const states = await database.query('select relay_url, state from relay_uptime');
+    expect(states).toEqual([{ relay_url: urls[0], state: 'unknown' }]);
   });
 });
