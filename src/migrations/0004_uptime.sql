@@ -5,6 +5,7 @@
 create table relay_schedule (
     relay_id      integer primary key references relays on delete cascade,
     checked_at    bigint not null,
+    state         text,
     due_at        bigint not null,
     known_until   bigint not null,
     failures      integer not null default 0,
@@ -14,6 +15,7 @@ create table relay_schedule (
 comment on table relay_schedule is 'When each relay that was ever checked is checked next. Written with the snapshot; a relay without a row is due.';
 comment on column relay_schedule.relay_id is 'The relay.';
 comment on column relay_schedule.checked_at is 'Its latest check, Unix seconds.';
+comment on column relay_schedule.state is 'What that check found: up, down or unknown (relay_states.state).';
 comment on column relay_schedule.due_at is 'When it is to be checked again, Unix seconds: the later the longer it has been dead.';
 comment on column relay_schedule.known_until is 'How long the latest check speaks for it, Unix seconds. Without another check its state is unknown from then on.';
 comment on column relay_schedule.failures is 'Checks in a row that found it down; those that could tell nothing are passed over.';
@@ -68,17 +70,64 @@ language sql immutable parallel safe
 return ('x' || left(md5(p_relay_id || ' ' || p_checked_at), 4))::bit(16)::integer / 65536.0;
 comment on function relay_check_jitter(integer, bigint) is 'A number from 0 to below 1, as if by chance but the same for the same check, that spreads checks over time.';
 
+create or replace function relay_state_changes(p_before relay_schedule, p_checked_at bigint, p_state text)
+returns table (from_at bigint, state text)
+language sql immutable as $$
+    -- Nothing is known of the time for which the check before does not speak.
+    select p_before.known_until, 'unknown'
+    where p_before.state <> 'unknown' and p_checked_at > p_before.known_until
+    union all
+    select p_checked_at, p_state
+    where case
+        when p_before.state is null then true
+        when p_checked_at > p_before.known_until then p_state <> 'unknown'
+        else p_state <> p_before.state
+    end
+    order by 1
+$$;
+comment on function relay_state_changes(relay_schedule, bigint, text) is 'The intervals that begin with a check, by what was known before it: none, one, or two where nothing was known in between.';
+
+create or replace function next_relay_check(
+    p_before relay_schedule, p_relay_id integer, p_checked_at bigint, p_state text, p_interval integer
+) returns relay_schedule
+language plpgsql immutable as $$
+declare
+    after relay_schedule;
+    wait integer;
+    jitter numeric;
+begin
+    after.relay_id := p_relay_id;
+    after.checked_at := p_checked_at;
+    after.state := p_state;
+    after.failures := case p_state
+        when 'down' then coalesce(p_before.failures, 0) + 1
+        when 'up' then 0
+        else coalesce(p_before.failures, 0)
+    end;
+    after.last_up_at := case p_state when 'up' then p_checked_at else p_before.last_up_at end;
+    wait := relay_check_interval(
+        p_state, after.failures, after.last_up_at is not null,
+        case p_before.state when 'unknown' then p_before.due_at - p_before.checked_at else 0 end, p_interval
+    );
+    -- Relays that were first checked together, or waited for a monitor that was off, would come due together for ever.
+    jitter := relay_check_jitter(p_relay_id, p_checked_at) * case
+        when p_before.state is null or p_checked_at > p_before.due_at + p_interval / 8 then 0.9375
+        else 0.125
+    end;
+    after.due_at := p_checked_at + floor(wait * (1 - jitter));
+    after.known_until := p_checked_at + greatest(wait, p_interval) * 5::bigint / 4;
+    return after;
+end $$;
+comment on function next_relay_check(relay_schedule, integer, bigint, text, integer) is 'The schedule of a relay after a check, by the one before it (null at the first check).';
+
 create or replace function record_relay_check(
     p_relay_id integer, p_checked_at bigint, p_state text, p_interval integer
 ) returns boolean
 language plpgsql as $$
 declare
     before relay_schedule;
-    current relay_states;
-    wait integer;
-    last_wait bigint;
-    is_first boolean;
-    is_late boolean;
+    after relay_schedule;
+    change record;
 begin
     loop
         select * into before from relay_schedule where relay_id = p_relay_id for update;
@@ -86,40 +135,22 @@ begin
         insert into relay_schedule (relay_id, checked_at, due_at, known_until) values (p_relay_id, -1, 0, 0)
         on conflict do nothing;
     end loop;
-    select * into current from relay_states where relay_id = p_relay_id and to_at is null;
-    is_first := not found;
-    if p_checked_at <= before.checked_at
-        or (is_first and exists (select from snapshots where relay_id = p_relay_id and generated_at < p_checked_at)) then
+    if p_checked_at <= before.checked_at or (
+        before.state is null
+        and exists (select from snapshots where relay_id = p_relay_id and generated_at < p_checked_at)
+    ) then
         perform rebuild_relay_states(p_relay_id, p_interval);
         return true;
     end if;
 
-    last_wait := case
-        when current.state = 'unknown' and current.from_at <= before.checked_at then before.due_at - before.checked_at
-        else 0
-    end;
-    if is_first then
-        current := change_relay_state(p_relay_id, p_checked_at, p_state);
-    elsif p_checked_at > before.known_until and current.state <> 'unknown' then
-        current := change_relay_state(p_relay_id, before.known_until, 'unknown');
-    end if;
-    if current.state <> p_state then
-        current := change_relay_state(p_relay_id, p_checked_at, p_state);
-    end if;
-
-    before.failures := case p_state when 'down' then before.failures + 1 when 'up' then 0 else before.failures end;
-    before.last_up_at := case p_state when 'up' then p_checked_at else before.last_up_at end;
-    wait := relay_check_interval(p_state, before.failures, before.last_up_at is not null, last_wait, p_interval);
-    -- Relays that were first checked together, or waited for a monitor that was off, would come due together for ever.
-    is_late := is_first or p_checked_at > before.due_at + p_interval / 8;
+    for change in select * from relay_state_changes(before, p_checked_at, p_state) loop
+        update relay_states set to_at = change.from_at where relay_id = p_relay_id and to_at is null;
+        insert into relay_states (relay_id, from_at, state) values (p_relay_id, change.from_at, change.state);
+    end loop;
+    after := next_relay_check(before, p_relay_id, p_checked_at, p_state, p_interval);
     update relay_schedule
-    set checked_at = p_checked_at,
-        due_at = p_checked_at
-            + floor(wait * (1 - relay_check_jitter(p_relay_id, p_checked_at) * case when is_late then 0.9375 else 0.125 end)),
-        known_until = p_checked_at + greatest(wait, p_interval) * 5::bigint / 4,
-        failures = before.failures,
-        last_up_at = before.last_up_at,
-        seen_again_at = null
+    set (checked_at, state, due_at, known_until, failures, last_up_at, seen_again_at)
+        = (select after.checked_at, after.state, after.due_at, after.known_until, after.failures, after.last_up_at, after.seen_again_at)
     where relay_id = p_relay_id;
     return true;
 end $$;
@@ -135,28 +166,20 @@ language sql volatile as $$
 $$;
 comment on function record_relay_check(text, bigint, jsonb, integer) is 'The same by URL and NIP-66 result, as insert_relay_metadata takes them.';
 
-create or replace function change_relay_state(p_relay_id integer, p_at bigint, p_state text) returns relay_states
-language plpgsql as $$
-declare
-    opened relay_states;
-begin
-    update relay_states set to_at = p_at where relay_id = p_relay_id and to_at is null;
-    insert into relay_states (relay_id, from_at, state) values (p_relay_id, p_at, p_state) returning * into opened;
-    return opened;
-end $$;
-comment on function change_relay_state(integer, bigint, text) is 'Ends the present state of a relay, if it has one, and begins another, which it returns. For record_relay_check.';
-
 create or replace function rebuild_relay_states(p_relay_id integer, p_interval integer) returns bigint
 language plpgsql as $$
 declare
+    plan relay_schedule;
     checked record;
+    changes_at bigint[] := '{}';
+    changes text[] := '{}';
+    change record;
     times bigint := 0;
 begin
+    insert into relay_schedule (relay_id, checked_at, due_at, known_until)
+    select p_relay_id, -1, 0, 0 where exists (select from snapshots where relay_id = p_relay_id)
+    on conflict do nothing;
     perform from relay_schedule where relay_id = p_relay_id for update;
-    delete from relay_states where relay_id = p_relay_id;
-    update relay_schedule
-    set checked_at = -1, due_at = 0, known_until = 0, failures = 0, last_up_at = null
-    where relay_id = p_relay_id;
     for checked in
         select s.generated_at, relay_state(h.openable, h.readable, h.reason) as state
         from snapshots s
@@ -164,9 +187,23 @@ begin
         where s.relay_id = p_relay_id
         order by s.generated_at
     loop
-        perform record_relay_check(p_relay_id, checked.generated_at, checked.state, p_interval);
+        if checked.state is distinct from plan.state or checked.generated_at > plan.known_until then
+            for change in select * from relay_state_changes(plan, checked.generated_at, checked.state) loop
+                changes_at := changes_at || change.from_at;
+                changes := changes || change.state;
+            end loop;
+        end if;
+        plan := next_relay_check(plan, p_relay_id, checked.generated_at, checked.state, p_interval);
         times := times + 1;
     end loop;
+    delete from relay_states where relay_id = p_relay_id;
+    insert into relay_states (relay_id, from_at, to_at, state)
+    select p_relay_id, from_at, lead(from_at) over (order by from_at), state
+    from unnest(changes_at, changes) as c (from_at, state);
+    update relay_schedule
+    set (checked_at, state, due_at, known_until, failures, last_up_at, seen_again_at)
+        = (select plan.checked_at, plan.state, plan.due_at, plan.known_until, plan.failures, plan.last_up_at, plan.seen_again_at)
+    where relay_id = p_relay_id and times > 0;
     return times;
 end $$;
 comment on function rebuild_relay_states(integer, integer) is 'Makes the intervals and the schedule of a relay anew from its snapshots, as if it had been checked at that interval of seconds. Returns how many snapshots it has.';

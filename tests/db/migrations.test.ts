@@ -178,7 +178,7 @@ describe('an archive of the first version', () => {
     );
     await migrate(old);
     const states = await old.query(
-      `select url, state, from_at, to_at, failures, due_at > checked_at as planned
+      `select url, relay_states.state, from_at, to_at, failures, due_at > checked_at as planned
        from relays left join relay_states using (relay_id) left join relay_schedule using (relay_id) order by 1, 3`,
     );
     const row = (number: number, state: string, from: number, to: number | null, failures = 0) => ({
