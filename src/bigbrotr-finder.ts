@@ -9,7 +9,7 @@ import {
 import type { Query } from './database.ts';
 import { MAX_CONTENT_CHARS } from './nostr/relay-hints.ts';
 import type { NamedRelay, NamingEvent } from './relay/relay-names.ts';
-import type { Network, RelayAddress } from './relay/url.ts';
+import type { Network } from './relay/url.ts';
 
 /** The part of `Bigbrotr` that the finder asks: the queue of new events, the names in them, and what became of those. */
 
@@ -21,14 +21,14 @@ const DAY = 86_400;
 /** A name that was dropped and gets another chance begins here. */
 const TRIES_OF_REVIVED = 4;
 const REVIVE_AFTER = 90 * DAY;
-/** So long after an event that names it a relay that is thought dead gets another look, in seconds. */
+/** How old an event may be that wakes a relay that is thought dead, and how long ago its latest check has to be, in seconds. */
 const NAMED_OF_LATE = 2 * DAY;
+const RECHECK_AFTER = DAY;
 /** Events read at a time: each may have 4 MB. */
 const EVENTS_AT_A_TIME = 100;
 /** Names gathered before they are written; one event may bring a thousand. */
 const NAMES_AT_A_TIME = 5000;
 
-type Recheck = (query: Query, relays: readonly RelayAddress[]) => Promise<number>;
 type Transaction = <T>(work: (query: Query) => Promise<T>) => Promise<T>;
 
 /** Gathers the names in events. A new one for each part of a scan, which may be begun again. */
@@ -62,27 +62,20 @@ export type Written = Pick<Scanned, 'names' | 'candidates' | 'crowded'>;
 export class FinderArchive {
   readonly #query: Query;
   readonly #transaction: Transaction;
-  readonly #recheck: Recheck;
 
-  /** @param recheck makes known relays due for a check that were named of late, however long they have been dead */
-  constructor(query: Query, transaction: Transaction, recheck: Recheck = async () => 0) {
+  constructor(query: Query, transaction: Transaction) {
     this.#query = query;
     this.#transaction = transaction;
-    this.#recheck = recheck;
   }
 
   /** See `scanQueue`. */
   scan(rows: number, gather: () => NameGatherer): Promise<Scanned> {
-    return this.#transaction((query) => scanQueue(query, rows, gather, this.#recheck));
+    return this.#transaction((query) => scanQueue(query, rows, gather));
   }
 
   /** See `recordNames`. */
   record(names: readonly NamedRelay[]): Promise<Written> {
-    return this.#transaction(async (query) => {
-      const written = await recordNames(query, names);
-      await this.#recheck(query, namedOfLate(names));
-      return written;
-    });
+    return this.#transaction((query) => recordNames(query, names));
   }
 
   /** See `claimCandidates`. */
@@ -116,7 +109,6 @@ export async function scanQueue(
   query: Query,
   rows: number,
   gather: () => NameGatherer,
-  recheck: Recheck,
 ): Promise<Scanned> {
   const { rows: taken } = await query<{ batch_id: string; event_keys: string[] }>(
     `select batch_id::text, event_keys::text[] from finder_queue order by batch_id limit $1 for update skip locked`,
@@ -127,9 +119,7 @@ export async function scanQueue(
   const done = { batches: taken.length, events: 0, names: 0, candidates: 0, crowded: 0, refused };
   let gatherer = gather();
   const write = async () => {
-    const named = gatherer.named();
-    const { names, candidates, crowded } = await recordNames(query, named);
-    await recheck(query, namedOfLate(named));
+    const { names, candidates, crowded } = await recordNames(query, gatherer.named());
     done.names += names;
     done.candidates += candidates;
     done.crowded += crowded;
@@ -152,12 +142,6 @@ export async function scanQueue(
     ]);
   }
   return done;
-}
-
-/** Names in old events say nothing of today. */
-function namedOfLate(names: readonly NamedRelay[]): NamedRelay[] {
-  const since = Date.now() / 1000 - NAMED_OF_LATE;
-  return names.filter(({ lastAt }) => lastAt >= since);
 }
 
 /**
@@ -189,8 +173,26 @@ export async function recordNames(query: Query, names: readonly NamedRelay[]): P
     TRIES_OF_REVIVED,
     REVIVE_AFTER,
   ]);
+  await recheckDead(query, names);
   const written = rows[0] ?? { candidates: 0, crowded: 0 };
   return { ...written, names: names.length };
+}
+
+/**
+ * Relays that were down are checked again when an event of these days names them, though their pause may have weeks to
+ * go; once a day at most, since many go on naming relays that are gone.
+ */
+async function recheckDead(query: Query, names: readonly NamedRelay[]): Promise<void> {
+  const since = Date.now() / 1000 - NAMED_OF_LATE;
+  const urls = names.filter(({ lastAt }) => lastAt >= since).map(({ url }) => url);
+  if (urls.length === 0) return;
+  await query(
+    `select recheck_relays(array(
+         select r.url from relays r join relay_schedule c on c.relay_id = r.relay_id
+         where r.url = any ($1) and c.failures > 0
+     ), $2)`,
+    [urls, RECHECK_AFTER],
+  );
 }
 
 const RECORD_NAMES = `

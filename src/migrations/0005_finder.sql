@@ -140,7 +140,9 @@ with documented as (
     join nip11 d on d.id = s.nip11_id and d.pubkey is not null
 )
 select
-    f.url as relay_url, a.url as alias_url, a.pubkey, e.compared as events_compared, e.shared as events_shared
+    f.url as relay_url, a.url as alias_url, a.pubkey,
+    (select ip from relay_facts where relay_url = a.url) = (select ip from relay_facts where relay_url = f.url) as same_address,
+    e.compared as events_compared, e.shared as events_shared
 from documented a
 join relays f on f.relay_id = a.first_id
 cross join lateral (
@@ -165,6 +167,7 @@ comment on view relay_aliases is 'Relays that seem to be one under several URLs:
 comment on column relay_aliases.relay_url is 'The URL that was known first (relays.url).';
 comment on column relay_aliases.alias_url is 'The other URL.';
 comment on column relay_aliases.pubkey is 'The key in the document of both.';
+comment on column relay_aliases.same_address is 'Whether the latest check of each found the same address; null where one found none. Behind several addresses it may differ.';
 comment on column relay_aliases.events_compared is 'Events held by either: the newest hundred of each, from the newest that both could hold.';
 comment on column relay_aliases.events_shared is 'Those of them that both hold.';
 

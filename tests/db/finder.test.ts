@@ -229,6 +229,42 @@ describe('a scan', () => {
   });
 });
 
+describe('a known relay that is named anew', () => {
+  const checkedAgo = async (seconds: number, readable: boolean) => {
+    const nip66 = {
+      openable: readable,
+      readable,
+      writable: false,
+      reason: readable ? null : 'refused',
+    };
+    await bigbrotr.insertSnapshots([{ relay, generatedAt: NOW - seconds, nip11: null, nip66 }]);
+    await database.query('update relay_schedule set due_at = $1', [NOW + 90_000]);
+  };
+  const due = async () => (await bigbrotr.relaysToCheckAtOnce()).map(({ url }) => url);
+
+  it('is checked soon when it was down, by an event of these days', async () => {
+    await checkedAgo(100_000, false);
+    await store([relayList(0, [relay.url], NOW - 200_000)]);
+    await scanAll();
+    expect(await due()).toEqual([]);
+    await store([relayList(1, [relay.url])]);
+    await scanAll();
+    expect(await due()).toEqual([relay.url]);
+  });
+
+  it('is left to its schedule when it is up, or was checked today', async () => {
+    await checkedAgo(80_000, false);
+    await store([relayList(0, [relay.url])]);
+    await scanAll();
+    expect(await due()).toEqual([]);
+    await checkedAgo(70_000, true);
+    await database.query('update relay_schedule set checked_at = checked_at - 100000');
+    await store([relayList(1, [relay.url])]);
+    await scanAll();
+    expect(await due()).toEqual([]);
+  });
+});
+
 describe('room for names', () => {
   it('is bounded by author, but for the lists of the operator', async () => {
     const flood = await bigbrotr.finder.record(named(0, invented(2500)));
