@@ -5,6 +5,7 @@ import type { SynchronizerConfig } from './config.ts';
 import { LiveRelays } from './live.ts';
 import { createWorkerLogger } from './logger.ts';
 import { createVerifier } from './nostr/verify.ts';
+import { ByteBudget } from './relay/byte-budget.ts';
 import { UselessShare } from './relay/useless-share.ts';
 import type { Progress, VisitContext } from './visit.ts';
 import { serveJobs } from './worker-thread.ts';
@@ -13,6 +14,8 @@ import { serveJobs } from './worker-thread.ts';
 const VISIT_MS = 120_000;
 /** Relays that one worker follows at a time: each is an open socket with its buffers. */
 const MAX_LIVE_RELAYS = 50;
+/** Of events that its relays have sent and that were not looked at yet. */
+const MAX_BYTES_IN_FLIGHT = 24 * 1024 * 1024;
 const KEEP_ALIVE_MS = 60_000;
 /** A followed relay is let go when its visits stay away for two intervals and so long, in milliseconds, for a round takes time. */
 const FORGET_AFTER_MS = 3_600_000;
@@ -30,6 +33,7 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
         allowPrivate: config.allowPrivateRelays,
         torProxy: config.tor,
         useless: new UselessShare(),
+        inFlight: new ByteBudget(MAX_BYTES_IN_FLIGHT),
       },
       secretKey: config.keys ? Buffer.from(config.keys.secretKey, 'hex') : null,
       filter: config.eventFilter,

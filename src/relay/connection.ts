@@ -5,6 +5,7 @@ import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
+import { ByteBudget } from './byte-budget.ts';
 import { blame, connectThroughTor, TorError, type TorProxy } from './tor.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 import type { UselessAccount, UselessShare } from './useless-share.ts';
@@ -27,6 +28,8 @@ export interface ConnectOptions {
   readonly maxMessageBytes?: number;
   /** Makes relays wait that send much of no use; shared by the connections of a thread. Without it none waits. */
   readonly useless?: UselessShare;
+  /** Bounds what all connections of a thread hold of events that were not looked at yet. Without it only each one is. */
+  readonly inFlight?: ByteBudget;
   readonly signal?: AbortSignal;
   /** Certificates trusted instead of the system's, as PEM: for tests with an authority of their own. */
   readonly ca?: string;
@@ -73,6 +76,8 @@ export class RelayConnection {
   readonly #socket: WebSocket;
   readonly #handlers = new Set<(data: string) => void>();
   readonly #closedHandlers = new Set<(closed: Closed) => void>();
+  /** Of events that wait to be looked at; shared with other connections of the thread, as far as that was told. */
+  readonly inFlight: ByteBudget;
   readonly #account: UselessAccount | undefined;
   readonly #heldHandlers = new Set<() => void>();
   #wasHeard = false;
@@ -81,10 +86,15 @@ export class RelayConnection {
   #held: NodeJS.Timeout | null = null;
 
   /** @param socket before it is open: what goes wrong in its first moment is an error that nobody else hears */
-  constructor(url: RelayUrl, socket: WebSocket, useless?: UselessShare) {
+  constructor(
+    url: RelayUrl,
+    socket: WebSocket,
+    { useless, inFlight }: Pick<ConnectOptions, 'useless' | 'inFlight'> = {},
+  ) {
     this.url = url;
     this.#socket = socket;
     this.#account = useless?.open();
+    this.inFlight = inFlight ?? new ByteBudget(Number.POSITIVE_INFINITY);
     let lastError: (Error & { code?: string }) | undefined;
     socket.on('error', (error) => {
       lastError = error;
@@ -248,7 +258,7 @@ export async function connectRelay(
     headers: { 'user-agent': 'bigbrotr' },
     ...(options.ca !== undefined && { ca: options.ca }),
   });
-  const connection = new RelayConnection(url, socket, options.useless);
+  const connection = new RelayConnection(url, socket, options);
   try {
     await opened(socket, url, options);
     return connection;

@@ -114,6 +114,8 @@ class Subscription {
   readonly #onAbort = () => this.#finish({ type: 'aborted' });
   #events: unknown[] = [];
   #bufferedBytes = 0;
+  /** Bytes of the events that the reader has taken and is busy with. */
+  #takenBytes = 0;
   #paused = false;
   #eventCount = 0;
   #byteCount = 0;
@@ -148,6 +150,7 @@ class Subscription {
         text: reason || `code ${code}`,
       }),
     );
+    if (connection.inFlight.isSpent) this.#pause();
     this.#stopMinding = connection.onHeld(() => this.#wake?.()); // another deadline holds from now on
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
@@ -155,6 +158,8 @@ class Subscription {
 
   /** Takes the events that are waiting, and lets the socket go on. */
   take(): unknown[] {
+    this.#connection.inFlight.give(this.#takenBytes);
+    this.#takenBytes = this.#bufferedBytes;
     const events = this.#events;
     this.#events = [];
     this.#bufferedBytes = 0;
@@ -163,16 +168,21 @@ class Subscription {
 
   /** Resolves when something has arrived or the subscription has ended, a deadline included. */
   async arrival(): Promise<void> {
-    if (this.#paused) {
+    const { inFlight } = this.#connection;
+    const isCrowded = this.#paused && inFlight.isSpent; // others have to hand on first what they hold
+    const stopWaiting = isCrowded ? inFlight.onRoom(() => this.#wake?.()) : null;
+    if (this.#paused && !isCrowded) {
       this.#paused = false;
       this.#connection.resume();
     }
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
     const patience =
       this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
-    const idle = this.#connection.isHeld ? Number.POSITIVE_INFINITY : patience; // its silence is ours then
+    const isOurs = this.#connection.isHeld || isCrowded; // the silence, which is then no fault of the relay
+    const idle = isOurs ? Number.POSITIVE_INFINITY : patience;
     const started = performance.now();
-    const wait = Math.min(idle, totalTimeoutMs - this.#waitedMs);
+    const left = isCrowded ? Number.POSITIVE_INFINITY : totalTimeoutMs - this.#waitedMs;
+    const wait = Math.min(idle, left);
     const timer =
       wait === Number.POSITIVE_INFINITY
         ? undefined
@@ -181,11 +191,15 @@ class Subscription {
       this.#wake = resolve;
     });
     clearTimeout(timer);
-    this.#waitedMs += performance.now() - started;
+    stopWaiting?.();
+    if (!isCrowded) this.#waitedMs += performance.now() - started;
   }
 
   dispose(): void {
     this.#siblings.delete(this.id);
+    this.#connection.inFlight.give(this.#takenBytes + this.#bufferedBytes);
+    this.#takenBytes = 0;
+    this.#bufferedBytes = 0;
     this.#stopListening();
     this.#stopWatching();
     this.#stopMinding();
@@ -227,17 +241,23 @@ class Subscription {
     this.#events.push(event);
     this.#eventCount += 1;
     this.#bufferedBytes += bytes;
+    this.#connection.inFlight.take(bytes);
     const { maxEvents } = this.#limits;
     if (this.#eventCount > maxEvents) {
       this.#finish({ type: 'overflow', text: `more than ${maxEvents} events` });
     } else if (
       this.#bufferedBytes > PAUSE_ABOVE_BYTES ||
-      this.#events.length > PAUSE_ABOVE_EVENTS
+      this.#events.length > PAUSE_ABOVE_EVENTS ||
+      this.#connection.inFlight.isSpent
     ) {
-      this.#paused = true;
-      this.#connection.pause();
+      this.#pause();
     }
     this.#wake?.();
+  }
+
+  #pause(): void {
+    this.#paused = true;
+    this.#connection.pause();
   }
 
   #receiveClosed(text: string): void {

@@ -167,8 +167,15 @@ export const MUTANTS = [
   {
     name: 'a relay that is held counts as silent',
     file: 'src/relay/subscription.ts',
-    find: 'this.#connection.isHeld ? Number.POSITIVE_INFINITY : patience;',
-    replace: 'this.#connection.isHeld ? patience : patience;',
+    find: 'const isOurs = this.#connection.isHeld || isCrowded;',
+    replace: 'const isOurs = isCrowded;',
+    tests: ['unit:subscription'],
+  },
+  {
+    name: 'relays of a thread may each hold as much as they like',
+    file: 'src/relay/subscription.ts',
+    find: 'const isCrowded = this.#paused && inFlight.isSpent;',
+    replace: 'const isCrowded = this.#paused && inFlight.isSpent && false;',
     tests: ['unit:subscription'],
   },
   {

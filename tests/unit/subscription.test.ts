@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import type { ReqFilter } from '../../src/nostr/filter.ts';
+import { ByteBudget } from '../../src/relay/byte-budget.ts';
 import { connectRelay, type RelayConnection } from '../../src/relay/connection.ts';
 import { type PageEnd, readPage, type SubscriptionLimits } from '../../src/relay/subscription.ts';
 import { UselessShare } from '../../src/relay/useless-share.ts';
@@ -41,10 +42,11 @@ const LIMITS: SubscriptionLimits = {
 async function visit(
   options: ScriptedRelayOptions = {},
   useless = new UselessShare(),
+  inFlight = new ByteBudget(Number.POSITIVE_INFINITY),
 ): Promise<{ relay: ScriptedRelay; connection: RelayConnection }> {
   const relay = await startScriptedRelay({ events: EVENTS, ...options });
   closing.push(() => relay.stop());
-  const connection = await connectRelay(relayUrl(relay.url), local({ useless }));
+  const connection = await connectRelay(relayUrl(relay.url), local({ useless, inFlight }));
   closing.push(() => connection.close());
   return { relay, connection };
 }
@@ -357,10 +359,10 @@ describe('a relay that is held for what it sends of no use', () => {
   };
 
   test('is not silent: its answer is waited for', async () => {
-    const { connection } = await visit(NOTICES, new UselessShare(64 * 1024));
+    const { connection } = await visit(NOTICES, new UselessShare(20 * 1024));
     const held = heldTimes(connection);
-    const { events, end } = await read(connection, { idleTimeoutMs: 400 });
-    expect(held()).toBeGreaterThan(0); // for more than a second
+    const { events, end } = await read(connection, { idleTimeoutMs: 2000 });
+    expect(held()).toBeGreaterThan(0); // for more than three seconds
     expect({ end, events: events.length }).toEqual({ end: { type: 'eose' }, events: 10 });
   });
 
@@ -375,5 +377,49 @@ describe('a relay that is held for what it sends of no use', () => {
     connection.close();
     await connection.closed;
     expect(share.waiting).toBe(0);
+  });
+});
+
+describe('bytes in flight of all connections', () => {
+  test('are bounded: who comes later waits, is not taken for silent, and gets everything', async () => {
+    const budget = new ByteBudget(1000); // three events or so
+    const visits = await Promise.all([1, 2, 3].map(() => visit({}, new UselessShare(), budget)));
+    const [first, ...later] = visits.map(({ connection }) => connection);
+    let letGo: () => void = () => {};
+    const released = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    let seen = 0;
+    const busy = read(first as RelayConnection, { onStep: () => released });
+    await visits[0]?.relay.until(({ requests }) => requests[0]?.end !== null);
+    while (!budget.isSpent) await sleep(10);
+    const waiting = later.map((connection) =>
+      read(connection, {
+        idleTimeoutMs: 1500,
+        totalTimeoutMs: 3000,
+        onStep: ({ length }) => {
+          seen += length;
+        },
+      }),
+    );
+    await sleep(3500);
+    expect(seen).toBe(0);
+    expect(budget.isSpent).toBe(true);
+    letGo();
+    for (const { events, end } of await Promise.all([busy, ...waiting])) {
+      expect(end).toEqual({ type: 'eose' });
+      expect(events).toHaveLength(10);
+    }
+    expect(budget.most).toBeLessThan(10 * 1000);
+    budget.take(999);
+    expect(budget.isSpent).toBe(false); // all of it has been given back
+  });
+
+  test('are given back by a reader that stops half-way', async () => {
+    const budget = new ByteBudget(1000);
+    const { connection } = await visit({}, new UselessShare(), budget);
+    for await (const _ of readPage(connection, { limit: 10 }, LIMITS)) break;
+    budget.take(999);
+    expect(budget.isSpent).toBe(false);
   });
 });
