@@ -44,8 +44,13 @@ const running = ({ log }: Program) =>
 it('npm start: a PostgreSQL that dies is started again and the services go on; one that dies too often is left', async () => {
   const program = stack.start('local');
   const port = await healthPort(program, 'priority-synchronizer');
+  const tellAll = (cause: unknown) => {
+    throw new Error(program.said, { cause });
+  };
+  const eventsIn = ({ counts }: Readonly<Record<string, unknown>>) =>
+    (counts as { events?: number }).events ?? 0;
   const archived = (count: number) =>
-    untilHealth(port, ({ body }) => (body.counts as { events?: number }).events === count, 60_000);
+    untilHealth(port, ({ body }) => eventsIn(body) === count, 60_000).catch(tellAll);
   const dieAndComeBack = async (times: number) => {
     killPostgres();
     await program.until(() => running(program) === times, `PostgreSQL again, ${times}`, 60_000);
@@ -53,11 +58,12 @@ it('npm start: a PostgreSQL that dies is started again and the services go on; o
   await archived(100);
   for (const times of [1, 2]) {
     await dieAndComeBack(times);
-    await untilHealth(port, ({ status }) => status === 200, 60_000).catch((cause) => {
-      throw new Error(program.said, { cause });
-    });
+    await untilHealth(port, ({ status }) => status === 200, 60_000).catch(tellAll);
   }
-  // It is followed again, or visited: what is new is archived.
+  // It is followed by now, or will be visited again: what is new is archived.
+  const isFollowed = ({ requests }: ScriptedRelay) =>
+    requests.some(({ filters }) => filters[0]?.limit === 0);
+  await relay.until(isFollowed, 'a live subscription', 60_000);
   for (const event of signedEvents(1, { from: NOW - 5, to: NOW - 5, seed: 2 }))
     relay.publish(event);
   await archived(101);
