@@ -14,7 +14,7 @@ import { type TestArchive, testArchive } from '../support/visit-context.ts';
 
 /** The machine may be busy: what is not about time must not fail for want of it. */
 const CONNECT_MS = 10_000;
-const TIMEOUT_MS = 2500;
+const TIMEOUT_MS = 5000;
 const VISIT_MS = 60_000;
 const idsOf = (events: readonly { id: string }[]) => events.map(({ id }) => id).sort();
 const GOOD_IDS = idsOf(GOOD);

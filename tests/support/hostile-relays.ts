@@ -178,7 +178,7 @@ export const HOSTILE: readonly Hostile[] = [
   }),
   relay(
     'drips its events',
-    { outcome: 'failed', detail: TIMEOUT, stored: 'some', visitMs: 16_000 },
+    { outcome: 'failed', detail: TIMEOUT, stored: 'some', visitMs: 24_000 },
     ({ eventsSent }) => eventsSent,
     { quirk: { betweenMs: 700, end: 'silence' } },
   ),
