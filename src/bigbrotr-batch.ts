@@ -85,12 +85,11 @@ async function storeSighted(
   events: readonly VerifiedEvent[],
 ): Promise<Pick<Stored, 'events' | 'sightings'>> {
   const { keys, ids } = knownOf(batch, events);
-  const { added, ...stored } = await insertSighted(query, batch, events, keys, ids);
+  const { late, ...stored } = await insertSighted(query, batch, events, keys, ids);
   crashPoint('in-transaction', batch.relay.url);
   let { matched } = stored;
-  if (added.size < events.length) {
-    // Some have come another way: mostly the last of the page before, which this page begins with.
-    const late = events.filter(({ id }) => !added.has(id)).map(({ id }) => id);
+  if (late.length > 0) {
+    // These have come another way: mostly the last of the page before, which this page begins with.
     const more = await insertSighted(query, batch, [], [], late);
     matched += more.matched;
     stored.sightings += more.sightings;
@@ -153,7 +152,8 @@ export async function storeOneByOne(
 /**
  * Inserts what is new and the sightings of it and of what is known, in one statement. The relay's row is locked against
  * being deleted, as a foreign key on the sightings would do for each of them: a relay that is gone has no sightings.
- * `matched` counts the events that are there, of a relay that is there; `added` has the ids of the new ones.
+ * `matched` counts the events that are there, of a relay that is there; `late` are those of
+ * the new ones that had come already.
  */
 async function insertSighted(
   query: Query,
@@ -161,17 +161,18 @@ async function insertSighted(
   events: readonly VerifiedEvent[],
   keys: readonly string[],
   ids: readonly string[],
-): Promise<{ events: number; matched: number; sightings: number; added: ReadonlySet<string> }> {
-  const ofAll = new Set(events.map(({ id }) => id));
-  const nothing = { events: 0, matched: 0, sightings: 0 };
-  if (events.length + keys.length + ids.length === 0) return { ...nothing, added: ofAll };
+): Promise<{ events: number; matched: number; sightings: number; late: readonly string[] }> {
+  const nothing = { events: 0, matched: 0, sightings: 0, late: null };
   const values = [relay.relayId, seenAt - SEEN_AT_EPOCH, keys, ids];
-  const { rows } = await query<typeof nothing & { added: string[] | null }>(
-    events.length > 0 ? NEW_AND_KNOWN : KNOWN_ALONE,
-    events.length > 0 ? [...values, ...eventColumns(events)] : values,
-  );
-  const { added, ...counts } = rows[0] ?? { ...nothing, added: null };
-  return { ...counts, added: counts.events < ofAll.size ? new Set(added) : ofAll };
+  const isIdle = events.length + keys.length + ids.length === 0;
+  const { rows } = isIdle
+    ? { rows: [] }
+    : await query<Omit<typeof nothing, 'late'> & { late: string[] | null }>(
+        events.length > 0 ? NEW_AND_KNOWN : KNOWN_ALONE,
+        events.length > 0 ? [...values, ...eventColumns(events)] : values,
+      );
+  const { late, ...counts } = rows[0] ?? nothing;
+  return { ...counts, late: late ?? [] };
 }
 
 const insertEventsFrom = (columns: string) =>
@@ -181,7 +182,7 @@ const insertEventsFrom = (columns: string) =>
      from unnest(${columns}) as t (created_at, kind, id, pubkey, sig, tags, tagvalues, content)
      on conflict (id) do nothing`;
 
-const insertSightingsOf = (added: string, matched: string, ids: string) => `
+const insertSightingsOf = (added: string, matched: string, late: string) => `
      with relay as (
          select relay_id from relays where relay_id = $1 for key share
      ), added as (
@@ -199,7 +200,7 @@ const insertSightingsOf = (added: string, matched: string, ids: string) => `
          returning 1
      )
      select (select count(*) from added) as events, (select count(*) from sighted) as matched,
-            (select count(*) from inserted) as sightings, ${ids} as added`;
+            (select count(*) from inserted) as sightings, ${late} as late`;
 
 const KNOWN_ALONE = insertSightingsOf('select where false', '', 'null');
 const NEW_AND_KNOWN = insertSightingsOf(
@@ -208,7 +209,9 @@ const NEW_AND_KNOWN = insertSightingsOf(
   `select event_key from added
          union all
          `,
-  `case when (select count(*) from added) < cardinality($5) then (select array_agg(encode(id, 'hex')) from added) end`,
+  `case when (select count(*) from added) < cardinality($5) then array(
+                select t.id from unnest($7::text[]) as t (id) where decode(t.id, 'hex') not in (select id from added)
+            ) end`,
 );
 const NEW_ALONE = insertEventsFrom(
   '$1::bigint[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]',
