@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { SoakRelay } from './relays.ts';
 import type { Servers } from './servers.ts';
 import type { Tally } from './tally.ts';
-import { letHoursPass, letMinutesPass, letMonthsPass } from './time.ts';
+import { letDaysPass, letMinutesPass, letMonthsPass } from './time.ts';
 
 interface Standing {
   readonly url: string;
@@ -41,7 +41,7 @@ export async function catchUp(
   await sleep(1100);
   await letMonthsPass(servers);
   for (let look = 0; ; look += 1) {
-    if (look % CHECK_EVERY_LOOKS === 0) await letHoursPass(servers);
+    if (look % CHECK_EVERY_LOOKS === 0) await letDaysPass(servers);
     await letMinutesPass(servers, urlsOf(awaited));
     await sleep(LOOK_EVERY_MS);
     const spent = (performance.now() - started) / timeoutMs;

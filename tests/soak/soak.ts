@@ -18,7 +18,7 @@ import { type SoakRelays, startRelays } from './relays.ts';
 import { Servers } from './servers.ts';
 import { KeptService, type ServiceName } from './services.ts';
 import { Tally } from './tally.ts';
-import { letHoursPass, letMinutesPass, letMonthsPass } from './time.ts';
+import { letDaysPass, letMinutesPass, letMonthsPass } from './time.ts';
 import {
   judgeArchive,
   judgeFaults,
@@ -192,7 +192,7 @@ async function disturb(minutes: number, quick: boolean, stage: Stage): Promise<v
         servers,
         lucky.map(({ url }) => url),
       );
-      if (turn % 5 === 0) await letHoursPass(servers);
+      if (turn % 5 === 0) await letDaysPass(servers);
       if (turn % 9 === 0) await letMonthsPass(servers);
     }),
     until(20_000, () => lookForLies(servers, relays, tally)),

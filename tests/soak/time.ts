@@ -19,14 +19,15 @@ export async function letMinutesPass(servers: Servers, urls: readonly string[]):
   );
 }
 
-/** Every relay is checked again, as though each had been named anew. */
-export async function letHoursPass(servers: Servers): Promise<void> {
+/** Every relay is checked again, as though each had been named anew, and pages that were made smaller may grow. */
+export async function letDaysPass(servers: Servers): Promise<void> {
   await servers.query('select recheck_relays(array(select url from relays), 10)');
+  await servers.query('update relay_manners set page_limit_at = page_limit_at - 2 * 86400');
 }
 
 let months = 0;
 
-/** All that is proven is to be proven anew; holes are tried again, and NIP-77 and large pages that did not work. */
+/** All that is proven is to be proven anew; holes are tried again, and NIP-77 where it did not work. */
 export async function letMonthsPass(servers: Servers): Promise<void> {
   months += 1;
   await servers.query(
@@ -35,7 +36,5 @@ export async function letMonthsPass(servers: Servers): Promise<void> {
     [months],
   );
   await servers.query('update holes set noted_at = noted_at - 40 * 86400');
-  await servers.query(
-    'update relay_manners set nip77_refused_at = null, page_limit_at = page_limit_at - 40 * 86400',
-  );
+  await servers.query('update relay_manners set nip77_refused_at = null');
 }
