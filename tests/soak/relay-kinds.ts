@@ -235,7 +235,7 @@ export const KINDS: readonly Kind[] = [
   kind('limits the rate', ['closed'], () => ({
     behaviour: {
       quirk: { cap: 60 },
-      onRequest: rateLimited({ requests: 12, withinMs: 4000 }),
+      onRequest: rateLimited({ requests: 6, withinMs: 4000 }),
     },
     // The rate is that of everybody together: the monitor asks too.
   })),
