@@ -1,12 +1,11 @@
-import type { ClientRequestArgs, IncomingHttpHeaders } from 'node:http';
-import { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
-import { connect as connectTls } from 'node:tls';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
 import { ByteBudget } from './byte-budget.ts';
-import { blame, connectThroughTor, TorError, type TorProxy } from './tor.ts';
+import { blame, TorError, type TorProxy } from './tor.ts';
+import { TorAgent } from './tor-agent.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 import type { UselessAccount, UselessShare } from './useless-share.ts';
 
@@ -282,7 +281,7 @@ function transport(url: RelayUrl, options: ConnectOptions, ended: AbortSignal) {
   const forbidden = options.allowPrivate ? null : forbiddenHost(url);
   if (forbidden) throw new RelayError('forbidden', `${url} is never connected to: ${forbidden}`);
   const network = networkOf(url);
-  if (network === 'tor') return { createConnection: throughTor(url, options, ended) };
+  if (network === 'tor') return { agent: torAgent(url, options, ended) };
   if (network !== 'clearnet') {
     throw new RelayError(
       'no_proxy',
@@ -292,24 +291,9 @@ function transport(url: RelayUrl, options: ConnectOptions, ended: AbortSignal) {
   return { lookup: guardedLookup(options.allowPrivate) };
 }
 
-type Connected = (error: Error | null, socket: Duplex) => void;
-
-/** Opens the socket of a WebSocket to an onion service: SOCKS, and TLS inside it. */
-function throughTor(url: RelayUrl, { torProxy, timeoutMs }: ConnectOptions, ended: AbortSignal) {
-  if (!torProxy) {
-    throw new RelayError('no_proxy', `${url} needs Tor: set TORPROXY_HOST and TORPROXY_PORT`);
-  }
-  const { protocol, hostname: host, port } = new URL(url);
-  const secure = protocol === 'wss:';
-  const to = { host, port: Number(port) || (secure ? 443 : 80), user: url };
-  return (_: ClientRequestArgs, connected: Connected): undefined => {
-    connectThroughTor(torProxy, to, timeoutMs, ended)
-      .then((socket) => (secure ? connectTls({ socket, host, servername: host }) : socket))
-      .then(
-        (socket) => connected(null, socket),
-        (error: Error) => connected(error, new Socket()), // nobody looks at it
-      );
-  };
+function torAgent(url: RelayUrl, { torProxy, timeoutMs }: ConnectOptions, ended: AbortSignal) {
+  if (torProxy) return new TorAgent(url, torProxy, timeoutMs, ended);
+  throw new RelayError('no_proxy', `${url} needs Tor: set TORPROXY_HOST and TORPROXY_PORT`);
 }
 
 function opened(socket: WebSocket, url: RelayUrl, options: ConnectOptions): Promise<void> {
