@@ -103,9 +103,9 @@ export const MUTANTS = [
   },
   {
     name: 'a list that was cut is believed',
-    file: 'src/read-reconciled.ts',
-    find: '  return showsMore;',
-    replace: '  return showsMore && false;',
+    file: 'src/list-check.ts',
+    find: '  return shows;',
+    replace: '  return shows && false;',
     tests: ['db:visit-nip77'],
   },
   {

@@ -41,7 +41,7 @@ const LIMITS: SubscriptionLimits = {
 
 async function visit(
   options: ScriptedRelayOptions = {},
-  useless = new UselessShare(),
+  useless = new UselessShare(Number.POSITIVE_INFINITY), // nobody waits unless told
   inFlight = new ByteBudget(Number.POSITIVE_INFINITY),
 ): Promise<{ relay: ScriptedRelay; connection: RelayConnection }> {
   const relay = await startScriptedRelay({ events: EVENTS, ...options });
