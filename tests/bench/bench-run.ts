@@ -9,15 +9,29 @@ import { type BenchServer, startServer } from './server.ts';
 export interface Size {
   readonly mode: 'quick' | 'full' | 'growth';
   readonly rounds: number;
+  /** A comparison begins no further round after this. */
+  readonly mostSeconds: number;
   /** Events of a round, of ours and of the reference, which is slower. */
   readonly events: number;
   readonly referenceEvents: number;
 }
 
 export const SIZES: Record<Size['mode'], Size> = {
-  quick: { mode: 'quick', rounds: 3, events: 5000, referenceEvents: 1500 },
-  full: { mode: 'full', rounds: 5, events: 20_000, referenceEvents: 4000 },
-  growth: { mode: 'growth', rounds: 5, events: 20_000, referenceEvents: 4000 },
+  quick: { mode: 'quick', rounds: 3, mostSeconds: 8, events: 3000, referenceEvents: 1000 },
+  full: {
+    mode: 'full',
+    rounds: 5,
+    mostSeconds: Number.POSITIVE_INFINITY,
+    events: 20_000,
+    referenceEvents: 4000,
+  },
+  growth: {
+    mode: 'growth',
+    rounds: 5,
+    mostSeconds: Number.POSITIVE_INFINITY,
+    events: 20_000,
+    referenceEvents: 4000,
+  },
 };
 
 /** What all rows share: started when the first row asks for it. */

@@ -41,15 +41,16 @@ export interface Comparison {
 
 /**
  * Measures both sides by turns, so that a machine that is busy with something else is busy for both. The ratio is
- * the median of the rounds' ratios.
+ * the median of the rounds' ratios. No round begins after `mostSeconds`, but for the first.
  */
 export async function alternate(
-  rounds: number,
+  { rounds, mostSeconds }: { readonly rounds: number; readonly mostSeconds: number },
   reference: (round: number) => Promise<number>,
   ours: (round: number) => Promise<number>,
 ): Promise<Comparison> {
   const comparison = { reference: [] as number[], ours: [] as number[] };
-  for (let round = 0; round < rounds; round++) {
+  const end = performance.now() + mostSeconds * 1000;
+  for (let round = 0; round < rounds && (round === 0 || performance.now() < end); round++) {
     comparison.reference.push(await reference(round));
     comparison.ours.push(await ours(round));
   }

@@ -42,7 +42,7 @@ async function archiveFrom(
   { row, what, delayMs, goal }: ArchiveRow,
 ): Promise<Result> {
   const { size, relays, pipeline, reference, verifier } = bench;
-  const { events, referenceEvents, rounds } = size;
+  const { events, referenceEvents } = size;
   await relays.hold('notes', {
     count: events,
     seed: 2,
@@ -55,7 +55,7 @@ async function archiveFrom(
   const stretch = { since: NEWEST - referenceEvents * EVERY_SECONDS, until: NEWEST };
   const cpu = new CpuCount(bench);
   const comparison = await alternate(
-    rounds,
+    size,
     async () => {
       await reference.clear();
       const url = relays.url('some', delayMs);

@@ -85,7 +85,7 @@ async function compare(
   await measure(large, 0);
   const cpu = new CpuCount(bench);
   const comparison = await alternate(
-    size.rounds,
+    size,
     (round) => measure(pipeline, round + 1),
     (round) => cpu.of(size.events, () => measure(large, round + 1)),
   );

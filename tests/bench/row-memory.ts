@@ -20,7 +20,7 @@ export async function memoryRow(bench: Bench): Promise<Result[]> {
   const { size, relays, pipeline } = bench;
   const quick = size.mode === 'quick';
   const count = quick ? 20_000 : 1_000_000;
-  const mostSeconds = Number(process.env.BENCH_MEMORY_SECONDS) || (quick ? 20 : 600);
+  const mostSeconds = Number(process.env.BENCH_MEMORY_SECONDS) || (quick ? 12 : 600);
   await pipeline.clear();
   await relays.hold('many', { count, seed: 7, size: 'likes', everySeconds: 3 });
   await announce(

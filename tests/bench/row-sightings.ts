@@ -12,7 +12,7 @@ const PAGE = 500;
 /** Events that the archive has, seen on one more relay: the whole way, the database's part of it, and its WAL. */
 export async function sightingRows(bench: Bench): Promise<Result[]> {
   const { size, relays, pipeline, reference } = bench;
-  const { events: count, referenceEvents, rounds } = size;
+  const { events: count, referenceEvents } = size;
   const set = { count, seed: 3, size: 'notes', everySeconds: 3 } as const;
   await relays.hold('known', set);
   const events = identified([...eventsOf(set)]);
@@ -38,9 +38,9 @@ export async function sightingRows(bench: Bench): Promise<Result[]> {
     wal.ours.push(((await walBytes(pipeline.db)) - before) / events.length);
     return events.length / seconds;
   };
-  const database = await alternate(rounds, insertPath, databasePart);
+  const database = await alternate(size, insertPath, databasePart);
   const cpu = new CpuCount(bench);
-  const endToEnd = await alternate(rounds, insertPath, async () => {
+  const endToEnd = await alternate(size, insertPath, async () => {
     await pipeline.db.query('checkpoint');
     const visit = () => pipeline.visit(relays.url('known'), { events: 0, sightings: count });
     return count / (await cpu.of(count, visit));

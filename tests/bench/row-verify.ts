@@ -44,7 +44,7 @@ export async function verifyRow(bench: Bench): Promise<Result[]> {
   try {
     const absent = 'reason' in loop;
     const { reference, ours, ratio } = await alternate(
-      size.rounds,
+      size,
       absent ? async () => 1 : loop,
       inPipeline,
     );
