@@ -1,0 +1,121 @@
+import type { CheckName } from './checks/result.ts';
+import type { LogLevel } from './config-values.ts';
+import type { EventFilter } from './nostr/filter.ts';
+import type { RelayUrl } from './relay/url.ts';
+
+/** What each service is told, as plain data. Times of the clock are in milliseconds, times of events in seconds. */
+
+export interface DatabaseConfig {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+  /** Connections that a pool keeps open, and the most it opens. */
+  readonly minPool: number;
+  readonly maxPool: number;
+  readonly commandTimeoutMs: number;
+}
+
+/** The SOCKS5 proxy that reaches `.onion` relays. */
+export interface TorConfig {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A Nostr key pair, 64 lowercase hex characters each. */
+export interface KeyPair {
+  readonly secretKey: string;
+  readonly publicKey: string;
+}
+
+export interface HealthConfig {
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** The variable that sets the port, for the sentence that says it is in use. */
+  readonly portVariable: string;
+}
+
+interface ServiceConfig {
+  readonly logLevel: LogLevel;
+  readonly allowPrivateRelays: boolean;
+  readonly shutdownTimeoutMs: number;
+  readonly database: DatabaseConfig;
+  /** What was odd but usable, a sentence each, to be logged at start. */
+  readonly warnings: readonly string[];
+}
+
+interface RelayServiceConfig extends ServiceConfig {
+  readonly tor: TorConfig | null;
+  readonly health: HealthConfig;
+  readonly blocklistPath: string | null;
+  readonly numCores: number;
+  /** Relays that one worker thread visits at a time. */
+  readonly requestsPerCore: number;
+  readonly loopIntervalMs: number;
+}
+
+export interface InitializerConfig extends ServiceConfig {
+  readonly service: 'initializer';
+  readonly seedRelaysPath: string;
+  /** The login that changes the schema, on PostgreSQL itself: session locks do not pass PgBouncer. */
+  readonly owner: DatabaseConfig;
+}
+
+export interface MonitorConfig extends RelayServiceConfig {
+  readonly service: 'monitor';
+  readonly keys: KeyPair;
+  /** A relay is checked again when its latest snapshot is older than this. */
+  readonly frequencyMs: number;
+  readonly chunkSize: number;
+  /** How long a relay of each network may take for each answer. */
+  readonly timeoutsMs: { readonly clearnet: number; readonly tor: number };
+  readonly checks: readonly CheckName[];
+  /** What a relay can do is measured again when it was measured longer ago than this. */
+  readonly capabilitiesFrequencyMs: number;
+  /** Databases in the MaxMind format. */
+  readonly geoip: { readonly cityPath: string | null; readonly asnPath: string | null };
+  /** Null: nothing is published. */
+  readonly publish: PublishConfig | null;
+}
+
+/** What the monitor tells the network, and where (NIP-66). */
+export interface PublishConfig {
+  readonly relays: readonly RelayUrl[];
+  /** The name of the monitor's profile. */
+  readonly name: string;
+  readonly geohash: string | null;
+}
+
+export interface SynchronizerConfig extends RelayServiceConfig {
+  readonly service: SynchronizerService;
+  readonly keys: KeyPair | null;
+  /** The first second wanted (0 is genesis); `resume` goes on from the last synchronisation. */
+  readonly startTimestamp: number | 'resume';
+  readonly stopTimestamp: number | 'now';
+  readonly eventFilter: EventFilter;
+  readonly priorityRelaysPath: string;
+  /** A relay counts as readable while its snapshot is younger than this. */
+  readonly relayMetadataThresholdMs: number;
+  readonly batchSize: number;
+  /** The newest covered seconds, which each visit reads again. */
+  readonly overlapSeconds: number;
+  /** Coverage older than this is proven anew. */
+  readonly reproveMs: number;
+  readonly live: boolean;
+  readonly requestTimeoutMs: number;
+}
+
+export interface FinderConfig extends Omit<RelayServiceConfig, 'loopIntervalMs'> {
+  readonly service: 'finder';
+  /** Longest silence of a candidate or a list, in milliseconds. */
+  readonly requestTimeoutMs: number;
+  /** Lists, and monitors on the priority relays, are asked again after this. */
+  readonly frequencyMs: number;
+  /** Lists of relays, as http or https URLs. */
+  readonly urls: readonly string[];
+  readonly priorityRelaysPath: string;
+}
+
+export type SynchronizerService = 'synchronizer' | 'priority-synchronizer';
