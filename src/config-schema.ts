@@ -1,5 +1,4 @@
 import type { z } from 'zod';
-import { checkNames } from './checks/result.ts';
 import {
   boolean,
   checkList,
@@ -35,6 +34,7 @@ import {
   stopTimestamp,
   webUrls,
 } from './config-values.ts';
+import { checkNames } from './nostr/check-result.ts';
 import { forbiddenHost } from './relay/address.ts';
 import { networkOf, type RelayUrl } from './relay/url.ts';
 

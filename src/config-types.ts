@@ -1,5 +1,5 @@
-import type { CheckName } from './checks/result.ts';
 import type { LogLevel } from './config-values.ts';
+import type { CheckName } from './nostr/check-result.ts';
 import type { EventFilter } from './nostr/filter.ts';
 import type { RelayUrl } from './relay/url.ts';
 

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import { getPublicKey } from 'nostr-tools/pure';
 import { z } from 'zod';
-import { type CheckName, checkNames } from './checks/result.ts';
+import { type CheckName, checkNames } from './nostr/check-result.ts';
 import { canonicalFilter, type EventFilter } from './nostr/filter.ts';
 import { parseRelayUrl, type RelayUrl } from './relay/url.ts';
 

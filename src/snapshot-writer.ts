@@ -1,6 +1,6 @@
 import type { Bigbrotr, CheckRow, SnapshotRow } from './bigbrotr.ts';
 import type { CarryTerms } from './checks/carried.ts';
-import { checkNames } from './checks/result.ts';
+import { checkNames } from './nostr/check-result.ts';
 import type { Snapshot } from './probe.ts';
 
 /** Snapshots are written together, at the latest after this many milliseconds. */

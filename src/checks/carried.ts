@@ -1,6 +1,6 @@
+import type { CapabilitiesData, Nip11Data } from '../nostr/check-result.ts';
 import { parseNip11 } from '../nostr/nip11.ts';
 import type { Validators } from '../relay/http-caching.ts';
-import type { CapabilitiesData, Nip11Data } from './result.ts';
 
 /** A result of an earlier check that may be repeated instead of measured. */
 export interface Carried<Data> extends CarryTerms {

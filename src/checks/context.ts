@@ -1,7 +1,7 @@
+import type { CheckResult } from '../nostr/check-result.ts';
 import type { Authenticator } from '../relay/authentication.ts';
 import { asRelayError, RelayError, type TorProxy } from '../relay/connection.ts';
 import type { RelayUrl } from '../relay/url.ts';
-import type { CheckResult } from './result.ts';
 
 /** What every check of one relay works with. */
 export interface CheckContext {

@@ -1,10 +1,10 @@
 import { Resolver } from 'node:dns/promises';
 import { isIP } from 'node:net';
+import type { DnsData } from '../nostr/check-result.ts';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenAddress, forbiddenHost } from '../relay/address.ts';
 import type { RelayUrl } from '../relay/url.ts';
 import { type CheckContext, failure } from './context.ts';
-import type { DnsData } from './result.ts';
 
 /** Entries kept of one answer. */
 const MAX_ENTRIES = 50;

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import type { HttpData } from '../nostr/check-result.ts';
 import { plainText } from '../nostr/message.ts';
-import type { HttpData } from './result.ts';
 
 /** What the server says of itself in its answer to the upgrade; what changes from answer to answer is left out. */
 export function readHttp(headers: IncomingHttpHeaders): HttpData {

@@ -1,7 +1,7 @@
+import type { GeoData, NetData } from '../nostr/check-result.ts';
 import { plainText } from '../nostr/message.ts';
 import { failure } from './context.ts';
 import { geohash } from './geohash.ts';
-import type { GeoData, NetData } from './result.ts';
 
 /** Databases in the MaxMind format, as far as the operator gives them. */
 export interface Geoip {

@@ -1,9 +1,9 @@
+import type { CheckResult, Nip11Data } from '../nostr/check-result.ts';
 import type { HttpCaching } from '../relay/http-caching.ts';
 import type { fetchNip11 } from '../relay/nip11-fetch.ts';
 import type { RelayAddress } from '../relay/url.ts';
 import type { Carried, CarryTerms } from './carried.ts';
 import { type CheckContext, failure, measured } from './context.ts';
-import type { CheckResult, Nip11Data } from './result.ts';
 
 /**
  * Longest body that is kept as it came, in characters: real ones stay below 10,000, and one that changes at each

@@ -1,10 +1,10 @@
+import type { CheckResult, ReadData } from '../nostr/check-result.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
 import { refusalOf } from '../nostr/message.ts';
 import type { Authenticator } from '../relay/authentication.ts';
 import type { RelayConnection } from '../relay/connection.ts';
 import { type PageEnd, readPage } from '../relay/subscription.ts';
 import { type CheckContext, failed, withAuthentication } from './context.ts';
-import type { CheckResult, ReadData } from './result.ts';
 
 /** Far more than one event with `limit: 1` needs; a relay that ignores the limit is cut here. */
 const READ_LIMITS = { maxEvents: 500, maxBytes: 16 * 1024 * 1024 };

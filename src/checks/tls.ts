@@ -1,12 +1,12 @@
 import type { X509Certificate } from 'node:crypto';
 import { isIP, type Socket } from 'node:net';
 import { connect, TLSSocket } from 'node:tls';
+import type { TlsData } from '../nostr/check-result.ts';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from '../relay/address.ts';
 import { asRelayError } from '../relay/connection.ts';
 import type { RelayUrl } from '../relay/url.ts';
 import { type CheckContext, failure } from './context.ts';
-import type { TlsData } from './result.ts';
 
 /** Names kept of one certificate; those of shared hosts carry a hundred. */
 const MAX_NAMES = 100;

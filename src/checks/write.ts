@@ -1,3 +1,4 @@
+import type { CheckResult, WriteData } from '../nostr/check-result.ts';
 import type { NostrEvent } from '../nostr/event.ts';
 import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import { makeDeletion, makeTestEvent, refusalOfOk } from '../nostr/nip66.ts';
@@ -5,7 +6,6 @@ import type { Authenticator } from '../relay/authentication.ts';
 import type { RelayConnection } from '../relay/connection.ts';
 import { type CheckContext, failed, withAuthentication } from './context.ts';
 import { firstAnswer } from './read.ts';
-import type { CheckResult, WriteData } from './result.ts';
 
 /** After a NOTICE that refuses, a relay that was going to say OK has done so by then. */
 const REFUSAL_GRACE_MS = 2000;

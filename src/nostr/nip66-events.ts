@@ -1,5 +1,5 @@
 import { type EventTemplate, finalizeEvent } from 'nostr-tools/pure';
-import type { CheckName, CheckResults } from '../checks/result.ts';
+import type { CheckName, CheckResults } from './check-result.ts';
 import type { NostrEvent } from './event.ts';
 import { canonicalJson, type JsonValue, type Nip11Document } from './nip11.ts';
 import type { Nip66Result } from './nip66.ts';

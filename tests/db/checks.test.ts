@@ -4,7 +4,7 @@ import { Bigbrotr, type CheckRow, type SnapshotRow } from '../../src/bigbrotr.ts
 import { readCarried } from '../../src/checks/carried.ts';
 import { readHttp } from '../../src/checks/http.ts';
 import { readGeo } from '../../src/checks/net.ts';
-import { checkNames } from '../../src/checks/result.ts';
+import { checkNames } from '../../src/nostr/check-result.ts';
 import { probeRelay } from '../../src/probe.ts';
 import type { RelayUrl } from '../../src/relay/url.ts';
 import { SnapshotWriter } from '../../src/snapshot-writer.ts';

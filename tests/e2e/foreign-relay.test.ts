@@ -1,5 +1,5 @@
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { checkNames } from '../../src/checks/result.ts';
+import { checkNames } from '../../src/nostr/check-result.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { probeRelay } from '../../src/probe.ts';
 import type { RelayUrl } from '../../src/relay/url.ts';

@@ -1,4 +1,4 @@
-import type { CheckName } from '../../src/checks/result.ts';
+import type { CheckName } from '../../src/nostr/check-result.ts';
 import type { ProbeContext } from '../../src/probe.ts';
 import { connectRelay } from '../../src/relay/connection.ts';
 import { fetchNip11 } from '../../src/relay/nip11-fetch.ts';

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { checkCapabilities, LIMIT_TRIED } from '../../src/checks/capabilities.ts';
-import type { CapabilitiesData } from '../../src/checks/result.ts';
 import { Sample, wordToSearch } from '../../src/checks/sample.ts';
+import type { CapabilitiesData } from '../../src/nostr/check-result.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { connectRelay } from '../../src/relay/connection.ts';
 import type { RelayUrl } from '../../src/relay/url.ts';

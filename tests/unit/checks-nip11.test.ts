@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Carried, readCarried } from '../../src/checks/carried.ts';
 import { checkNip11, MAX_RAW_LENGTH } from '../../src/checks/nip11.ts';
-import type { Nip11Data } from '../../src/checks/result.ts';
+import type { Nip11Data } from '../../src/nostr/check-result.ts';
 import { parseNip11 } from '../../src/nostr/nip11.ts';
 import { fetchNip11 } from '../../src/relay/nip11-fetch.ts';
 import type { RelayAddress, RelayUrl } from '../../src/relay/url.ts';

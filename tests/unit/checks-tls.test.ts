@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { CheckName } from '../../src/checks/result.ts';
 import { inspectTls } from '../../src/checks/tls.ts';
+import type { CheckName } from '../../src/nostr/check-result.ts';
 import { type ProbeContext, probeRelay } from '../../src/probe.ts';
 import type { RelayUrl } from '../../src/relay/url.ts';
 import { type Certificate, makeCertificate } from '../support/certificates.ts';

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { parse } from 'dotenv';
 import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
 import { afterAll, describe, expect, test } from 'vitest';
-import { checkNames } from '../../src/checks/result.ts';
 import {
   ConfigError,
   checkDeployment,
@@ -17,6 +16,7 @@ import {
   readEnvironment,
 } from '../../src/config.ts';
 import { allVariables, secretNames } from '../../src/config-schema.ts';
+import { checkNames } from '../../src/nostr/check-result.ts';
 
 const secret = generateSecretKey();
 const SECRET_KEY = Buffer.from(secret).toString('hex');

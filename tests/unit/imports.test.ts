@@ -11,15 +11,14 @@ interface Room {
   readonly seesTypesOf?: readonly string[];
 }
 
-const BELOW_SERVICES = ['settings', 'watching', 'database', 'relay', 'nostr', 'results'];
+const BELOW_SERVICES = ['settings', 'watching', 'database', 'relay', 'nostr'];
 
 const ROOMS: Readonly<Record<string, Room>> = {
   crashes: { files: /^crash-point\.ts$/, sees: [] },
-  nostr: { files: /^nostr\//, sees: [], seesTypesOf: ['results'] },
+  nostr: { files: /^nostr\//, sees: [] },
   relay: { files: /^relay\//, sees: ['nostr'] },
-  results: { files: /^checks\/result\.ts$/, sees: ['nostr'] },
-  checks: { files: /^checks\/(?!result\.ts$)/, sees: ['nostr', 'relay', 'results'] },
-  settings: { files: /^config(-\w+)?\.ts$/, sees: ['nostr', 'relay', 'results'] },
+  checks: { files: /^checks\//, sees: ['nostr', 'relay'] },
+  settings: { files: /^config(-\w+)?\.ts$/, sees: ['nostr', 'relay'] },
   watching: { files: /^(logger|health|metrics)\.ts$/, sees: ['settings'] },
   database: {
     files: /^(database|bigbrotr(-\w+)?)\.ts$/,
@@ -29,7 +28,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   visits: {
     files:
       /^(archive|visit|visit-context|live|page-size|session|compare-window|counted-tally|list-check|read-\w+|find-\w+|batch-writer|time-slice|probe|snapshot-writer)\.ts$/,
-    sees: ['crashes', 'nostr', 'relay', 'checks', 'results'],
+    sees: ['crashes', 'nostr', 'relay', 'checks'],
     seesTypesOf: ['database', 'settings'],
   },
   workers: {

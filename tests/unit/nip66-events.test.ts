@@ -1,6 +1,6 @@
 import { verifyEvent } from 'nostr-tools/pure';
 import { describe, expect, test } from 'vitest';
-import type { CheckResults } from '../../src/checks/result.ts';
+import type { CheckResults } from '../../src/nostr/check-result.ts';
 import { parseNip11 } from '../../src/nostr/nip11.ts';
 import { type Discovery, discoveryEvent, monitorEvents } from '../../src/nostr/nip66-events.ts';
 import { makeKeys } from '../support/relay-signer.ts';

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { type CheckName, checkNames } from '../../src/checks/result.ts';
+import { type CheckName, checkNames } from '../../src/nostr/check-result.ts';
 import { type ProbeContext, probeRelay } from '../../src/probe.ts';
 import type { RelayUrl } from '../../src/relay/url.ts';
 import { makeCertificate } from '../support/certificates.ts';

@@ -1,4 +1,4 @@
-import type { Nip11Document } from '../nostr/nip11.ts';
+import type { Nip11Document } from './nip11.ts';
 
 /** The checks of a relay, in the order in which they are stored and shown. */
 export const checkNames = [
