@@ -97,10 +97,12 @@ export class SoakRelay implements ModelledRelay {
     else for (const event of events) this.#relay?.publish(event);
   }
 
-  /** Deletes some of its events. @returns how many */
+  /** Deletes some of its events, half of them at most: a relay that shows nothing any more is not believed. @returns how many */
   delete(random: Random, count: number): number {
     const ids = [...this.held.keys()];
-    const gone = Array.from({ length: Math.min(count, ids.length) }, () => random.pick(ids));
+    const gone = Array.from({ length: Math.min(count, Math.floor(ids.length / 2)) }, () =>
+      random.pick(ids),
+    );
     for (const id of gone) {
       this.held.delete(id);
       this.lasting.delete(id);
