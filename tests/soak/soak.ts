@@ -198,9 +198,11 @@ async function disturb(minutes: number, quick: boolean, stage: Stage): Promise<v
     until(20_000, () => lookForLies(servers, relays, tally)),
   ]);
   const last = performance.now() + EXTRA_MS;
-  for (; faults.missing.length > 0 && performance.now() < last; await pause(1000)) {
+  const urls = relays.honest.map(({ url }) => url);
+  for (; faults.missing.length > 0 && performance.now() < last; await pause(2000)) {
     faults.strikeMissing();
     arrivals.arrive();
+    await letMinutesPass(servers, urls);
   }
   await faults.end();
   stopping.signal.throwIfAborted();
