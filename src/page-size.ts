@@ -4,7 +4,7 @@ import type { PageRequest, PageTally } from './relay/page-tally.ts';
 import type { PageEnd } from './relay/subscription.ts';
 import type { Visit } from './visit.ts';
 
-/** Below this a claimed `max_limit` is taken for a mistake. */
+/** Below this a claimed `max_limit` is taken for a mistake, and a page that showed little for cut by chance. */
 const SMALLEST_LIMIT = 20;
 /** What was cut once is not asked for in parts smaller than this: the relay may have had a bad moment. */
 const STEP = 5;
@@ -67,6 +67,7 @@ export class PageSize {
     const shown = page.inside + page.above + page.below + page.repeats;
     if (shown <= Math.max(1, this.#largestWhole)) return null;
     if (shown >= limit && how === 'timeout') return null; // it has sent all and does not say so: less is no help
+    if (limit <= SMALLEST_LIMIT && shown < limit / STEP) return null; // a bad moment: so few are no matter of size
     const less = Math.max(Math.floor(shown / 2), Math.floor(limit / STEP), 1);
     this.#learn(less);
     return less;

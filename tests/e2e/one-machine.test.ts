@@ -156,6 +156,7 @@ describe('npm start', () => {
         state: expect.stringMatching(/^(running|waiting)$/),
         ready: true,
         database: 'up',
+        storing: 'works',
         tor: 'off',
         uptimeSeconds: expect.any(Number),
         lastRound: expect.toBeOneOf([null, expect.any(Object)]),
