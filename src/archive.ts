@@ -1,14 +1,14 @@
 import type { Relay, VisitEnd, Wanted } from './bigbrotr.ts';
-import type { LiveRelays } from './live.ts';
-import { type PagesEnd, readPages } from './read-pages.ts';
-import { canReconcile, readReconciled } from './read-reconciled.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
 import { blame } from './relay/tor.ts';
-import { openSession } from './session.ts';
-import { TIME_IS_UP, Visit, type VisitContext } from './visit.ts';
+import type { LiveRelays } from './visit/live.ts';
+import { type PagesEnd, readPages } from './visit/read-pages.ts';
+import { canReconcile, readReconciled } from './visit/read-reconciled.ts';
+import { openSession } from './visit/session.ts';
+import { TIME_IS_UP, Visit, type VisitContext } from './visit/visit.ts';
 
-export type { VisitContext } from './visit.ts';
+export type { VisitContext } from './visit/visit.ts';
 
 /** What a visit did; plain data, for the thread that schedules. */
 export interface VisitReport extends VisitEnd {

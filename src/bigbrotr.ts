@@ -6,16 +6,16 @@ import {
   sortById,
   storeBatch,
   storeOneByOne,
-} from './bigbrotr-batch.ts';
-import * as checks from './bigbrotr-checks.ts';
-import { FinderArchive } from './bigbrotr-finder.ts';
-import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr-monitor.ts';
-import * as monitor from './bigbrotr-monitor.ts';
-import type { Archived, StoredEvent } from './bigbrotr-reading.ts';
-import * as reading from './bigbrotr-reading.ts';
-import { requireCurrent, schemaState } from './bigbrotr-version.ts';
-import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr-visits.ts';
-import * as visits from './bigbrotr-visits.ts';
+} from './bigbrotr/batch.ts';
+import * as checks from './bigbrotr/checks.ts';
+import { FinderArchive } from './bigbrotr/finder.ts';
+import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr/monitor.ts';
+import * as monitor from './bigbrotr/monitor.ts';
+import type { Archived, StoredEvent } from './bigbrotr/reading.ts';
+import * as reading from './bigbrotr/reading.ts';
+import { requireCurrent, schemaState } from './bigbrotr/version.ts';
+import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
+import * as visits from './bigbrotr/visits.ts';
 import type { DatabaseConfig } from './config.ts';
 import { Database, isDataError } from './database.ts';
 import { storageObstacle } from './nostr/event.ts';
@@ -31,11 +31,11 @@ export {
   type Relay,
   type Stored,
   tagValues,
-} from './bigbrotr-batch.ts';
-export type { CarriedRow, CheckRow } from './bigbrotr-checks.ts';
-export type { CheckAges, SnapshotRow } from './bigbrotr-monitor.ts';
-export type { Archived, StoredEvent } from './bigbrotr-reading.ts';
-export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr-visits.ts';
+} from './bigbrotr/batch.ts';
+export type { CarriedRow, CheckRow } from './bigbrotr/checks.ts';
+export type { CheckAges, SnapshotRow } from './bigbrotr/monitor.ts';
+export type { Archived, StoredEvent } from './bigbrotr/reading.ts';
+export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr/visits.ts';
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */
 export interface SynchronizeAges {

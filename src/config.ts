@@ -5,7 +5,7 @@ import {
   readEnvironment,
   readVariables,
   type Values,
-} from './config-environment.ts';
+} from './config/environment.ts';
 import {
   commonVariables,
   databaseVariables,
@@ -23,7 +23,7 @@ import {
   synchronizerVariables,
   syncVariables,
   timeProblem,
-} from './config-schema.ts';
+} from './config/schema.ts';
 import type {
   DatabaseConfig,
   FinderConfig,
@@ -32,10 +32,10 @@ import type {
   PublishConfig,
   SynchronizerConfig,
   SynchronizerService,
-} from './config-types.ts';
-import type { LogLevel } from './config-values.ts';
+} from './config/types.ts';
+import type { LogLevel } from './config/values.ts';
 
-export type * from './config-types.ts';
+export type * from './config/types.ts';
 export { ConfigError, type Environment, readEnvironment };
 
 /**

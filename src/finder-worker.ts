@@ -1,7 +1,12 @@
 /** A worker thread of the finder: its own pool of database connections, and all that finds relays. */
 import { Bigbrotr } from './bigbrotr.ts';
 import type { FinderConfig } from './config.ts';
-import { type FinderJob, type FinderProgress, type FinderReport, Finding } from './find-names.ts';
+import {
+  type FinderJob,
+  type FinderProgress,
+  type FinderReport,
+  Finding,
+} from './finder/find-names.ts';
 import { createWorkerLogger } from './logger.ts';
 import { createVerifier } from './nostr/verify.ts';
 import { serveJobs } from './worker-thread.ts';

@@ -1,7 +1,7 @@
 /** Entry: the finder reads which relays events name, asks those that are not known yet, and adds the ones that answer. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConfigError, type FinderConfig, loadFinderConfig } from './config.ts';
-import type { FinderJob, FinderProgress, FinderReport } from './find-names.ts';
+import type { FinderJob, FinderProgress, FinderReport } from './finder/find-names.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { readSeedFile, SeedListError } from './relay/seed-list.ts';
 import { type Network, parseRelayUrl, type RelayUrl } from './relay/url.ts';

@@ -1,6 +1,7 @@
 /** Entry: the initializer migrates an archive of an older version, adds the relays of the seed file, and exits. */
+
+import { migrateArchive } from './bigbrotr/migrations.ts';
 import { Bigbrotr } from './bigbrotr.ts';
-import { migrateArchive } from './bigbrotr-migrations.ts';
 import { ConfigError, type InitializerConfig, loadInitializerConfig } from './config.ts';
 import { DatabaseError } from './database.ts';
 import { createLogger, type Logger } from './logger.ts';

@@ -6,8 +6,8 @@ import { mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { migrateArchive } from './bigbrotr/migrations.ts';
 import { Bigbrotr } from './bigbrotr.ts';
-import { migrateArchive } from './bigbrotr-migrations.ts';
 import {
   ConfigError,
   type DatabaseConfig,

@@ -2,12 +2,12 @@
 import { type VisitReport, visitRelay } from './archive.ts';
 import { Bigbrotr, type Relay } from './bigbrotr.ts';
 import type { SynchronizerConfig } from './config.ts';
-import { LiveRelays } from './live.ts';
 import { createWorkerLogger } from './logger.ts';
 import { createVerifier } from './nostr/verify.ts';
 import { ByteBudget } from './relay/byte-budget.ts';
 import { UselessShare } from './relay/useless-share.ts';
-import type { Progress, VisitContext } from './visit.ts';
+import { LiveRelays } from './visit/live.ts';
+import type { Progress, VisitContext } from './visit/visit.ts';
 import { serveJobs } from './worker-thread.ts';
 
 /** A visit ends after this, in milliseconds, and the relay is visited again later: none starves another. */

@@ -7,7 +7,7 @@ import { afterVisit } from './relay/manners.ts';
 import { networkOf } from './relay/url.ts';
 import { Scheduler } from './scheduler.ts';
 import type { Round, Service, Work } from './service.ts';
-import type { Progress } from './visit.ts';
+import type { Progress } from './visit/visit.ts';
 
 /** Relays are asked for this often, in milliseconds; each is visited when its own interval is over. */
 const POLL_MS = 5000;

@@ -4,7 +4,7 @@ import type { VisitReport } from '../../src/archive.ts';
 import { Bigbrotr, type Relay } from '../../src/bigbrotr.ts';
 import type { SynchronizerConfig } from '../../src/config.ts';
 import { Scheduler } from '../../src/scheduler.ts';
-import type { Progress } from '../../src/visit.ts';
+import type { Progress } from '../../src/visit/visit.ts';
 import { projectFile } from '../support/project.ts';
 import { relayAddress } from '../support/relays.ts';
 import type { BenchDatabase, BenchServer } from './server.ts';

@@ -1,6 +1,6 @@
-import { BatchWriter } from '../../src/batch-writer.ts';
 import type { Relay } from '../../src/bigbrotr.ts';
 import { type IdentifiedEvent, parseEvent } from '../../src/nostr/event.ts';
+import { BatchWriter } from '../../src/visit/batch-writer.ts';
 import type { Bench } from './bench-run.ts';
 import { CpuCount } from './bench-run.ts';
 import { eventsOf } from './event-set.ts';

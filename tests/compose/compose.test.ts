@@ -3,7 +3,7 @@ import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { SCHEMA_VERSION } from '../../src/bigbrotr-version.ts';
+import { SCHEMA_VERSION } from '../../src/bigbrotr/version.ts';
 import { projectFile } from '../support/project.ts';
 import { PRIORITY_RELAY_URL, RELAY_URL, relayEvents } from './relay-events.ts';
 import { ComposeStack, canHave, eventually, missingEngine, type PortName } from './stack.ts';

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { BatchWriter, type BatchWriterOptions } from '../../src/batch-writer.ts';
 import type { Batch, Bigbrotr, Relay, Stored } from '../../src/bigbrotr.ts';
 import { type IdentifiedEvent, type NostrEvent, parseEvent } from '../../src/nostr/event.ts';
 import { createVerifier, type Verifier } from '../../src/nostr/verify.ts';
+import { BatchWriter, type BatchWriterOptions } from '../../src/visit/batch-writer.ts';
 import { knownRelay, openBigbrotr, verified } from '../support/bigbrotr.ts';
 import { type TestDatabase, testDatabase } from '../support/database.ts';
 import { forge, signedEvent, signedEvents } from '../support/events.ts';

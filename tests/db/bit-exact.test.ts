@@ -5,10 +5,10 @@
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
-import { BatchWriter } from '../../src/batch-writer.ts';
 import type { Refused, Relay, StoredEvent } from '../../src/bigbrotr.ts';
 import { type NostrEvent, parseEvent, storageObstacle } from '../../src/nostr/event.ts';
 import { createVerifier, type VerifiedEvent } from '../../src/nostr/verify.ts';
+import { BatchWriter } from '../../src/visit/batch-writer.ts';
 import { batchOf, verified } from '../support/bigbrotr.ts';
 import { type EventTemplate, signedEvent, signedEvents } from '../support/events.ts';
 import { relayAddress } from '../support/relays.ts';

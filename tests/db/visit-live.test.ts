@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { LiveRelays } from '../../src/live.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
+import { LiveRelays } from '../../src/visit/live.ts';
 import { openBigbrotr, silent } from '../support/bigbrotr.ts';
 import { forgedEvents, signedEvent, signedEvents } from '../support/events.ts';
 import {

@@ -1,5 +1,5 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { LiveRelays } from '../../src/live.ts';
+import { LiveRelays } from '../../src/visit/live.ts';
 import { silent } from '../support/bigbrotr.ts';
 import { type TestDatabase, testDatabase } from '../support/database.ts';
 import { signedEvent, signedEvents } from '../support/events.ts';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { SCHEMA_VERSION } from '../../src/bigbrotr-version.ts';
+import { SCHEMA_VERSION } from '../../src/bigbrotr/version.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
 import { ask, summaryOf } from '../support/archive.ts';
 import { signedEvents } from '../support/events.ts';

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { LiveRelays } from '../../src/live.ts';
+import { LiveRelays } from '../../src/visit/live.ts';
 import { openBigbrotr, silent } from '../support/bigbrotr.ts';
 import { ownDirectory } from '../support/directory.ts';
 import { signedEvents } from '../support/events.ts';

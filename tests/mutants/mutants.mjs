@@ -33,21 +33,21 @@ export const MUTANTS = [
   },
   {
     name: 'a batch does not wait for the one before it',
-    file: 'src/batch-writer.ts',
+    file: 'src/visit/batch-writer.ts',
     find: 'await Promise.all([prepared, previous])',
     replace: 'await Promise.all([prepared, null])',
     tests: ['db:batch-writer'],
   },
   {
     name: 'rows of a batch are not sorted',
-    file: 'src/bigbrotr-batch.ts',
+    file: 'src/bigbrotr/batch.ts',
     find: 'return [...events].sort((a, b) => (a.id < b.id ? -1 : 1));',
     replace: 'return [...events];',
     tests: ['db:bigbrotr'],
   },
   {
     name: 'long tag values go into the index',
-    file: 'src/bigbrotr-batch.ts',
+    file: 'src/bigbrotr/batch.ts',
     find: 'const MAX_TAG_VALUE_BYTES = 255;',
     replace: 'const MAX_TAG_VALUE_BYTES = 1_000_000;',
     tests: ['db:bigbrotr'],
@@ -82,7 +82,7 @@ export const MUTANTS = [
   },
   {
     name: 'the newest stretch is not read again',
-    file: 'src/bigbrotr-visits.ts',
+    file: 'src/bigbrotr/visits.ts',
     find: 'int8range(null, upper(covered) - $5)',
     replace: 'int8range(null, upper(covered) - 0 * $5)',
     tests: ['db:lessons', 'db:bigbrotr-coverage'],
@@ -96,14 +96,14 @@ export const MUTANTS = [
   },
   {
     name: 'an id that the relay did not show counts as archived',
-    file: 'src/read-reconciled.ts',
+    file: 'src/visit/read-reconciled.ts',
     find: 'missing.push(...ids.filter((id) => !shown.has(id)));',
     replace: 'missing.push(...ids.filter(() => false));',
     tests: ['db:visit-nip77'],
   },
   {
     name: 'a list that was cut is believed',
-    file: 'src/list-check.ts',
+    file: 'src/visit/list-check.ts',
     find: '  return shows;',
     replace: '  return shows && false;',
     tests: ['db:visit-nip77'],
@@ -180,7 +180,7 @@ export const MUTANTS = [
   },
   {
     name: 'pages that were cut stay as large',
-    file: 'src/page-size.ts',
+    file: 'src/visit/page-size.ts',
     find: '    this.#learn(less);\n    return less;',
     replace: '    return less > 0 ? null : less;',
     tests: ['db:visit-manners'],
@@ -208,7 +208,7 @@ export const MUTANTS = [
   },
   {
     name: 'a full quarantine is taken for a list that was cut',
-    file: 'src/read-reconciled.ts',
+    file: 'src/visit/read-reconciled.ts',
     find: '  if (visit.notKept > refused) return [window];\n',
     replace: '  if (visit.notKept > refused + 1e9) return [window];\n',
     tests: ['db:visit-nip77'],

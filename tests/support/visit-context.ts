@@ -1,8 +1,8 @@
 import { type VisitReport, visitRelay } from '../../src/archive.ts';
 import type { Bigbrotr, Relay, SnapshotRow } from '../../src/bigbrotr.ts';
-import type { LiveRelays } from '../../src/live.ts';
 import { createVerifier } from '../../src/nostr/verify.ts';
-import type { Progress, VisitContext } from '../../src/visit.ts';
+import type { LiveRelays } from '../../src/visit/live.ts';
+import type { Progress, VisitContext } from '../../src/visit/visit.ts';
 import { openBigbrotr, silent } from './bigbrotr.ts';
 import { type TestDatabase, testDatabase } from './database.ts';
 import { relayAddress } from './relays.ts';

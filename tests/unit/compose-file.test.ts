@@ -13,7 +13,7 @@ import {
   relayVariables,
   synchronizerVariables,
   syncVariables,
-} from '../../src/config-schema.ts';
+} from '../../src/config/schema.ts';
 import { projectFile } from '../support/project.ts';
 
 // What docs/containers.md promises of docker-compose.yml, held against the file itself.

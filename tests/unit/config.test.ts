@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { parse } from 'dotenv';
 import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
 import { afterAll, describe, expect, test } from 'vitest';
+import { allVariables, secretNames } from '../../src/config/schema.ts';
 import {
   ConfigError,
   checkDeployment,
@@ -15,7 +16,6 @@ import {
   loadSynchronizerConfig,
   readEnvironment,
 } from '../../src/config.ts';
-import { allVariables, secretNames } from '../../src/config-schema.ts';
 import { checkNames } from '../../src/nostr/check-result.ts';
 
 const secret = generateSecretKey();

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { answerOf } from '../../src/find-answer.ts';
-import { MonitorFeed } from '../../src/find-monitors.ts';
+import { answerOf } from '../../src/finder/find-answer.ts';
+import { MonitorFeed } from '../../src/finder/find-monitors.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { createVerifier } from '../../src/nostr/verify.ts';
 import { forge, signedEvent } from '../support/events.ts';

@@ -18,16 +18,15 @@ const ROOMS: Readonly<Record<string, Room>> = {
   nostr: { files: /^nostr\//, sees: [] },
   relay: { files: /^relay\//, sees: ['nostr'] },
   checks: { files: /^checks\//, sees: ['nostr', 'relay'] },
-  settings: { files: /^config(-\w+)?\.ts$/, sees: ['nostr', 'relay'] },
+  settings: { files: /^config(\.ts$|\/)/, sees: ['nostr', 'relay'] },
   watching: { files: /^(logger|health|metrics)\.ts$/, sees: ['settings'] },
   database: {
-    files: /^(database|bigbrotr(-\w+)?)\.ts$/,
+    files: /^(database\.ts$|bigbrotr(\.ts$|\/))/,
     sees: ['crashes', 'settings', 'nostr', 'relay'],
   },
   // The archive is handed to them: who opens it is a worker or an entrypoint.
   visits: {
-    files:
-      /^(archive|visit|visit-context|live|page-size|session|compare-window|counted-tally|list-check|read-\w+|find-\w+|batch-writer|time-slice|probe|snapshot-writer)\.ts$/,
+    files: /^(visit\/|finder\/|(archive|probe|snapshot-writer)\.ts$)/,
     sees: ['crashes', 'nostr', 'relay', 'checks'],
     seesTypesOf: ['database', 'settings'],
   },
@@ -168,7 +167,7 @@ describe('a wrong import is found', () => {
     ['archive.ts', "import { Bigbrotr } from './bigbrotr.ts';", 'database'],
     ['archive.ts', "import { type Relay, Bigbrotr } from './bigbrotr.ts';", 'database'],
     ['probe.ts', "import './service.ts';", 'services'],
-    ['bigbrotr.ts', "import {\n  type Visit,\n  Other,\n} from './visit.ts';", 'visits'],
+    ['bigbrotr.ts', "import {\n  type Visit,\n  Other,\n} from './visit/visit.ts';", 'visits'],
     ['scheduler.ts', "export { visitRelay } from './archive.ts';", 'visits'],
     ['config.ts', "export * from './logger.ts';", 'watching'],
     ['service.ts', "const later = await import('./monitor.ts');", 'entrypoints'],

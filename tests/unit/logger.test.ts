@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { secretNames } from '../../src/config-schema.ts';
+import { secretNames } from '../../src/config/schema.ts';
 import { createLogger, createWorkerLogger, prettyStream } from '../../src/logger.ts';
 
 function memory() {

@@ -1,8 +1,8 @@
-import type { Batch, Bigbrotr, Evidence, Refused, Relay, Stored } from './bigbrotr.ts';
-import { crashPoint } from './crash-point.ts';
-import type { IdentifiedEvent } from './nostr/event.ts';
-import { matchesArchived, type VerifiedEvent, type Verifier } from './nostr/verify.ts';
-import type { Verdict } from './relay/paging.ts';
+import type { Batch, Bigbrotr, Evidence, Refused, Relay, Stored } from '../bigbrotr.ts';
+import { crashPoint } from '../crash-point.ts';
+import type { IdentifiedEvent } from '../nostr/event.ts';
+import { matchesArchived, type VerifiedEvent, type Verifier } from '../nostr/verify.ts';
+import type { Verdict } from '../relay/paging.ts';
 import { TimeSlice } from './time-slice.ts';
 
 /** What a page or a reconciliation proved. */

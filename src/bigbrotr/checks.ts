@@ -1,5 +1,5 @@
-import type { Relay } from './bigbrotr-batch.ts';
-import type { Query } from './database.ts';
+import type { Query } from '../database.ts';
+import type { Relay } from './batch.ts';
 
 /** One check of one relay, as the database takes it (`insert_relay_metadata()` in init.sql). */
 export interface CheckRow {

@@ -1,11 +1,11 @@
-import type { Window } from './nostr/filter.ts';
-import { type LocalSet, LocalSetBuilder } from './relay/local-set.ts';
+import type { Window } from '../nostr/filter.ts';
+import { type LocalSet, LocalSetBuilder } from '../relay/local-set.ts';
 import {
   frameSizeFor,
   type ReconcileLimits,
   type Reconciliation,
   reconcileWindow,
-} from './relay/reconcile.ts';
+} from '../relay/reconcile.ts';
 import type { Visit } from './visit.ts';
 
 /** Ids of ours in one window: 40 bytes each. A window with more is halved. */

@@ -1,4 +1,7 @@
 import type { z } from 'zod';
+import { checkNames } from '../nostr/check-result.ts';
+import { forbiddenHost } from '../relay/address.ts';
+import { networkOf, type RelayUrl } from '../relay/url.ts';
 import {
   boolean,
   checkList,
@@ -33,13 +36,10 @@ import {
   startTimestamp,
   stopTimestamp,
   webUrls,
-} from './config-values.ts';
-import { checkNames } from './nostr/check-result.ts';
-import { forbiddenHost } from './relay/address.ts';
-import { networkOf, type RelayUrl } from './relay/url.ts';
+} from './values.ts';
 
 /**
- * Every environment variable of Bigbrotr: what kind of value it has (config-values.ts), and its default.
+ * Every environment variable of Bigbrotr: what kind of value it has (values.ts), and its default.
  * A default is written as it stands in `env.example`, which a test compares with this table.
  */
 

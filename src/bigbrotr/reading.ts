@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import type { Relay } from './bigbrotr-batch.ts';
-import type { Query } from './database.ts';
-import type { NostrEvent } from './nostr/event.ts';
-import type { EventFilter, Window } from './nostr/filter.ts';
+import type { Query } from '../database.ts';
+import type { NostrEvent } from '../nostr/event.ts';
+import type { EventFilter, Window } from '../nostr/filter.ts';
+import type { Relay } from './batch.ts';
 
 /** The part of `Bigbrotr` that reads events back. */
 

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { RelayUrl } from './relay/url.ts';
+import type { RelayUrl } from '../relay/url.ts';
 import type { RelaySession, Visit } from './visit.ts';
 
 export interface LiveOptions {

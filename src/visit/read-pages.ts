@@ -1,7 +1,7 @@
-import { crashPoint } from './crash-point.ts';
-import type { ReqFilter } from './nostr/filter.ts';
+import { crashPoint } from '../crash-point.ts';
+import type { ReqFilter } from '../nostr/filter.ts';
+import { type Gap, type PageRequest, Pager, PageTally } from '../relay/paging.ts';
 import { PageSize } from './page-size.ts';
-import { type Gap, type PageRequest, Pager, PageTally } from './relay/paging.ts';
 import type { Visit } from './visit.ts';
 
 /** How reading ended: everything asked, stopped by the relay, or interrupted by us. */

@@ -1,7 +1,7 @@
+import type { Window } from '../nostr/filter.ts';
+import type { Gap } from '../relay/paging.ts';
+import type { Reconciliation } from '../relay/reconcile.ts';
 import { compareWindow } from './compare-window.ts';
-import type { Window } from './nostr/filter.ts';
-import type { Gap } from './relay/paging.ts';
-import type { Reconciliation } from './relay/reconcile.ts';
 import type { Visit } from './visit.ts';
 
 /**

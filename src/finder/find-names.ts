@@ -1,13 +1,13 @@
-import type { Candidate } from './bigbrotr-candidates.ts';
-import type { FinderArchive } from './bigbrotr-finder.ts';
+import type { Candidate } from '../bigbrotr/candidates.ts';
+import type { FinderArchive } from '../bigbrotr/finder.ts';
+import type { Verifier } from '../nostr/verify.ts';
+import { type Blocklist, readBlocklist } from '../relay/blocklist.ts';
+import type { ConnectOptions } from '../relay/connection.ts';
+import { fetchRelayList } from '../relay/relay-list.ts';
+import { RelayNames } from '../relay/relay-names.ts';
+import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
 import { answerOf } from './find-answer.ts';
 import { MonitorFeed } from './find-monitors.ts';
-import type { Verifier } from './nostr/verify.ts';
-import { type Blocklist, readBlocklist } from './relay/blocklist.ts';
-import type { ConnectOptions } from './relay/connection.ts';
-import { fetchRelayList } from './relay/relay-list.ts';
-import { RelayNames } from './relay/relay-names.ts';
-import { parseRelayUrl, type RelayUrl } from './relay/url.ts';
 
 /** One thing for a worker of the finder to do. */
 export type FinderJob =

@@ -1,5 +1,5 @@
-import type { Query } from './database.ts';
-import type { Network, RelayAddress } from './relay/url.ts';
+import type { Query } from '../database.ts';
+import type { Network, RelayAddress } from '../relay/url.ts';
 
 /** The part of `Bigbrotr` that knows which names are asked next, and what became of them. */
 

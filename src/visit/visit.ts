@@ -1,13 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Refused, Relay, RelayTerms, Stored } from '../bigbrotr.ts';
+import { crashPoint } from '../crash-point.ts';
+import { createdAtOf, parseEvent } from '../nostr/event.ts';
+import { matchesFilter, type ReqFilter } from '../nostr/filter.ts';
+import { type Refusal, refusalOf } from '../nostr/message.ts';
+import type { Manners } from '../relay/manners.ts';
+import {
+  type PageEnd,
+  readLive,
+  readPage,
+  type SubscriptionLimits,
+} from '../relay/subscription.ts';
 import { BatchWriter } from './batch-writer.ts';
-import type { Refused, Relay, RelayTerms, Stored } from './bigbrotr.ts';
 import { CountedTally } from './counted-tally.ts';
-import { crashPoint } from './crash-point.ts';
-import { createdAtOf, parseEvent } from './nostr/event.ts';
-import { matchesFilter, type ReqFilter } from './nostr/filter.ts';
-import { type Refusal, refusalOf } from './nostr/message.ts';
-import type { Manners } from './relay/manners.ts';
-import { type PageEnd, readLive, readPage, type SubscriptionLimits } from './relay/subscription.ts';
 import { openSession } from './session.ts';
 import { TimeSlice } from './time-slice.ts';
 import type { RelaySession, Tally, VisitContext } from './visit-context.ts';

@@ -1,6 +1,6 @@
-import type { Relay } from './bigbrotr.ts';
-import { Authenticator } from './relay/authentication.ts';
-import { connectRelay, RelayError } from './relay/connection.ts';
+import type { Relay } from '../bigbrotr.ts';
+import { Authenticator } from '../relay/authentication.ts';
+import { connectRelay, RelayError } from '../relay/connection.ts';
 import type { RelaySession, VisitContext } from './visit-context.ts';
 
 /** Connects to a relay. `failure`: the reason why it could not be reached. */

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseEvent } from './nostr/event.ts';
-import type { ReqFilter } from './nostr/filter.ts';
-import type { VerifiedEvent, Verifier } from './nostr/verify.ts';
-import { asRelayError, type ConnectOptions, connectRelay } from './relay/connection.ts';
-import { type PageEnd, readLive, readPage } from './relay/subscription.ts';
-import type { RelayUrl } from './relay/url.ts';
+import { parseEvent } from '../nostr/event.ts';
+import type { ReqFilter } from '../nostr/filter.ts';
+import type { VerifiedEvent, Verifier } from '../nostr/verify.ts';
+import { asRelayError, type ConnectOptions, connectRelay } from '../relay/connection.ts';
+import { type PageEnd, readLive, readPage } from '../relay/subscription.ts';
+import type { RelayUrl } from '../relay/url.ts';
 
 /** Reports of other monitors on relays (NIP-66, kind 30166), from one relay: what it has, and what comes in. */
 

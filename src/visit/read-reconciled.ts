@@ -1,10 +1,10 @@
+import { crashPoint } from '../crash-point.ts';
+import type { Window } from '../nostr/filter.ts';
+import { afterLostReconciliation, mayReconcile } from '../relay/manners.ts';
+import type { Gap } from '../relay/paging.ts';
+import type { Reconciliation } from '../relay/reconcile.ts';
 import { compareWindow } from './compare-window.ts';
-import { crashPoint } from './crash-point.ts';
 import { checkList } from './list-check.ts';
-import type { Window } from './nostr/filter.ts';
-import { afterLostReconciliation, mayReconcile } from './relay/manners.ts';
-import type { Gap } from './relay/paging.ts';
-import type { Reconciliation } from './relay/reconcile.ts';
 import type { Visit } from './visit.ts';
 
 /** What reconciling left to be read page by page, and why it stopped where it did. */

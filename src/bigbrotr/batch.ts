@@ -1,10 +1,10 @@
-import { crashPoint } from './crash-point.ts';
-import { isDataError, type Query } from './database.ts';
-import { serializeEvent } from './nostr/event.ts';
-import type { Window } from './nostr/filter.ts';
-import type { VerifiedEvent } from './nostr/verify.ts';
-import type { Hole } from './relay/paging.ts';
-import type { RelayAddress } from './relay/url.ts';
+import { crashPoint } from '../crash-point.ts';
+import { isDataError, type Query } from '../database.ts';
+import { serializeEvent } from '../nostr/event.ts';
+import type { Window } from '../nostr/filter.ts';
+import type { VerifiedEvent } from '../nostr/verify.ts';
+import type { Hole } from '../relay/paging.ts';
+import type { RelayAddress } from '../relay/url.ts';
 
 /** The part of `Bigbrotr` that writes: one batch of events and what it proves, in the transaction of its caller. */
 

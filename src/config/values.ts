@@ -1,9 +1,9 @@
 import { isIP } from 'node:net';
 import { getPublicKey } from 'nostr-tools/pure';
 import { z } from 'zod';
-import { type CheckName, checkNames } from './nostr/check-result.ts';
-import { canonicalFilter, type EventFilter } from './nostr/filter.ts';
-import { parseRelayUrl, type RelayUrl } from './relay/url.ts';
+import { type CheckName, checkNames } from '../nostr/check-result.ts';
+import { canonicalFilter, type EventFilter } from '../nostr/filter.ts';
+import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
 
 /**
  * Kinds of values that a variable may have: from its text to what it becomes, or the end of a sentence that says what

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { parse } from 'dotenv';
 import { closest, distance } from 'fastest-levenshtein';
 import type { z } from 'zod';
-import { allVariables, PLACEHOLDER, remedyFor, secretNames } from './config-schema.ts';
+import { allVariables, PLACEHOLDER, remedyFor, secretNames } from './schema.ts';
 
 /** Variables by name, as in `process.env`. An empty value counts as not set. */
 export type Environment = Readonly<Record<string, string | undefined>>;

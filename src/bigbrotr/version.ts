@@ -1,5 +1,5 @@
-import type { DatabaseConfig } from './config.ts';
-import { DatabaseError, type Query } from './database.ts';
+import type { DatabaseConfig } from '../config.ts';
+import { DatabaseError, type Query } from '../database.ts';
 
 /** The newest file of src/migrations: the version of the schema that these services ask. init.sql makes it too. */
 export const SCHEMA_VERSION = '0007_page-limit-at';

@@ -1,6 +1,6 @@
-import { type CheckRow, insertCheckResults } from './bigbrotr-checks.ts';
-import type { Query } from './database.ts';
-import type { RelayAddress } from './relay/url.ts';
+import type { Query } from '../database.ts';
+import type { RelayAddress } from '../relay/url.ts';
+import { type CheckRow, insertCheckResults } from './checks.ts';
 
 /** The part of `Bigbrotr` that keeps what the monitor finds: snapshots, states of relays, and when each is due again. */
 

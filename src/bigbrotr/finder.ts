@@ -1,3 +1,7 @@
+import type { Query } from '../database.ts';
+import { MAX_CONTENT_CHARS } from '../nostr/relay-hints.ts';
+import type { NamedRelay, NamingEvent } from '../relay/relay-names.ts';
+import type { Network } from '../relay/url.ts';
 import {
   type Candidate,
   claimCandidates,
@@ -5,11 +9,7 @@ import {
   promoteCandidate,
   putOffCandidate,
   tidyNames,
-} from './bigbrotr-candidates.ts';
-import type { Query } from './database.ts';
-import { MAX_CONTENT_CHARS } from './nostr/relay-hints.ts';
-import type { NamedRelay, NamingEvent } from './relay/relay-names.ts';
-import type { Network } from './relay/url.ts';
+} from './candidates.ts';
 
 /** The part of `Bigbrotr` that the finder asks: the queue of new events, the names in them, and what became of those. */
 

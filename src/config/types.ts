@@ -1,7 +1,7 @@
-import type { LogLevel } from './config-values.ts';
-import type { CheckName } from './nostr/check-result.ts';
-import type { EventFilter } from './nostr/filter.ts';
-import type { RelayUrl } from './relay/url.ts';
+import type { CheckName } from '../nostr/check-result.ts';
+import type { EventFilter } from '../nostr/filter.ts';
+import type { RelayUrl } from '../relay/url.ts';
+import type { LogLevel } from './values.ts';
 
 /** What each service is told, as plain data. Times of the clock are in milliseconds, times of events in seconds. */
 

@@ -1,7 +1,7 @@
-import { refusalOf } from './nostr/message.ts';
-import { asRelayError, type ConnectOptions, connectRelay } from './relay/connection.ts';
-import { type PageEnd, readPage } from './relay/subscription.ts';
-import type { RelayUrl } from './relay/url.ts';
+import { refusalOf } from '../nostr/message.ts';
+import { asRelayError, type ConnectOptions, connectRelay } from '../relay/connection.ts';
+import { type PageEnd, readPage } from '../relay/subscription.ts';
+import type { RelayUrl } from '../relay/url.ts';
 
 /** Far more than one event with `limit: 1` needs. */
 const LIMITS = { maxEvents: 500, maxBytes: 16 * 1024 * 1024 };

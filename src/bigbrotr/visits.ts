@@ -1,7 +1,7 @@
-import type { Relay } from './bigbrotr-batch.ts';
-import type { Query } from './database.ts';
-import type { Window } from './nostr/filter.ts';
-import type { Gap } from './relay/paging.ts';
+import type { Query } from '../database.ts';
+import type { Window } from '../nostr/filter.ts';
+import type { Gap } from '../relay/paging.ts';
+import type { Relay } from './batch.ts';
 
 /** The part of `Bigbrotr` that knows what visits have proven of a relay, and what they still lack. */
 

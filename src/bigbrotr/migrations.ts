@@ -2,12 +2,12 @@ import { fileURLToPath } from 'node:url';
 import { PG_MIGRATE_LOCK_ID, runner } from 'node-pg-migrate';
 import pg from 'pg';
 import type { Logger } from 'pino';
-import { schemaState, tooNew } from './bigbrotr-version.ts';
-import type { DatabaseConfig } from './config.ts';
-import { Database, DatabaseError } from './database.ts';
+import type { DatabaseConfig } from '../config.ts';
+import { Database, DatabaseError } from '../database.ts';
+import { schemaState, tooNew } from './version.ts';
 
 /** Numbered SQL files; the build copies them beside the code. */
-const FOLDER = fileURLToPath(new URL('./migrations', import.meta.url));
+const FOLDER = fileURLToPath(new URL('../migrations', import.meta.url));
 
 /** The longest wait for a table that others use: a backup or a long question holds a change up, and it all the rest. */
 const LOCK_TIMEOUT_MS = 60_000;

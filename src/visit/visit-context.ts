@@ -1,9 +1,9 @@
 import type { Logger } from 'pino';
-import type { Bigbrotr, Stored } from './bigbrotr.ts';
-import type { EventFilter } from './nostr/filter.ts';
-import type { Verifier } from './nostr/verify.ts';
-import type { Authenticator } from './relay/authentication.ts';
-import type { ConnectOptions, RelayConnection } from './relay/connection.ts';
+import type { Bigbrotr, Stored } from '../bigbrotr.ts';
+import type { EventFilter } from '../nostr/filter.ts';
+import type { Verifier } from '../nostr/verify.ts';
+import type { Authenticator } from '../relay/authentication.ts';
+import type { ConnectOptions, RelayConnection } from '../relay/connection.ts';
 
 /** What every visit of a worker shares. */
 export interface VisitContext {

@@ -1,7 +1,7 @@
-import { refusalOf } from './nostr/message.ts';
-import { mayAskForMore } from './relay/manners.ts';
-import type { PageRequest, PageTally } from './relay/page-tally.ts';
-import type { PageEnd } from './relay/subscription.ts';
+import { refusalOf } from '../nostr/message.ts';
+import { mayAskForMore } from '../relay/manners.ts';
+import type { PageRequest, PageTally } from '../relay/page-tally.ts';
+import type { PageEnd } from '../relay/subscription.ts';
 import type { Visit } from './visit.ts';
 
 /** Below this a claimed `max_limit` is taken for a mistake, and a page that showed little for cut by chance. */
