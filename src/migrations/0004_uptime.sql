@@ -240,7 +240,7 @@ cross join lateral (
 cross join lateral (
     select s.state, s.from_at, case when l.lapsed then c.known_until else s.to_at end as to_at
     union all
-    select 'unknown', c.known_until, null where l.lapsed
+    select 'unknown'::text as state, c.known_until as from_at, null::bigint as to_at where l.lapsed
 ) i;
 comment on view relay_uptime is 'What is known of the state of each relay since its first check, as intervals: one row a change, the present one without end.';
 comment on column relay_uptime.relay_url is 'URL of the relay (relays.url).';
