@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0007_page-limit-at' then
+    if (select max(name collate "C") from schema_migrations) <> '0008_grants' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -1271,7 +1271,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { migrateArchive } from '../../src/bigbrotr-migrations.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
 import { NEW_RELAY } from '../../src/relay/manners.ts';
-import { batchOf, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
+import { batchOf, databaseConfig, knownRelay, openBigbrotr, silent } from '../support/bigbrotr.ts';
 import { ownDirectory } from '../support/directory.ts';
 import { signedEvents } from '../support/events.ts';
 import { freePort, pgbouncerVersion } from '../support/pgbouncer.ts';
@@ -122,6 +123,23 @@ async function outcome(
   }
 }
 
+/** Who may do what with each relation of a database. */
+async function rightsIn(database: string): Promise<unknown[]> {
+  const { host, port, user, password } = server;
+  const client = new pg.Client({ host, port, user, password, database });
+  await client.connect();
+  try {
+    const { rows } = await client.query(
+      `select relname, grantee::regrole::text, privilege_type
+       from pg_class, aclexplode(relacl)
+       where relnamespace = 'public'::regnamespace order by 1, 2, 3`,
+    );
+    return rows;
+  } finally {
+    await client.end();
+  }
+}
+
 const DENIED = '42501';
 const READ_ONLY = '25006';
 /** How PgBouncer refuses a login: before 1.20 every error of its own has the one code. */
@@ -208,5 +226,29 @@ describe.skipIf(missing.length > 0)('through PgBouncer', () => {
     expect(await outcome('ann', 'ann', 'select 1')).toBe('ok');
     expect(await outcome('eve', 'eve', 'select 1')).toMatch(NO_LOGIN);
     expect(await outcome('eve', 'eve', 'select 1', { port: server.port })).toBe('ok');
+  });
+});
+
+describe.skipIf(missing.length > 0)('an archive of the first version', () => {
+  test('has the rights of a new one as soon as it is migrated', async () => {
+    const database = 'first';
+    const create = `create database ${database} owner bigbrotr_owner`;
+    const direct = { port: server.port };
+    expect(await outcome(server.user, server.password, create, direct)).toBe('ok');
+    const there = { PGDATABASE: database, POSTGRES_DB: database };
+    psql(there, 'dockerfiles/postgres/roles.sql');
+    psql({ ...there, PGOPTIONS: '-c role=bigbrotr_owner' }, 'tests/support/init-first.sql');
+    psql(there, 'dockerfiles/postgres/roles.sql');
+    const { host, port } = server;
+    const login = (user: string, password: string) =>
+      databaseConfig({ config: { host, port, database, user, password } });
+    const writer = login('writer', PASSWORDS.writer);
+    const owner = login('bigbrotr_owner', PASSWORDS.owner);
+    expect(await migrateArchive(writer, owner, silent)).toContain('0005_finder');
+    const rights = await rightsIn(server.database);
+    expect(rights).toContainEqual({
+      ...{ relname: 'named_relays', grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
+    });
+    expect(await rightsIn(database)).toEqual(rights);
   });
 });
