@@ -3,7 +3,7 @@
  * Numbers shared with the test: 0 workers alive, 1 starts, 2 deaths left to die, 3 most jobs at a time in one worker.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parentPort, threadId, workerData } from 'node:worker_threads';
+import { parentPort, resourceLimits, threadId, workerData } from 'node:worker_threads';
 
 const numbers = new Int32Array(workerData.shared);
 Atomics.add(numbers, 0, 1);
@@ -35,6 +35,8 @@ async function run(job) {
       return new Promise(() => {});
     case 'fail':
       throw new Error('it went wrong');
+    case 'tell your heap':
+      return resourceLimits.maxOldGenerationSizeMb;
     case 'tell':
       parentPort.postMessage({ type: 'progress', progress: job.what });
       return job.what;

@@ -1,7 +1,13 @@
+import { totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { type JobOutcome, Scheduler, type SchedulerOptions } from '../../src/scheduler.ts';
+import {
+  type JobOutcome,
+  Scheduler,
+  type SchedulerOptions,
+  workerHeapMb,
+} from '../../src/scheduler.ts';
 
 vi.setConfig({ testTimeout: 20_000 }); // the machine may be busy; what is tested waits for less, or for longer
 
@@ -19,7 +25,7 @@ vi.mock('node:timers/promises', async (original) => {
 
 type Job =
   | { do: 'sleep' | 'die'; ms?: number; always?: boolean; seat?: number }
-  | { do: 'until stopped' | 'throw where nobody catches' | 'fail' }
+  | { do: 'until stopped' | 'throw where nobody catches' | 'fail' | 'tell your heap' }
   | { do: 'tell'; what: string };
 
 interface Options extends Partial<SchedulerOptions<Job, string>> {
@@ -242,6 +248,31 @@ describe('start()', () => {
     await expect(scheduler.start()).rejects.toThrow('ended with code 4 before it was ready');
     make({ data: { shared: () => {} } });
     await expect(scheduler.start()).rejects.toThrow(/could not be cloned/);
+  });
+});
+
+describe('the heap of a worker', () => {
+  const GB = 2 ** 30;
+
+  test('is what its jobs may need where there is room', () => {
+    expect(workerHeapMb(1, 10, 64 * GB)).toBe(256 + 160);
+    expect(workerHeapMb(1, 100, 64 * GB)).toBe(256 + 1600);
+    expect(workerHeapMb(16, 10, 64 * GB)).toBe(256 + 160);
+  });
+
+  test('is a share of what the container may use where there is less', () => {
+    expect(workerHeapMb(1, 100, GB)).toBe(614);
+    expect(workerHeapMb(4, 100, GB)).toBe(153);
+    expect(workerHeapMb(2, 10, GB / 2)).toBe(153);
+  });
+
+  test('is never larger than what this machine has, however many jobs there are', async () => {
+    const heap = workerHeapMb(1, 1_000_000);
+    expect(heap).toBeGreaterThan(0);
+    expect(heap).toBeLessThan(totalmem() / 2 ** 20);
+    await start({ workers: 1, jobsPerWorker: 1_000_000 });
+    const outcome = await scheduler.run('one', { do: 'tell your heap' });
+    expect(outcome).toEqual({ ok: true, result: heap });
   });
 });
 
