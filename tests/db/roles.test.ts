@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { migrateArchive } from '../../src/bigbrotr-migrations.ts';
+import { migrateArchive } from '../../src/bigbrotr/migrations.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
 import { NEW_RELAY } from '../../src/relay/manners.ts';
 import { batchOf, databaseConfig, knownRelay, openBigbrotr, silent } from '../support/bigbrotr.ts';
