@@ -312,4 +312,11 @@ export const MUTANTS = [
     replace: 'claims?.auth_required ?? needsAuth(checks) ?? null',
     tests: ['unit:nip66-events'],
   },
+  {
+    name: 'a list is believed though it was cut in its oldest second',
+    file: 'src/visit/list-check.ts',
+    find: "if (again.need.some((id) => !listed.has(id))) return { type: 'cut' };",
+    replace: "if (again.need.some((id) => listed.has(id))) return { type: 'cut' };",
+    tests: ['db:visit-nip77'],
+  },
 ];
