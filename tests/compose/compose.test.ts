@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SCHEMA_VERSION } from '../../src/bigbrotr/version.ts';
+import { writeGeoipFile } from '../support/geoip-file.ts';
 import { projectFile } from '../support/project.ts';
-import { PRIORITY_RELAY_URL, RELAY_URL, relayEvents } from './relay-events.ts';
+import { FOUND_RELAY_URL, PRIORITY_RELAY_URL, RELAY_URL, relayEvents } from './relay-events.ts';
 import { ComposeStack, canHave, eventually, missingEngine, type PortName } from './stack.ts';
 
 // The containers, really run: needs a Docker engine with Compose v2, and builds the images.
@@ -13,6 +14,8 @@ import { ComposeStack, canHave, eventually, missingEngine, type PortName } from 
 const PGADMIN_IMAGE = 'dpage/pgadmin4:9.17';
 const PERMISSION_DENIED = '42501';
 const DROP = 'DROP DATABASE bigbrotr WITH (FORCE)';
+/** All the addresses of the relay, whatever network Docker gives it. */
+const SWISS = { country: { iso_code: 'CH' } };
 const services = ['monitor', 'synchronizer', 'priority-synchronizer', 'finder'] as const;
 const healthPorts = [
   'MONITOR_HEALTH_PORT',
@@ -62,6 +65,10 @@ describe.skipIf(missing !== null)('docker compose up', () => {
       WHERE encode(pubkey, 'hex') <> '${publicKey}' AND ${where} ORDER BY 1`;
     return (await asReader(sql)).map(({ id }) => id);
   };
+  /** Who may do what with each relation. */
+  const rights = () =>
+    asReader(`SELECT relname, grantee::regrole::text, privilege_type FROM pg_class, aclexplode(relacl)
+      WHERE relnamespace = 'public'::regnamespace ORDER BY 1, 2, 3`);
   const health = () => Promise.all(healthPorts.map((port) => stack.health(port)));
   const all = (status: number) => (answers: readonly (number | null)[]) =>
     answers.every((answer) => answer === status);
@@ -72,12 +79,18 @@ describe.skipIf(missing !== null)('docker compose up', () => {
       (directory) => {
         writeFileSync(join(directory, 'seeds.txt'), `${RELAY_URL}\n${PRIORITY_RELAY_URL}\n`);
         writeFileSync(join(directory, 'priority.txt'), `${PRIORITY_RELAY_URL}\n`);
+        writeGeoipFile(join(directory, 'city.mmdb'), 'GeoLite2-City', {
+          ...{ '0.0.0.0/1': SWISS, '128.0.0.0/1': SWISS },
+        });
         return {
           ...secrets,
           PUBLIC_KEY: publicKey,
           ALLOW_PRIVATE_RELAYS: 'true',
           SEED_RELAYS_PATH: join(directory, 'seeds.txt'),
           SYNCHRONIZER_PRIORITY_RELAYS_PATH: join(directory, 'priority.txt'),
+          MONITOR_CHECKS: 'open,read,write,nip11,geo',
+          GEOIP_CITY_PATH: join(directory, 'city.mmdb'),
+          MONITOR_PUBLISH_RELAYS: RELAY_URL,
           MONITOR_LOOP_INTERVAL_MINUTES: '1',
           SYNCHRONIZER_LOOP_INTERVAL_MINUTES: '1',
         };
@@ -94,6 +107,11 @@ describe.skipIf(missing !== null)('docker compose up', () => {
 
   test('comes up healthy, and the health ports answer 200', async () => {
     expect(await health()).toEqual([200, 200, 200, 200]);
+    const answers = await Promise.all(
+      healthPorts.map((port) => fetch(`http://127.0.0.1:${stack.ports[port]}/health`)),
+    );
+    const bodies = await Promise.all(answers.map((answer) => answer.json()));
+    expect(bodies).toMatchObject(services.map((service) => ({ service, database: 'up' })));
     for (const service of ['postgres', 'pgbouncer', 'torproxy', ...services]) {
       expect((await stack.inspect(service)).State.Health?.Status, service).toBe('healthy');
     }
@@ -132,14 +150,23 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     },
   );
 
+  test('a worker’s heap is bounded by the memory of its container', async () => {
+    const script =
+      'import("/app/dist/scheduler.js").then((s) => console.log(s.workerHeapMb(1, 100)))';
+    expect(Number(await stack.exec('monitor', 'node', '-e', script))).toBe(614);
+    expect(Number(await stack.exec('synchronizer', 'node', '-e', script))).toBe(1228);
+  });
+
   test('reaches who it must reach, and nobody else', async () => {
     const reaches = async (from: string, host: string, port: number) => {
       const script = `timeout 3 bash -c 'exec 3<>/dev/tcp/${host}/${port}' 2>/dev/null && echo yes || echo no`;
       return (await stack.exec(from, 'bash', '-c', script)).trim();
     };
-    expect(await reaches('synchronizer', 'pgbouncer', 6432)).toBe('yes');
-    expect(await reaches('synchronizer', 'torproxy', 9050)).toBe('yes');
-    expect(await reaches('synchronizer', 'relay.test', 7777)).toBe('yes');
+    for (const service of ['synchronizer', 'finder']) {
+      expect(await reaches(service, 'pgbouncer', 6432)).toBe('yes');
+      expect(await reaches(service, 'torproxy', 9050)).toBe('yes');
+      expect(await reaches(service, 'relay.test', 7777)).toBe('yes');
+    }
     expect(await reaches('pgbouncer', 'torproxy', 9050)).toBe('no');
     expect(await reaches('pgbouncer', 'relay.test', 7777)).toBe('no');
     expect(await reaches('torproxy', 'pgbouncer', 6432)).toBe('no');
@@ -165,6 +192,20 @@ describe.skipIf(missing !== null)('docker compose up', () => {
       'SELECT rolpassword FROM pg_authid',
     ])('the writer may not %s', async (sql) => {
       expect(await refused(asWriter(sql))).toBe(PERMISSION_DENIED);
+    });
+
+    test('the writer may delete from the tables of work under way, and from no other', async () => {
+      const deletable = (await rights()).filter(
+        ({ grantee, privilege_type }) =>
+          grantee !== 'bigbrotr_owner' &&
+          !/^(SELECT|INSERT|UPDATE|USAGE)$/.test(`${privilege_type}`),
+      );
+      expect(deletable).toEqual(
+        ['coverage', 'finder_queue', 'holes', 'named_relays', 'relay_states'].map((relname) => ({
+          ...{ relname, grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
+        })),
+      );
+      for (const { relname } of deletable) await asWriter(`DELETE FROM ${relname} WHERE false`);
     });
 
     test('the reader reads, and nothing else', async () => {
@@ -219,8 +260,25 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     });
   });
 
+  test('the finder adds the relay that an event names, and reads its queue to the end', async () => {
+    const provenance = `SELECT state, first_source FROM relay_provenance WHERE relay_url = '${FOUND_RELAY_URL}'`;
+    const state = await eventually(
+      'the relay that is named',
+      async () => (await asReader(provenance))[0],
+      (row) => row?.state === 'relay',
+      4,
+    );
+    expect(state).toEqual({ state: 'relay', first_source: 'relay_list' });
+    const queue = 'SELECT count(*)::int AS n FROM finder_queue';
+    await eventually(
+      'queue of the finder',
+      async () => (await asReader(queue))[0]?.n,
+      (count) => count === 0,
+    );
+  }, 600_000);
+
   test('both synchronizers archive the events of the relay, not one more or less', async () => {
-    for (const url of [RELAY_URL, PRIORITY_RELAY_URL]) {
+    for (const url of [RELAY_URL, PRIORITY_RELAY_URL, FOUND_RELAY_URL]) {
       const sightings = `SELECT count(*)::int AS n FROM events_relays WHERE relay_url = '${url}'`;
       await eventually(
         `sightings on ${url}`,
@@ -234,6 +292,22 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     expect(await archived()).toEqual(wanted);
   }, 600_000);
 
+  test('the monitor knows where relays are, and publishes what it found', async () => {
+    const urls = [RELAY_URL, PRIORITY_RELAY_URL, FOUND_RELAY_URL];
+    for (const url of urls) {
+      const facts = `SELECT country, readable, writable FROM relay_facts WHERE relay_url = '${url}'`;
+      expect(await asReader(facts)).toEqual([{ country: 'CH', readable: true, writable: true }]);
+    }
+    const reports = `SELECT DISTINCT tags -> 0 ->> 1 AS d FROM events
+      WHERE kind = 30166 AND encode(pubkey, 'hex') = '${publicKey}' ORDER BY 1`;
+    await eventually(
+      'reports of the monitor, archived',
+      async () => (await asReader(reports)).map(({ d }) => d),
+      (reported) => urls.every((url) => reported.includes(new URL(url).href)), // as NIP-66 writes it
+      4,
+    );
+  }, 600_000);
+
   test('PostgreSQL away: 503; back: 200', async () => {
     await stack.compose(['stop', 'postgres']);
     await eventually('health without PostgreSQL', health, all(503));
@@ -242,7 +316,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     expect(await archived()).toEqual(wanted);
   }, 300_000);
 
-  test.each(['pgbouncer', 'postgres', 'torproxy', 'monitor'])(
+  test.each(['pgbouncer', 'postgres', 'torproxy', 'monitor', 'finder'])(
     '%s killed: it is started again, and all is well',
     async (service) => {
       const before = (await stack.inspect(service)).RestartCount;
@@ -291,6 +365,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
   }, 300_000);
 
   test('an archive of the first version is migrated by `up`, and nothing else is asked for', async () => {
+    const rightsOfANewOne = await rights();
     await stack.compose(['stop', ...services]);
     const first = projectFile('tests/support/init-first.sql');
     copyFileSync(first, join(stack.directory, 'init-first.sql'));
@@ -303,8 +378,9 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     const migrated = await asReader('SELECT name FROM schema_migrations ORDER BY id DESC LIMIT 1');
     expect(migrated).toEqual([{ name: SCHEMA_VERSION }]);
     expect(await health()).toEqual([200, 200, 200, 200]);
+    expect(await rights()).toEqual(rightsOfANewOne);
+    await asWriter('SELECT rebuild_relay_states(relay_id, 60) FROM relays');
     const record = "INSERT INTO schema_migrations (name) VALUES ('9999_mine')";
-    await stack.compose(['run', '--rm', 'roles']);
     expect(await refused(asWriter(record))).toBe(PERMISSION_DENIED);
   }, 300_000);
 
