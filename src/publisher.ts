@@ -175,8 +175,8 @@ class Outlet {
       } catch (error) {
         const reason = reasonOf(error);
         if (this.#signal.aborted) break;
-        this.#tell(reason);
         this.#pause('failed', reason);
+        this.#tell(reason);
       }
     }
     this.#disconnect();
@@ -196,16 +196,17 @@ class Outlet {
     const { timeoutMs } = this.#options;
     const outcome = await publishEvent(connection, authenticator, event, timeoutMs, this.#signal);
     if (outcome === 'aborted') return;
-    this.#tell(outcome);
     const pause = PAUSE_AFTER[outcome];
-    if (pause) return this.#pause(pause, outcome);
+    if (pause) this.#pause(pause, outcome);
+    else if (this.#waiting.get(address) === event) this.#remove(address);
+    this.#tell(outcome); // now, so that who hears it can ask for the state that it leads to
+    if (pause) return;
     if (outcome === 'accepted') this.#strikes = 0;
     else
       this.#options.log.warn(
         { relay: this.#url, kind: event.kind, reason: outcome },
         'an event was refused by a relay that is published to',
       );
-    if (this.#waiting.get(address) === event) this.#remove(address);
     await sleep(PACE_MS, undefined, { signal: this.#signal }).catch(() => {});
   }
 

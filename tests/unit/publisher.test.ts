@@ -88,6 +88,19 @@ describe('events', () => {
     }
   });
 
+  test('that are told of no longer wait, and a pause has begun by then', async () => {
+    const relay = await start();
+    const states: string[] = [];
+    const onOutcome = () => states.push(one.state);
+    const { publisher: one } = publisher([relay.url], { onOutcome });
+    for (const n of [1, 2]) one.publish(discovery(n));
+    await one.flush(10_000);
+    expect(states).toEqual([`${relay.url}: 1 waiting`, `${relay.url}: 0 waiting`]);
+    await relay.stop();
+    one.publish(discovery(3));
+    await vi.waitFor(() => expect(states.at(-1)).toContain('1 waiting, pausing ('));
+  });
+
   test('of a relay that was checked again meanwhile are replaced by the newer one', async () => {
     const relay = await start({ write: 'silent' });
     const { publisher: one } = publisher([relay.url]);
