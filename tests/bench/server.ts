@@ -32,9 +32,10 @@ const SETTINGS = {
   shared_buffers: '512MB',
   max_wal_size: '4GB',
   checkpoint_timeout: '15min',
+  wal_compression: 'on',
 };
 
-/** docker-compose.yml has these too; the PostgreSQL that npm brings is built without lz4. */
+/** As docker-compose.yml has them; the PostgreSQL that npm brings is built without lz4, and `npm start` has pglz too. */
 const WITH_LZ4 = `alter system set wal_compression = lz4;
 alter system set default_toast_compression = lz4;
 select pg_reload_conf()`;
