@@ -196,6 +196,7 @@ async function ensureDatabase(
   passwordFile: string,
 ): Promise<void> {
   const client = new pg.Client({ ...access, database: 'postgres' });
+  client.on('error', () => {}); // a server that dies here is told of by the query, or by what comes after
   try {
     await client.connect();
     const known = await client.query('select from pg_database where datname = $1', [DATABASE]);
