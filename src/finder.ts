@@ -5,6 +5,7 @@ import type { FinderJob, FinderProgress, FinderReport } from './finder/find-name
 import { readBlocklist } from './relay/blocklist.ts';
 import { readSeedFile, SeedListError } from './relay/seed-list.ts';
 import { type Network, parseRelayUrl, type RelayUrl } from './relay/url.ts';
+import { runShown } from './run-shown.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
 
@@ -162,10 +163,7 @@ async function ask(
   scheduler: FinderScheduler,
 ): Promise<void> {
   const { url } = job.candidate;
-  const running = scheduler.run(url, job);
-  showRunning(service, scheduler);
-  const outcome = await running;
-  showRunning(service, scheduler);
+  const outcome = await runShown('asking', url, job, scheduler, service);
   if (!outcome.ok) return lost(url, outcome.reason, service);
   const { reason, isNew } = outcome.result;
   service.metrics.relayVisited(reason ?? 'answered');
@@ -192,9 +190,4 @@ async function follow(url: RelayUrl, service: Service, scheduler: FinderSchedule
 
 function lost(what: string, reason: string, { log, signal }: Service): void {
   if (!signal.aborted) log.error({ what, reason }, 'a job of the finder was lost');
-}
-
-function showRunning({ metrics, detail }: Service, scheduler: FinderScheduler): void {
-  metrics.relaysInProgress(scheduler.running);
-  detail('asking', scheduler.runningKeys().slice(0, 3).join(' '));
 }

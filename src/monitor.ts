@@ -5,6 +5,7 @@ import type { ProbeReport } from './monitor-worker.ts';
 import { type Publishing, startPublishing } from './publishing.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { networkOf } from './relay/url.ts';
+import { runShown } from './run-shown.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
 
@@ -78,10 +79,7 @@ async function check(
   scheduler: Scheduler<Relay, ProbeReport>,
   publishing: Publishing | null,
 ): Promise<boolean> {
-  const job = scheduler.run(relay.url, relay);
-  showRunning(service, scheduler);
-  const outcome = await job;
-  showRunning(service, scheduler);
+  const outcome = await runShown('checking', relay.url, relay, scheduler, service);
   if (!outcome.ok) {
     if (!service.signal.aborted) {
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
@@ -102,9 +100,4 @@ async function check(
   service.count(nip11Reason === null ? 'nip11_documents' : `no_nip11_${nip11Reason}`);
   service.log.debug({ relay: relay.url, ...report }, 'relay checked');
   return readable;
-}
-
-function showRunning({ metrics, detail }: Service, scheduler: Scheduler<Relay, ProbeReport>): void {
-  metrics.relaysInProgress(scheduler.running);
-  detail('checking', scheduler.runningKeys().slice(0, 3).join(' '));
 }

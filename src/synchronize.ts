@@ -5,6 +5,7 @@ import type { SynchronizerConfig } from './config.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { afterVisit } from './relay/manners.ts';
 import { networkOf } from './relay/url.ts';
+import { runShown } from './run-shown.ts';
 import { Scheduler } from './scheduler.ts';
 import type { Round, Service, Work } from './service.ts';
 import type { Progress } from './visit/visit.ts';
@@ -96,10 +97,7 @@ async function visit(
   service: Service,
   scheduler: Scheduler<Relay, VisitReport, Progress>,
 ): Promise<boolean> {
-  const job = scheduler.run(relay.url, relay);
-  showRunning(service, scheduler);
-  const outcome = await job;
-  showRunning(service, scheduler);
+  const outcome = await runShown('synchronising', relay.url, relay, scheduler, service);
   if (!outcome.ok) {
     if (outcome.deadly) await setAside(relay, filterId, outcome.reason, service);
     else if (!service.signal.aborted) {
@@ -137,14 +135,6 @@ async function setAside(
   } catch (err) {
     log.error({ relay: relay.url, err }, 'what is known of a relay could not be written');
   }
-}
-
-function showRunning(
-  { metrics, detail }: Service,
-  scheduler: Scheduler<Relay, VisitReport, Progress>,
-): void {
-  metrics.relaysInProgress(scheduler.running);
-  detail('synchronising', scheduler.runningKeys().slice(0, 3).join(' '));
 }
 
 function countReport(report: VisitReport, { metrics, count }: Service): void {

@@ -3,11 +3,11 @@ import type { CapabilitiesData } from '../nostr/check-result.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
 import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import type { RelayConnection } from '../relay/connection.ts';
+import { reasonOfEnd } from '../relay/first-answer.ts';
 import { LocalSetBuilder } from '../relay/local-set.ts';
 import { reconcileWindow } from '../relay/reconcile.ts';
 import { type PageEnd, readPage } from '../relay/subscription.ts';
 import { type CheckContext, failure } from './context.ts';
-import { reasonOfEnd } from './read.ts';
 import { type Note, Sample, wordToSearch } from './sample.ts';
 
 /** So many events are asked for to find the relay's cap: those of most relays are at or below it. */

@@ -4,8 +4,8 @@ import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import { makeDeletion, makeTestEvent, refusalOfOk } from '../nostr/nip66.ts';
 import type { Authenticator } from '../relay/authentication.ts';
 import type { RelayConnection } from '../relay/connection.ts';
+import { firstAnswer } from '../relay/first-answer.ts';
 import { type CheckContext, failed, withAuthentication } from './context.ts';
-import { firstAnswer } from './read.ts';
 
 /** After a NOTICE that refuses, a relay that was going to say OK has done so by then. */
 const REFUSAL_GRACE_MS = 2000;

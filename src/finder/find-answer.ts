@@ -1,10 +1,6 @@
-import { refusalOf } from '../nostr/message.ts';
 import { asRelayError, type ConnectOptions, connectRelay } from '../relay/connection.ts';
-import { type PageEnd, readPage } from '../relay/subscription.ts';
+import { firstAnswer } from '../relay/first-answer.ts';
 import type { RelayUrl } from '../relay/url.ts';
-
-/** Far more than one event with `limit: 1` needs. */
-const LIMITS = { maxEvents: 500, maxBytes: 16 * 1024 * 1024 };
 
 /**
  * Asks whether somebody at this URL speaks Nostr: a REQ that is answered with an event, with EOSE, or with a CLOSED that
@@ -18,13 +14,13 @@ export async function answerOf(
   url: RelayUrl,
   options: ConnectOptions & { readonly signal: AbortSignal },
 ): Promise<string | null> {
-  const { signal, timeoutMs } = options;
+  const { signal } = options;
   signal.throwIfAborted();
   try {
     const connection = await connectRelay(url, options);
     try {
-      const limits = { ...LIMITS, idleTimeoutMs: timeoutMs, totalTimeoutMs: timeoutMs };
-      return await judge(readPage(connection, { limit: 1 }, limits, signal));
+      const { reason } = await firstAnswer(connection, { limit: 1 }, options);
+      return reason === 'auth_required' ? null : reason;
     } finally {
       connection.close();
     }
@@ -34,24 +30,4 @@ export async function answerOf(
   } finally {
     signal.throwIfAborted();
   }
-}
-
-async function judge(page: AsyncGenerator<unknown[], PageEnd>): Promise<string | null> {
-  try {
-    for (;;) {
-      const step = await page.next();
-      if (step.done) return judgeEnd(step.value);
-      if (step.value.some((event) => typeof event === 'object' && event !== null)) return null;
-    }
-  } finally {
-    await page.return({ type: 'aborted' });
-  }
-}
-
-function judgeEnd(end: PageEnd): string | null {
-  if (end.type === 'finish' || end.type === 'more' || end.type === 'eose') return null;
-  if (end.type !== 'closed') return end.type;
-  const refusal = refusalOf(end.text);
-  if (refusal === 'auth_required') return null;
-  return refusal === 'other' ? 'closed' : refusal;
 }

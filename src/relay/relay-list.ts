@@ -1,6 +1,6 @@
-import { Client } from 'undici';
+import type { Dispatcher } from 'undici';
 import { RelayError } from './connection.ts';
-import { connector, type Nip11FetchOptions, reasonOf, redirectTarget } from './nip11-fetch.ts';
+import { type HttpGetOptions, httpGet, readBody, reasonOf } from './http-get.ts';
 import type { RelayUrl } from './url.ts';
 
 /** Lists of relays that others publish over HTTP, in whatever form. */
@@ -12,6 +12,7 @@ const MAX_LISTED = 20_000;
 /** Values of a JSON document that are looked at. */
 const MAX_VALUES = 1_000_000;
 
+const ACCEPT = 'application/json, text/plain;q=0.9, */*;q=0.1';
 const WEB_SOCKET_URL = /^\s*wss?:\/\//i;
 /** In plain text, and in HTML or Markdown, which are text too. */
 const IN_TEXT = /wss?:\/\/[^\s"'<>()[\]{}|\\,;`]+/gi;
@@ -28,13 +29,13 @@ export type FetchedList = { ok: true; names: string[] } | { ok: false; reason: s
  */
 export async function fetchRelayList(
   url: RelayUrl,
-  options: Nip11FetchOptions,
+  options: HttpGetOptions & { readonly signal?: AbortSignal },
 ): Promise<FetchedList> {
   options.signal?.throwIfAborted();
   const deadline = AbortSignal.timeout(options.timeoutMs);
   const signal = options.signal ? AbortSignal.any([options.signal, deadline]) : deadline;
   try {
-    const body = await fetchBody(url, options, signal);
+    const body = await httpGet(url, { accept: ACCEPT }, options, signal, readList);
     return { ok: true, names: listedNames(body) };
   } catch (error) {
     options.signal?.throwIfAborted();
@@ -42,56 +43,10 @@ export async function fetchRelayList(
   }
 }
 
-async function fetchBody(
-  url: RelayUrl,
-  options: Nip11FetchOptions,
-  signal: AbortSignal,
-): Promise<string> {
-  const connect = connector(url, options, signal);
-  const first = new URL(url.replace(/^ws/, 'http'));
-  const answer = await get(first, connect, signal);
-  if ('body' in answer) return answer.body;
-  const second = await get(redirectTarget(first, answer.location), connect, signal);
-  if ('body' in second) return second.body;
-  throw new RelayError('redirect', `${url} redirects more than once`);
-}
-
-async function get(
-  address: URL,
-  connect: ReturnType<typeof connector>,
-  signal: AbortSignal,
-): Promise<{ body: string } | { location: string }> {
-  const client = new Client(address.origin, { connect, headersTimeout: 0, bodyTimeout: 0 });
-  try {
-    const { statusCode, headers, body } = await client.request({
-      path: address.pathname + address.search,
-      method: 'GET',
-      headers: {
-        accept: 'application/json, text/plain;q=0.9, */*;q=0.1',
-        'accept-encoding': 'identity',
-        'user-agent': 'bigbrotr',
-      },
-      signal,
-    });
-    body.on('error', () => {}); // a body that is not read to its end reports that as an error
-    const { location } = headers;
-    if (statusCode >= 301 && statusCode <= 308 && typeof location === 'string') return { location };
-    if (statusCode !== 200)
-      throw new RelayError(`http_${statusCode}`, `${address.href} answers ${statusCode}`);
-    if ((headers['content-encoding'] ?? 'identity') !== 'identity')
-      throw new RelayError('encoding', `${address.href} answers in an encoding not asked for`);
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of body) {
-      size += chunk.length;
-      if (size > MAX_LIST_BYTES)
-        throw new RelayError('too_large', `${address.href} has more than ${MAX_LIST_BYTES} bytes`);
-      chunks.push(chunk);
-    }
-    return { body: new TextDecoder().decode(Buffer.concat(chunks)) };
-  } finally {
-    await client.destroy();
-  }
+async function readList(address: URL, response: Dispatcher.ResponseData): Promise<string> {
+  if ((response.headers['content-encoding'] ?? 'identity') !== 'identity')
+    throw new RelayError('encoding', `${address.href} answers in an encoding not asked for`);
+  return new TextDecoder().decode(await readBody(address, response, MAX_LIST_BYTES));
 }
 
 /** What looks like a relay's URL in a list: every such string of a JSON document, key or value, or of a text. */
