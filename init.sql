@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0008_grants' then
+    if (select max(name collate "C") from schema_migrations) <> '0009_events-by-time' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -78,7 +78,6 @@ create table if not exists events (
     tags       jsonb not null,
     tagvalues  jsonb not null,
     content    text not null,
-    constraint events_id_key unique (id),   -- which ids are known; one event by its id
     constraint events_id_length check (octet_length(id) = 32),
     constraint events_pubkey_length check (octet_length(pubkey) = 32),
     constraint events_sig_length check (octet_length(sig) = 64),
@@ -101,8 +100,13 @@ comment on column events.content is 'Content, exactly as signed.';
 create index if not exists events_pubkey_created_at_index on events (pubkey, created_at);
 -- The events of one kind in a stretch of time: where kind = $1 and created_at between $2 and $3
 create index if not exists events_kind_created_at_index on events (kind, created_at);
--- The events of a stretch of time, the newest events: where created_at >= $1 order by created_at
-create index if not exists events_created_at_index on events (created_at);
+-- An event stands once. The id is a hash over the time too, so that time and id tell what the id alone does, but the events
+-- of a page lie together here, where ids alone are anywhere: which of these events are known: where created_at = $1 and
+-- id between $2 and $2 (for id = $2 the index below would be taken, which has no such order).
+-- And the events of a stretch of time, the newest events: where created_at >= $1 order by created_at
+create unique index if not exists events_created_at_id_index on events (created_at desc, id);
+-- An event by its id: where id = $1. Four bytes of a hash for each: a third of what a B-tree of ids takes.
+create index if not exists events_id_index on events using hash (id);
 -- Events that refer to something: where tagvalues @> '["e:5c83…"]'. It holds four bytes of a hash for each value: a quarter
 -- of what the values themselves would take.
 create index if not exists events_tagvalues_index on events using gin (tagvalues jsonb_path_ops);
@@ -936,7 +940,7 @@ begin
     perform insert_relay(p_relay_url, p_relay_network, p_seen_at);
     insert into events (event_key, created_at, kind, id, pubkey, sig, tags, tagvalues, content)
     values (new_event_key(p_created_at), p_created_at, p_kind, p_id, p_pubkey, p_sig, p_tags, event_tagvalues(p_tags), p_content)
-    on conflict (id) do nothing;
+    on conflict (created_at, id) do nothing;
     is_new := found;
     insert into sightings (event_key, relay_id, seen_at)
     select e.event_key, r.relay_id, p_seen_at - 1577836800
@@ -946,6 +950,43 @@ begin
     return is_new;
 end $$;
 comment on function insert_event is 'Adds one event and its sighting on a relay. The caller has verified it. True when the event was new.';
+
+create or replace function record_coverage(
+    p_relay_id integer, p_filter_id integer, p_evidence text, p_proven int8multirange, p_holes jsonb
+) returns void
+language plpgsql as $$
+declare
+    today    constant date := (now() at time zone 'utc')::date;
+    in_vain  constant int8multirange := coalesce((
+        select range_agg(int8range(h.since, h.until, '[]')) from jsonb_to_recordset(p_holes) as h (since bigint, until bigint)
+    ), '{}');
+    is_moved boolean;
+begin
+    -- One writer at a time for the coverage of a relay and filter.
+    perform from visits where relay_id = p_relay_id and filter_id = p_filter_id for update;
+    update coverage set covered = covered - (p_proven + in_vain)
+    where relay_id = p_relay_id and filter_id = p_filter_id and covered && (p_proven + in_vain)
+        and (isempty(p_proven) or (evidence, proven_on) <> (p_evidence, today));
+    is_moved := found;
+    if not isempty(p_proven) then
+        delete from holes where relay_id = p_relay_id and filter_id = p_filter_id and stretch <@ p_proven;
+        insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
+        values (p_relay_id, p_filter_id, p_evidence, today, p_proven - in_vain, extract(epoch from now())::bigint)
+        on conflict (relay_id, filter_id, evidence, proven_on) do update
+        set covered = coverage.covered + p_proven - in_vain, proven_at = excluded.proven_at;
+    end if;
+    if is_moved or not isempty(in_vain) then
+        delete from coverage where relay_id = p_relay_id and filter_id = p_filter_id and isempty(covered);
+    end if;
+    insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)
+    select distinct on (h.since, h.until)
+        p_relay_id, p_filter_id, int8range(h.since, h.until, '[]'), h.reason, h.count, extract(epoch from now())::bigint
+    from jsonb_to_recordset(p_holes) as h (since bigint, until bigint, reason text, count integer)
+    order by h.since, h.until, h.count desc
+    on conflict (relay_id, filter_id, stretch) do update
+    set reason = excluded.reason, events = excluded.events, noted_at = excluded.noted_at;
+end $$;
+comment on function record_coverage is 'Moves what is proven into today''s row of its evidence, so that each stretch stands once, with its latest proof. What was tried in vain (an array of {since, until, reason, count}) is no longer proven, whatever an earlier visit found. In the transaction that stores the events on which it rests.';
 
 create or replace function check_result_hash(p_check jsonb) returns bytea
 language sql stable parallel safe   -- as jsonb_build_array() is, so that it is taken apart where it is called
@@ -1271,7 +1312,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

@@ -18,7 +18,7 @@ import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.t
 import * as visits from './bigbrotr/visits.ts';
 import type { DatabaseConfig } from './config.ts';
 import { Database, isDataError } from './database.ts';
-import { storageObstacle } from './nostr/event.ts';
+import { type IdentifiedEvent, storageObstacle } from './nostr/event.ts';
 import { canonicalFilter, type EventFilter, type Window } from './nostr/filter.ts';
 import type { Nip11Limitation } from './nostr/nip11.ts';
 import { type Manners, NEW_RELAY } from './relay/manners.ts';
@@ -313,9 +313,16 @@ export class Bigbrotr {
 
   // Events
 
-  /** Which of these ids the archive holds, with what it holds: hex id → key and signature. */
-  archivedEvents(ids: readonly string[]): Promise<Map<string, Archived>> {
-    return reading.archivedEvents(this.#database.query, ids);
+  /** Which of these events the archive holds, with what it holds: hex id → key and signature. */
+  archivedEvents(
+    events: readonly Pick<IdentifiedEvent, 'id' | 'created_at'>[],
+  ): Promise<Map<string, Archived>> {
+    return reading.archivedEvents(this.#database.query, events);
+  }
+
+  /** Those of these ids, in hex, that the archive holds. */
+  archivedIds(ids: readonly string[]): Promise<Set<string>> {
+    return reading.archivedIds(this.#database.query, ids);
   }
 
   /** The smallest `created_at` among events of these ids that are archived, or set aside from this relay. */

@@ -57,6 +57,11 @@ const TRANSIENT_STATES = new Set([
   '58000', // system error
   '58030', // I/O error
 ]);
+/** Unique indexes that are violated by chance alone: the next try finds what was in the way. */
+const RACES = new Set([
+  'events_pkey', // two events of one second got the same key, and the next try draws another (new_event_key in init.sql)
+  'sightings_relay_id_event_key_index', // two batches of one relay brought the same event at once
+]);
 const TRANSIENT_SYSTEM_CODES = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -86,8 +91,7 @@ export function isTransient(error: unknown): boolean {
   const code = codeOf(error);
   if (code.startsWith('08') || TRANSIENT_STATES.has(code) || TRANSIENT_SYSTEM_CODES.has(code))
     return true;
-  // Two events of one second got the same key: the next try draws another (new_event_key in init.sql).
-  if (code === '23505' && constraintOf(error) === 'events_pkey') return true;
+  if (code === '23505' && RACES.has(constraintOf(error) ?? '')) return true;
   return code === '' && error instanceof Error && TRANSIENT_MESSAGES.test(error.message);
 }
 

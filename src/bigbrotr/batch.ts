@@ -152,8 +152,9 @@ export async function storeOneByOne(
 /**
  * Inserts what is new and the sightings of it and of what is known, in one statement. The relay's row is locked against
  * being deleted, as a foreign key on the sightings would do for each of them: a relay that is gone has no sightings.
- * `matched` counts the events that are there, of a relay that is there; `late` are those of
- * the new ones that had come already.
+ * `matched` counts the events that are there, of a relay that is there; `late` are those of the new ones that had come
+ * already. Sightings that are there are left out by a look-up of each: `on conflict` would write a record of 45 bytes
+ * for each of the others. When two batches of a relay meet, the unique index stops one, which is then tried again.
  */
 async function insertSighted(
   query: Query,
@@ -180,7 +181,7 @@ const insertEventsFrom = (columns: string) =>
      select new_event_key(created_at), created_at, kind, decode(id, 'hex'), decode(pubkey, 'hex'), decode(sig, 'hex'),
             tags::jsonb, tagvalues::jsonb, content
      from unnest(${columns}) as t (created_at, kind, id, pubkey, sig, tags, tagvalues, content)
-     on conflict (id) do nothing`;
+     on conflict (created_at, id) do nothing`;
 
 const insertSightingsOf = (added: string, matched: string, late: string) => `
      with relay as (
@@ -190,13 +191,18 @@ const insertSightingsOf = (added: string, matched: string, late: string) => `
      ), matched as (
          ${matched}select e.event_key from unnest($3::bigint[]) as t (event_key) join events e on e.event_key = t.event_key
          union all
-         select e.event_key from unnest($4::text[]) as t (id) join events e on e.id = decode(t.id, 'hex')
+         select e.event_key
+         from unnest($4::text[]) as t (id)
+         cross join lateral (select event_key from events where id = decode(t.id, 'hex') limit 1) e
      ), sighted as (
          select event_key, relay_id from matched cross join relay
      ), inserted as (
          insert into sightings (event_key, relay_id, seen_at)
-         select event_key, relay_id, $2 from sighted order by event_key desc
-         on conflict do nothing
+         select event_key, relay_id, $2 from sighted
+         where (
+             select s.relay_id from sightings s where s.relay_id = sighted.relay_id and s.event_key = sighted.event_key
+         ) is null
+         order by event_key desc
          returning 1
      )
      select (select count(*) from added) as events, (select count(*) from sighted) as matched,
@@ -279,58 +285,18 @@ function stretchOf(seconds: readonly number[]): Refused | null {
   return { since: Math.min(...seconds), until: Math.max(...seconds), count: seconds.length };
 }
 
-/**
- * Moves what is proven into today's row of its evidence, so that each stretch stands once, with its latest proof.
- * What turns out to be a hole is no longer proven, whatever an earlier visit found. Where something was refused the
- * proof is good for the rest.
- */
+/** Records what was proven and what was tried in vain; where something was refused the proof is good for the rest. */
 async function recordCoverage(
   query: Query,
   batch: Batch,
   refused: readonly Refused[],
 ): Promise<void> {
-  const { relay, filterId, proven } = batch;
+  const { relay, filterId, evidence, proven } = batch;
   const holes = [...batch.holes, ...holesIn(proven, refused)];
   if (proven.length === 0 && holes.length === 0) return;
-  // One writer at a time for the coverage of a relay and filter.
-  await query('select from visits where relay_id = $1 and filter_id = $2 for update', [
-    relay.relayId,
-    filterId,
+  await query('select record_coverage($1, $2, $3, $4::int8multirange, $5)', [
+    ...[relay.relayId, filterId, evidence, multirange(proven), JSON.stringify(holes)],
   ]);
-  const where = [relay.relayId, filterId];
-  const { rowCount: changed } = await query(
-    `update coverage set covered = covered - $3::int8multirange
-     where relay_id = $1 and filter_id = $2 and covered && $3::int8multirange`,
-    [...where, multirange([...proven, ...holes])],
-  );
-  if (proven.length > 0) {
-    await query(
-      `with closed as (
-           delete from holes where relay_id = $1 and filter_id = $2 and stretch <@ $3::int8multirange
-       )
-       insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
-       values ($1, $2, $4, (now() at time zone 'utc')::date, $3::int8multirange - $5::int8multirange,
-               extract(epoch from now())::bigint)
-       on conflict (relay_id, filter_id, evidence, proven_on) do update
-       set covered = coverage.covered + excluded.covered, proven_at = excluded.proven_at`,
-      [...where, multirange(proven), batch.evidence, multirange(holes)],
-    );
-  }
-  if (changed || holes.length > 0) {
-    await query(
-      'delete from coverage where relay_id = $1 and filter_id = $2 and isempty(covered)',
-      where,
-    );
-  }
-  for (const hole of holes) {
-    await query(
-      `insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)
-       values ($1, $2, int8range($3, $4, '[]'), $5, $6, extract(epoch from now())::bigint)
-       on conflict (relay_id, filter_id, stretch) do update
-       set reason = excluded.reason, events = excluded.events, noted_at = excluded.noted_at`,
-      [relay.relayId, filterId, hole.since, hole.until, hole.reason, hole.count],
-    );
-  }
 }
 
 /** The parts of proven windows where events were refused. */

@@ -1,6 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import type { Query } from '../database.ts';
-import type { NostrEvent } from '../nostr/event.ts';
+import type { IdentifiedEvent, NostrEvent } from '../nostr/event.ts';
 import type { EventFilter, Window } from '../nostr/filter.ts';
 import type { Relay } from './batch.ts';
 
@@ -31,22 +30,30 @@ const SIG_DIGITS = 128;
 const RECORD_DIGITS = ID_DIGITS + SIG_DIGITS + 16;
 
 /**
- * Which of these ids the archive holds, with what it holds: hex id → key and signature. They go and come as one value
- * each, since the rows of a page cost more than the looking up.
+ * Which of these events the archive holds, with what it holds: hex id → key and signature. They are looked up by time
+ * and id, so that the events of a page lie together in the index, and the ids go and the records come as one value each,
+ * since the rows of a page cost more than the looking up.
  */
 export async function archivedEvents(
   query: Query,
-  ids: readonly string[],
+  events: readonly Pick<IdentifiedEvent, 'id' | 'created_at'>[],
 ): Promise<Map<string, Archived>> {
   const archived = new Map<string, Archived>();
-  if (ids.length === 0) return archived;
+  if (events.length === 0) return archived;
   const { rows } = await query<{ records: string | null }>(
     `select encode(string_agg(e.id || e.sig || int8send(e.event_key), ''::bytea), 'hex') as records
-     from generate_series(0, $2::integer - 1) as place
+     from (
+         select created_at, substr($1::bytea, place::integer * 32 - 31, 32) as id
+         from unnest($2::bigint[]) with ordinality as u (created_at, place)
+     ) t
      cross join lateral (
-         select id, sig, event_key from events where id = substr($1::bytea, place * 32 + 1, 32) limit 1
+         select id, sig, event_key from events
+         where created_at = t.created_at and id between t.id and t.id limit 1 -- for id = … the hash index would be taken
      ) e`,
-    [Buffer.from(ids.join(''), 'hex'), ids.length],
+    [
+      Buffer.from(events.map(({ id }) => id).join(''), 'hex'),
+      events.map(({ created_at }) => created_at),
+    ],
   );
   const records = rows[0]?.records ?? '';
   for (let at = 0; at < records.length; at += RECORD_DIGITS) {
@@ -58,6 +65,17 @@ export async function archivedEvents(
   return archived;
 }
 
+/** Those of these ids, in hex, that the archive holds. */
+export async function archivedIds(query: Query, ids: readonly string[]): Promise<Set<string>> {
+  const { rows } = await query<{ id: string }>(
+    `select t.id
+     from unnest($1::text[]) as t (id)
+     cross join lateral (select from events where id = decode(t.id, 'hex') limit 1) e`,
+    [ids],
+  );
+  return new Set(rows.map(({ id }) => id));
+}
+
 /** The smallest `created_at` among events of these ids that are archived, or set aside from this relay; null without any. */
 export async function oldestOf(
   query: Query,
@@ -67,7 +85,7 @@ export async function oldestOf(
   const { rows } = await query<{ oldest: number | null }>(
     `select least(min(e.created_at), min(q.created_at)) as oldest
      from unnest($1::text[]) as t (id)
-     left join events e on e.id = decode(t.id, 'hex')
+     left join lateral (select created_at from events where id = decode(t.id, 'hex') limit 1) e on true
      left join quarantine q on q.id = decode(t.id, 'hex') and q.relay_id = $2`,
     [ids, relay.relayId],
   );
@@ -152,23 +170,33 @@ export async function* storedEvents(query: Query): AsyncGenerator<StoredEvent[]>
   }
 }
 
-/** So many archived events, each taken at random by its id. */
+/** Tries for each event wanted of a sample: places where rows were deleted have none. */
+const TRIES_A_SAMPLE = 3;
+
+/**
+ * So many archived events, each of a page of the table taken at random (PostgreSQL chapter 5.6, ctid): fewer where
+ * many were deleted, none of an empty archive.
+ */
 export async function* sampledEvents(query: Query, count: number): AsyncGenerator<StoredEvent[]> {
-  for (let left = count; left > 0; left -= EVENTS_AT_A_TIME) {
-    const points = Array.from({ length: Math.min(left, EVENTS_AT_A_TIME) }, () => randomBytes(32));
+  let left = count;
+  for (let tries = count * TRIES_A_SAMPLE; left > 0 && tries > 0; ) {
+    const wanted = Math.min(left, EVENTS_AT_A_TIME, tries);
     const { rows } = await query<EventRow>(
       `select ${EVENT_COLUMNS}
-       from unnest($1::bytea[]) as t (point)
+       from (
+           select floor(random() * pg_relation_size('events') / current_setting('block_size')::integer)::bigint as page
+           from generate_series(1, $1)
+       ) p
        cross join lateral (
-           select * from (
-               (select * from events where id >= point order by id limit 1)
-               union all
-               (select * from events order by id limit 1) -- past the last id is the first
-           ) around order by id < point limit 1
+           select * from events
+           where ctid >= format('(%s,0)', page)::tid and ctid < format('(%s,0)', page + 1)::tid
+           order by random() limit 1
        ) e`,
-      [points],
+      [wanted],
     );
-    yield rows.map(asStoredEvent);
+    if (rows.length > 0) yield rows.map(asStoredEvent);
+    left -= rows.length;
+    tries -= wanted;
   }
 }
 

@@ -118,7 +118,7 @@ export class BatchWriter {
 
   async #prepare(received: IdentifiedEvent[]): Promise<Prepared> {
     const unique = withoutRepeats(received);
-    const archived = await this.#options.bigbrotr.archivedEvents(unique.map(({ id }) => id));
+    const archived = await this.#options.bigbrotr.archivedEvents(unique);
     crashPoint('after-known', this.#options.relay.url);
     const known: VerifiedEvent[] = [];
     const keys = new Map<string, string>();

@@ -143,7 +143,7 @@ async function fetchNeeded(visit: Visit, need: readonly string[]): Promise<boole
 async function noteKnown(visit: Visit, need: readonly string[]): Promise<string[]> {
   const unknown: string[] = [];
   for (const ids of chunks(need, IDS_A_REQ)) {
-    const archived = await visit.context.bigbrotr.archivedEvents(ids);
+    const archived = await visit.context.bigbrotr.archivedIds(ids);
     for (const id of ids) {
       if (archived.has(id)) await visit.writer.addSighted(id);
       else unknown.push(id);

@@ -32,10 +32,10 @@ const SETTINGS = {
   shared_buffers: '512MB',
   max_wal_size: '4GB',
   checkpoint_timeout: '15min',
-  wal_compression: 'on',
+  wal_compression: 'off',
 };
 
-/** As docker-compose.yml has them; the PostgreSQL that npm brings is built without lz4, and `npm start` has pglz too. */
+/** As docker-compose.yml has them; the PostgreSQL that npm brings is built without lz4, and `npm start` does without. */
 const WITH_LZ4 = `alter system set wal_compression = lz4;
 alter system set default_toast_compression = lz4;
 select pg_reload_conf()`;

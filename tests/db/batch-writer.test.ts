@@ -56,7 +56,7 @@ function open(options: Partial<BatchWriterOptions> & { store?: Store } = {}): Wr
   const { store = (batch) => bigbrotr.store(batch), ...rest } = options;
   const written = { batches: [], stored: [], invalid: [], checked: [] } as Omit<Written, 'writer'>;
   const seen = {
-    archivedEvents: (ids: readonly string[]) => bigbrotr.archivedEvents(ids),
+    archivedEvents: (events: readonly IdentifiedEvent[]) => bigbrotr.archivedEvents(events),
     store: (batch: Batch) => {
       written.batches.push(batch);
       return store(batch, written.batches.length);

@@ -264,8 +264,7 @@ describe('store()', () => {
   test('takes known events by the keys under which they were found, and by their ids where those are wrong', async () => {
     await store({ events: EVENTS });
     const keys = new Map<string, string>();
-    for (const [id, { key }] of await bigbrotr.archivedEvents(EVENTS.map((event) => event.id)))
-      keys.set(id, key);
+    for (const [id, { key }] of await bigbrotr.archivedEvents(EVENTS)) keys.set(id, key);
     const known = EVENTS.slice(0, 10);
     const rest = { relay: other, events: [], sighted: known.slice(0, 3).map(({ id }) => id) };
     expect(await store({ known, keys, ...rest })).toMatchObject({ events: 0, sightings: 10 });
@@ -297,6 +296,20 @@ describe('store()', () => {
     expect(await store({ events: [same('c'), same('d')] })).toMatchObject({ events: 2 });
     const keys = await made.query('select distinct event_key from events');
     expect(keys).toHaveLength(4);
+  });
+
+  test('two batches that bring the same sightings at once: both are stored, each sighting once', async () => {
+    await store({ events: EVENTS });
+    const gate = await closeGate(made, 'quarantine'); // after the sightings
+    const odd = signedEvent({ created_at: 1, content: '\u0000' });
+    const first = store({ relay: other, events: [odd], known: EVENTS });
+    await gate.waiting(1);
+    const second = store({ relay: other, known: EVENTS.slice(5) });
+    await gate.waiting(2);
+    await gate.open();
+    expect((await first).sightings).toBe(20);
+    expect((await second).sightings).toBe(0);
+    expect(await counts()).toEqual({ events: 20, sightings: 40, quarantined: 1, orphans: 0 });
   });
 
   test('never leaves sightings of a relay that was deleted', async () => {
@@ -340,7 +353,6 @@ describe('archivedEvents()', () => {
   test('gives key and signature of what is held, and nothing for the rest', async () => {
     await store({ events: EVENTS.slice(0, 3) });
     expect(await bigbrotr.archivedEvents([])).toEqual(new Map());
-    const ids = EVENTS.map(({ id }) => id);
     const keys = await made.query<{ id: string; key: string }>(
       "select encode(id, 'hex') as id, event_key::text as key from events",
     );
@@ -348,7 +360,16 @@ describe('archivedEvents()', () => {
     const expected = EVENTS.slice(0, 3).map(
       ({ id, sig }) => [id, { sig, key: keyOf.get(id) }] as const,
     );
-    expect(await bigbrotr.archivedEvents([...ids, ...ids])).toEqual(new Map(expected));
+    expect(await bigbrotr.archivedEvents([...EVENTS, ...EVENTS])).toEqual(new Map(expected));
+  });
+});
+
+describe('archivedIds()', () => {
+  test('gives those that are held, and nothing of nothing', async () => {
+    await store({ events: EVENTS.slice(0, 3) });
+    const ids = EVENTS.map(({ id }) => id);
+    expect(await bigbrotr.archivedIds([...ids, ...ids])).toEqual(new Set(ids.slice(0, 3)));
+    expect(await bigbrotr.archivedIds([])).toEqual(new Set());
   });
 });
 

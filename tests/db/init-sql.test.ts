@@ -460,10 +460,15 @@ function holdsItsPromises(open: () => Promise<Place>): void {
     const byEvent = "select * from events_relays where event_id = sha256('777')";
     expect(await db.query(byEvent)).toHaveLength(3);
     expect(await scans(byEvent)).toEqual({
-      events: 'events_id_key',
+      events: 'events_id_index',
       sightings: 'sightings_event_key_index',
       relays: expect.anything(),
     });
+    const known = "select from events where created_at = 1700000777 and id between sha256('777') and sha256('777')";
+    expect(await db.query(known)).toHaveLength(1);
+    expect(await scans(known)).toEqual({ events: 'events_created_at_id_index' });
+    const newest = 'select id from events order by created_at desc limit 10';
+    expect(await scans(newest)).toEqual({ events: 'events_created_at_id_index' });
     const byRelay = "select * from events_relays where relay_url = 'wss://relay7.example/'";
     expect(await db.query(byRelay)).toHaveLength(300);
     expect(await scans(byRelay)).toEqual({

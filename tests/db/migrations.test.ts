@@ -300,7 +300,7 @@ test('the catalogue tells every kind of difference', async () => {
     'alter table relays alter column inserted_at drop default',
     'alter table relay_manners alter column reason type varchar(9)',
     'alter table events drop constraint events_kind_range',
-    'drop index events_created_at_index',
+    'drop index events_created_at_id_index',
     'alter table events disable trigger events_delete_sightings',
     `create or replace function count_orphan_sightings() returns bigint language sql stable return 0`,
     `create or replace view readable_relays as select relay_url, network, generated_at, rtt_open, rtt_read, rtt_write, writable from relay_metadata_latest`,

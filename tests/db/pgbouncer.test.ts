@@ -52,7 +52,7 @@ describe.skipIf(version === null)(`through ${version} in transaction mode`, () =
       expect(missing).toHaveLength(1);
       for (let at = 0; at < events.length; at += 50) {
         const slice = events.slice(at, at + 50);
-        const known = await bigbrotr.archivedEvents(slice.map(({ id }) => id));
+        const known = await bigbrotr.archivedEvents(slice);
         await bigbrotr.store(
           batchOf({
             relay,

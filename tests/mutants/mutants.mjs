@@ -46,6 +46,13 @@ export const MUTANTS = [
     tests: ['db:bigbrotr'],
   },
   {
+    name: 'a sighting that two batches bring at once ends one of them',
+    file: 'src/database.ts',
+    find: "  'sightings_relay_id_event_key_index', //",
+    replace: '  //',
+    tests: ['db:bigbrotr'],
+  },
+  {
     name: 'long tag values go into the index',
     file: 'src/bigbrotr/batch.ts',
     find: 'const MAX_TAG_VALUE_BYTES = 255;',
