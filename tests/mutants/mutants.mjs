@@ -39,6 +39,15 @@ export const MUTANTS = [
     tests: ['db:batch-writer'],
   },
   {
+    name: 'coverage is written before the events, in a transaction of its own',
+    file: 'src/bigbrotr.ts',
+    find: 'return await this.#database.transaction((query) => storeBatch(query, batch, plain, aside));',
+    replace: `const proof = { ...batch, known: [], sighted: [] };
+      await this.#database.transaction((query) => storeBatch(query, proof, [], []));
+      return await this.#database.transaction((query) => storeBatch(query, batch, plain, aside));`,
+    tests: ['db:bigbrotr-coverage', 'fault:crash-points'],
+  },
+  {
     name: 'rows of a batch are not sorted',
     file: 'src/bigbrotr/batch.ts',
     find: 'return [...events].sort((a, b) => (a.id < b.id ? -1 : 1));',

@@ -5,7 +5,8 @@
  *   npm run test:mutants -- timeout   those with the word in their name
  *   npm run test:mutants -- --minutes 4   as many as begin within that time, others each day
  *
- * Prints caught N of N, and exits 1 when a mistake went unnoticed or no longer fits the code.
+ * A test that caught one runs once more without any mistake: one that fails then has caught nothing. Prints caught N of
+ * N, and exits 1 when a mistake went unnoticed or no longer fits the code.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
@@ -35,23 +36,22 @@ const end = performance.now() + Number(options.minutes) * 60_000;
 // Not below /tmp of a private mount: PostgreSQL of the tests runs as another user and must reach init.sql.
 const copy = mkdtempSync('/var/tmp/bigbrotr-mutants-');
 
-try {
-  copyTree();
-  const tried = [];
-  const escaped = [];
-  for (const mutant of chosen) {
-    if (performance.now() > end) break;
-    tried.push(mutant);
-    if (!isCaught(mutant)) escaped.push(mutant);
-  }
-  console.log(`\ncaught ${tried.length - escaped.length} of ${tried.length}`);
-  if (tried.length < chosen.length)
-    console.log(`not tried for want of time: ${chosen.length - tried.length}`);
-  for (const { name } of escaped) console.log(`not caught: ${name}`);
-  process.exitCode = escaped.length === 0 ? 0 : 1;
-} finally {
-  rmSync(copy, { recursive: true, force: true });
+const soundTests = new Map();
+
+process.on('exit', () => rmSync(copy, { recursive: true, force: true }));
+copyTree();
+const tried = [];
+const escaped = [];
+for (const mutant of chosen) {
+  if (performance.now() > end) break;
+  tried.push(mutant);
+  if (!isCaught(mutant)) escaped.push(mutant);
 }
+console.log(`\ncaught ${tried.length - escaped.length} of ${tried.length}`);
+if (tried.length < chosen.length)
+  console.log(`not tried for want of time: ${chosen.length - tried.length}`);
+for (const { name } of escaped) console.log(`not caught: ${name}`);
+process.exitCode = escaped.length === 0 ? 0 : 1;
 
 /** Begins at another place each day, a few files' worth further on, so that all have their turn. */
 function turned(mutants) {
@@ -69,6 +69,20 @@ function copyTree() {
   }
   chmodSync(copy, 0o755);
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+  if (!build()) throw new Error('the project cannot be built');
+}
+
+/** Some tests run the services as processes, from dist/. @returns whether there is one now */
+function build() {
+  return (
+    spawnSync('npm', ['run', '--silent', 'build'], { cwd: copy, stdio: 'inherit' }).status === 0
+  );
+}
+
+/** Whether a test passes without any mistake: one that does not catches nothing. */
+function isSound(test) {
+  if (!soundTests.has(test)) soundTests.set(test, passes(test));
+  return soundTests.get(test);
 }
 
 function isCaught({ name, file, find, replace, tests }) {
@@ -78,15 +92,24 @@ function isCaught({ name, file, find, replace, tests }) {
     console.log(`no longer fits ${file}: ${name}`);
     return false;
   }
+  const runsServices = tests.some((test) => !/^(unit|db):/.test(test));
+  const started = performance.now();
   writeFileSync(
     path,
     text.replace(find, () => replace),
   );
-  const started = performance.now();
-  const by = tests.find((test) => !passes(test));
+  const isBuilt = !runsServices || build();
+  const failing = isBuilt ? tests.find((test) => !passes(test)) : undefined;
   writeFileSync(path, text);
+  if (runsServices) build();
+  const by = failing !== undefined && isSound(failing) ? failing : undefined;
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
-  console.log(`${by ? `caught by ${by}` : 'NOT CAUGHT'} (${seconds} s): ${name}`);
+  const how = isBuilt
+    ? failing
+      ? `${failing} FAILS WITHOUT IT`
+      : 'NOT CAUGHT'
+    : 'CANNOT BE BUILT';
+  console.log(`${by ? `caught by ${by}` : how} (${seconds} s): ${name}`);
   return by !== undefined;
 }
 
