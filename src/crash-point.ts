@@ -9,7 +9,7 @@
  */
 import { isMainThread, threadId } from 'node:worker_threads';
 
-/** In the order in which an event meets them; the last two on ways of their own. */
+/** In the order in which an event meets them; the last four on ways of their own. */
 export const CRASH_POINTS = [
   'after-receive', // an event has come and is whole; its batch is not full
   'after-known', // which ids the archive holds has been asked
@@ -21,6 +21,8 @@ export const CRASH_POINTS = [
   'after-coverage', // what a page proved is stored and counted
   'during-reconcile', // bodies were fetched by id, and the window is not proven (NIP-77)
   'live-batch', // events came over an open subscription and are not stored
+  'checked', // the monitor has checked a relay, and its snapshot is not stored
+  'answered', // a candidate of the finder has answered or not, and nothing is noted of it
 ] as const;
 
 export type CrashPoint = (typeof CRASH_POINTS)[number];

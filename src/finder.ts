@@ -1,5 +1,6 @@
 /** Entry: the finder reads which relays events name, asks those that are not known yet, and adds the ones that answer. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Candidate } from './bigbrotr/candidates.ts';
 import { ConfigError, type FinderConfig, loadFinderConfig } from './config.ts';
 import type { FinderJob, FinderProgress, FinderReport } from './finder/find-names.ts';
 import { readBlocklist } from './relay/blocklist.ts';
@@ -18,6 +19,8 @@ const MAX_MONITORED = 20;
 /** Before a relay whose connection was lost is followed again, in milliseconds; doubles while that goes on. */
 const FOLLOW_AGAIN_MS = 60_000;
 const FOLLOW_AGAIN_LONGEST_MS = 3_600_000;
+/** Why a candidate is put off that ended the thread which asked it. */
+const WORKER_DIED = 'worker_died';
 /** Candidates taken at a time, for each one that is asked at the same time. */
 const CLAIM_AHEAD = 5;
 
@@ -164,6 +167,7 @@ async function ask(
 ): Promise<void> {
   const { url } = job.candidate;
   const outcome = await runShown('asking', url, job, scheduler, service);
+  if (!outcome.ok && outcome.deadly) return putOff(job.candidate, outcome.reason, service);
   if (!outcome.ok) return lost(url, outcome.reason, service);
   const { reason, isNew } = outcome.result;
   service.metrics.relayVisited(reason ?? 'answered');
@@ -172,6 +176,19 @@ async function ask(
   if (!isNew) return;
   service.count('relays_found');
   service.log.info({ relay: url }, 'relay found');
+}
+
+/** A candidate that kills a worker which asks nobody else: it is tried again later and later, as one that is silent. */
+async function putOff({ nameId, url }: Candidate, reason: string, service: Service): Promise<void> {
+  const { bigbrotr, log, metrics, count } = service;
+  log.error({ relay: url, reason }, 'candidate put off: asking it ends the worker');
+  metrics.relayVisited(WORKER_DIED);
+  for (const figure of ['candidates_asked', 'candidates_set_aside']) count(figure);
+  try {
+    await bigbrotr.finder.putOff(nameId, WORKER_DIED);
+  } catch (err) {
+    log.error({ relay: url, err }, 'what is known of a candidate could not be written');
+  }
 }
 
 /** Listens to the reports of other monitors for as long as the service runs. */

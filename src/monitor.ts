@@ -2,6 +2,7 @@
 import type { Relay } from './bigbrotr.ts';
 import { loadMonitorConfig, type MonitorConfig } from './config.ts';
 import type { ProbeReport } from './monitor-worker.ts';
+import { toNip66Result } from './nostr/nip66.ts';
 import { type Publishing, startPublishing } from './publishing.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { networkOf } from './relay/url.ts';
@@ -11,6 +12,8 @@ import { type Round, runService, type Service, type Work } from './service.ts';
 
 /** Between rounds, relays that are new or were seen again are asked for this often, in milliseconds. */
 const POLL_MS = 10_000;
+/** Why a relay is set aside that ended the thread which checked it. */
+const WORKER_DIED = 'worker_died';
 
 await runService(() => loadMonitorConfig(), begin);
 
@@ -67,7 +70,7 @@ async function checkRelays(
   const blocklist = await readBlocklist(config.blocklistPath);
   const relays = due.filter(({ url }) => !blocklist.blocks(url));
   const reports = await Promise.all(
-    relays.map((relay) => check(relay, service, scheduler, publishing)),
+    relays.map((relay) => check(relay, config, service, scheduler, publishing)),
   );
   return { relays: relays.length, failed: reports.filter((readable) => !readable).length };
 }
@@ -75,13 +78,15 @@ async function checkRelays(
 /** @returns whether the relay is readable. */
 async function check(
   relay: Relay,
+  config: MonitorConfig,
   service: Service,
   scheduler: Scheduler<Relay, ProbeReport>,
   publishing: Publishing | null,
 ): Promise<boolean> {
   const outcome = await runShown('checking', relay.url, relay, scheduler, service);
   if (!outcome.ok) {
-    if (!service.signal.aborted) {
+    if (outcome.deadly) await setAside(relay, outcome.reason, config, service);
+    else if (!service.signal.aborted) {
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
       if (outcome.notStored) service.stored(false);
     }
@@ -100,4 +105,25 @@ async function check(
   service.count(nip11Reason === null ? 'nip11_documents' : `no_nip11_${nip11Reason}`);
   service.log.debug({ relay: relay.url, ...report }, 'relay checked');
   return readable;
+}
+
+/** A relay whose check kills a worker that does nothing else: it is due again as one that is down. */
+async function setAside(
+  relay: Relay,
+  reason: string,
+  { frequencyMs }: MonitorConfig,
+  { bigbrotr, log, count, metrics }: Service,
+): Promise<void> {
+  log.error({ relay: relay.url, reason }, 'relay set aside: checks of it end their worker');
+  for (const figure of ['relays_checked', 'relays_down', 'relays_set_aside']) count(figure);
+  metrics.relayVisited(WORKER_DIED);
+  const nip66 = toNip66Result({ ok: false, reason: WORKER_DIED });
+  const generatedAt = Math.floor(Date.now() / 1000);
+  const open = { name: 'open', success: false, reason: WORKER_DIED, data: null, duration_ms: 0 };
+  const snapshot = { relay, generatedAt, nip11: null, nip66, checks: [open] };
+  try {
+    await bigbrotr.insertSnapshots([snapshot], frequencyMs / 1000);
+  } catch (err) {
+    log.error({ relay: relay.url, err }, 'what is known of a relay could not be written');
+  }
 }

@@ -1,5 +1,6 @@
 import type { Bigbrotr, CheckRow, SnapshotRow } from './bigbrotr.ts';
 import type { CarryTerms } from './checks/carried.ts';
+import { crashPoint } from './crash-point.ts';
 import { checkNames } from './nostr/check-result.ts';
 import type { Snapshot } from './probe.ts';
 
@@ -24,6 +25,7 @@ export class SnapshotWriter {
 
   /** Resolves when the snapshot is stored. @throws DatabaseError */
   write(snapshot: Snapshot): Promise<void> {
+    crashPoint('checked', snapshot.relay.url);
     this.#waiting.push(snapshot);
     this.#chunk ??= this.#writeChunk();
     if (this.#waiting.length >= this.#chunkSize) this.#full?.();

@@ -1,5 +1,6 @@
 import type { Candidate } from '../bigbrotr/candidates.ts';
 import type { FinderArchive } from '../bigbrotr/finder.ts';
+import { crashPoint } from '../crash-point.ts';
 import type { Verifier } from '../nostr/verify.ts';
 import { type Blocklist, readBlocklist } from '../relay/blocklist.ts';
 import type { ConnectOptions } from '../relay/connection.ts';
@@ -81,6 +82,7 @@ export class Finding {
   async #ask({ nameId, url }: Candidate, signal: AbortSignal): Promise<FinderReport> {
     const { finder, connect } = this.#context;
     const reason = await this.#reasonAgainst(url, { ...connect, signal });
+    crashPoint('answered', url);
     if (reason === null) return { reason, isNew: await finder.promote(nameId) };
     await finder.putOff(nameId, reason);
     return { reason, isNew: false };

@@ -13,6 +13,7 @@ import { endPrograms, type Program } from '../support/programs.ts';
 import { serveNip77 } from '../support/relay-nip77.ts';
 import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
 import { Stack } from '../support/stack.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const HISTORY = { from: NOW - 500_000, to: NOW - 10_000 };
@@ -24,8 +25,14 @@ const FORGED = forgedEvents(20, { ...HISTORY, seed: 4 });
 const DIED_OF_IT = { code: null, signal: 'SIGKILL' };
 const SUCCESS = { code: 0, signal: null };
 
+/** Points of the monitor and of the finder have a file of their own. */
+const OF_OTHERS = ['checked', 'answered'] as const satisfies readonly CrashPoint[];
+type Archiving = Exclude<CrashPoint, (typeof OF_OTHERS)[number]>;
+const POINTS = CRASH_POINTS.filter((point): point is Archiving =>
+  OF_OTHERS.every((other) => other !== point),
+);
 /** In which of its visits to the point a run dies: in the middle of the history. */
-const NTH: Readonly<Record<CrashPoint, number>> = {
+const NTH: Readonly<Record<Archiving, number>> = {
   'after-receive': 1700,
   'after-known': 6,
   'after-verify': 6,
@@ -37,7 +44,7 @@ const NTH: Readonly<Record<CrashPoint, number>> = {
   'during-reconcile': 4,
   'live-batch': 1,
 };
-const WHILE_CATCHING_UP = CRASH_POINTS.filter((point) => point !== 'live-batch');
+const WHILE_CATCHING_UP = POINTS.filter((point) => point !== 'live-batch');
 
 let stack: Stack;
 let paged: ScriptedRelay;
@@ -95,6 +102,28 @@ describe('the service dies by SIGKILL', () => {
   it.each(WHILE_CATCHING_UP)('%s', async (point) => {
     const crashed = start({ BIGBROTR_CRASH_AT: `${point}:${NTH[point]}` }, '--once');
     expect(await crashed.ended, crashed.said).toEqual(DIED_OF_IT);
+    await goesOnAfter(point);
+  });
+
+  it('while PostgreSQL has done a COMMIT and its answer is on the way', async () => {
+    const proxy = await startTcpProxy(database.config);
+    try {
+      proxy.holdCommit(9);
+      const { host, port } = proxy;
+      const env = { POSTGRES_HOST: host, POSTGRES_PORT: String(port) };
+      const crashed = start(env, '--once');
+      await vi.waitFor(() => expect(proxy.held).toBe(1), { timeout: 30_000, interval: 5 });
+      expect(crashed.isRunning).toBe(true);
+      crashed.signal('SIGKILL');
+      expect(await crashed.ended, crashed.said).toEqual(DIED_OF_IT);
+    } finally {
+      await proxy.close();
+    }
+    await goesOnAfter('before the answer to COMMIT');
+  });
+
+  /** Looks at what the crash has left, starts the service again and compares with the model. */
+  async function goesOnAfter(what: string): Promise<void> {
     await untilAlone(database);
     await expectHonest(database, model);
     const [left, leftOfNip77] = [await unstored(paged), await unstored(reconciled)];
@@ -110,12 +139,12 @@ describe('the service dies by SIGKILL', () => {
     const beyond = paged.eventsSent - left;
     const beyondOfNip77 = reconciled.eventsSent - leftOfNip77;
     figures.push(
-      `service ${point}: ${beyond} of ${paged.requests.length} pages; NIP-77 ${beyondOfNip77}`,
+      `service ${what}: ${beyond} of ${paged.requests.length} pages; NIP-77 ${beyondOfNip77}`,
     );
     // At most one batch, and the second in which each page begins.
     expect(beyond).toBeLessThanOrEqual(BATCH + paged.requests.length);
     expect(beyondOfNip77).toBeLessThanOrEqual(1); // it asks whether there is more below what was listed
-  });
+  }
 
   it('live-batch', async () => {
     const program = start({ BIGBROTR_CRASH_AT: 'live-batch' });

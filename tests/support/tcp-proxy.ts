@@ -9,6 +9,8 @@ export interface TcpProxy {
   readonly total: number;
   /** Answers to COMMIT that were swallowed so far. */
   readonly swallowed: number;
+  /** Answers to COMMIT that were held back so far. */
+  readonly held: number;
   /** Connections that were cut at once so far. */
   readonly refused: number;
   open(): number;
@@ -20,6 +22,8 @@ export interface TcpProxy {
   recover(): void;
   /** The next COMMITs reach the server; their answers are lost with the connection. */
   swallowCommits(count: number): void;
+  /** The n-th COMMIT from now on reaches the server; its answer never comes, and the wire stays. */
+  holdCommit(nth: number): void;
   /** Cuts the next so many new connections at once. */
   refuse(count: number): void;
   /** Leads new connections to another port. */
@@ -43,6 +47,7 @@ class WireProxy implements TcpProxy {
   readonly port: number;
   total = 0;
   swallowed = 0;
+  held = 0;
   refused = 0;
   readonly #server: Server;
   readonly #wires = new Set<Wire>();
@@ -50,6 +55,7 @@ class WireProxy implements TcpProxy {
   #stalled = false;
   #toRefuse = 0;
   #toSwallow = 0;
+  #untilHeld = 0;
 
   constructor(server: Server, target: { host: string; port: number }) {
     this.#server = server;
@@ -79,6 +85,10 @@ class WireProxy implements TcpProxy {
     this.#toSwallow = count;
   }
 
+  holdCommit(nth: number): void {
+    this.#untilHeld = nth;
+  }
+
   refuse(count: number): void {
     this.#toRefuse = count;
   }
@@ -105,9 +115,18 @@ class WireProxy implements TcpProxy {
     const wire = new Wire(client, connect(this.#target), {
       onClosed: () => this.#wires.delete(wire),
       swallows: () => this.#swallows(),
+      holds: () => this.#holds(),
     });
     wire.stalled = this.#stalled;
     this.#wires.add(wire);
+  }
+
+  #holds(): boolean {
+    if (this.#untilHeld === 0) return false;
+    this.#untilHeld -= 1;
+    if (this.#untilHeld > 0) return false;
+    this.held += 1;
+    return true;
   }
 
   #swallows(): boolean {
@@ -122,6 +141,8 @@ interface WireOptions {
   readonly onClosed: () => void;
   /** Asked when a COMMIT was answered. */
   readonly swallows: () => boolean;
+  /** The same, for answers that are kept from a connection that stays. */
+  readonly holds: () => boolean;
 }
 
 class Wire {
@@ -129,7 +150,7 @@ class Wire {
   readonly #client: Socket;
   readonly #upstream: Socket;
 
-  constructor(client: Socket, upstream: Socket, { onClosed, swallows }: WireOptions) {
+  constructor(client: Socket, upstream: Socket, { onClosed, swallows, holds }: WireOptions) {
     this.#client = client;
     this.#upstream = upstream;
     let committing = false;
@@ -141,6 +162,7 @@ class Wire {
     upstream.on('data', (data) => {
       if (this.stalled) return;
       if (committing && swallows()) this.cut();
+      else if (committing && holds()) this.stalled = true;
       else client.write(data);
       committing = false;
     });
