@@ -128,6 +128,7 @@ async function setAside(
   log.error({ relay: relay.url, reason }, 'relay set aside: visits to it end their worker');
   for (const figure of ['relays_visited', 'relays_failed', 'relays_set_aside']) count(figure);
   metrics.relayVisited('failed');
+  metrics.visitStopped(reason);
   try {
     const terms = await bigbrotr.relayTerms(relay);
     await bigbrotr.setManners(relay, afterVisit(terms, 'failed', Math.floor(Date.now() / 1000)));
@@ -139,6 +140,7 @@ async function setAside(
 
 function countReport(report: VisitReport, { metrics, count }: Service): void {
   metrics.relayVisited(report.outcome);
+  if (report.detail !== null) metrics.visitStopped(report.detail);
   metrics.bytesReceived(report.bytes);
   count('relays_visited');
   count(`relays_${report.outcome}`);

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { testDatabase } from '../support/database.ts';
 import { signedEvents } from '../support/events.ts';
+import { healthPort } from '../support/health-client.ts';
 import { startHonestRelays } from '../support/honest-relays.ts';
 import { GOOD, HOSTILE, type Hostile, type RunningHostile } from '../support/hostile-relays.ts';
 import { endPrograms, type LogLine, type Program } from '../support/programs.ts';
@@ -89,6 +90,7 @@ describe('all of them at once, beside five honest relays', () => {
     Object.assign(stack.env, {
       SYNCHRONIZER_REQUESTS_PER_CORE: '100',
       SYNCHRONIZER_REQUEST_TIMEOUT: '8',
+      PRIORITY_SYNCHRONIZER_LIVE: 'false',
     });
     const honest = await startHonestRelays(stack, shares, 300);
     honestUrls = honest.urls;
@@ -112,16 +114,21 @@ describe('all of them at once, beside five honest relays', () => {
     stops.push(() => database.drop());
     stack.useDatabase(database.config);
     await stack.relays([], urls);
-    const program = stack.start('priority-synchronizer', ['--once']);
+    // Not with --once, so that its counters can be asked for when the round is over.
+    const program = stack.start('priority-synchronizer', []);
     const watched = watch(program);
+    await program.logged(({ msg }) => msg.startsWith('round finished'), 'the round', 110_000);
+    const port = await healthPort(program, 'priority-synchronizer');
+    const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    program.signal('SIGTERM');
     expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
-    return { database, program, used: watched.stop() };
+    return { database, program, metrics, used: watched.stop() };
   }
 
   test('the honest ones are archived whole, and the process stays small and quiet', async () => {
     const alone = await round(honestUrls);
     const together = await round([...hostile.map(({ running }) => running.url), ...honestUrls]);
-    const { database, program, used } = together;
+    const { database, program, metrics, used } = together;
 
     for (const { is, running } of hostile) {
       expect(running.happened(), is.name).toBeGreaterThan(0);
@@ -148,6 +155,23 @@ describe('all of them at once, beside five honest relays', () => {
       if (detail !== null) expect(visit?.detail, is.name).toMatch(detail);
       expect(Object.keys(visit?.invalid ?? {}), is.name).toEqual(invalid);
     }
+
+    const counted = (name: string) => [
+      ...metrics.matchAll(
+        new RegExp(`^bigbrotr_${name}_total\\{(?:\\w+="(\\w+)",)?.*\\} (\\d+)$`, 'gm'),
+      ),
+    ];
+    const stopped = new Map(
+      counted('visits_stopped').map(([, word, times]) => [word, Number(times)]),
+    );
+    const details = [...visits.values()].flatMap(({ detail }) => detail ?? []);
+    expect(stopped.has('other')).toBe(false);
+    expect([...stopped.values()].reduce((sum, times) => sum + times, 0)).toBe(details.length);
+    const refused = new Set(counted('events_invalid').map(([, word]) => word));
+    expect([...refused]).toEqual(
+      expect.arrayContaining(hostile.flatMap(({ is }) => is.expected.invalid ?? [])),
+    );
+    console.log(`why visits stopped: ${JSON.stringify(Object.fromEntries(stopped))}`);
 
     const relays = hostile.length + honestUrls.length;
     expect(program.out.length + program.err.length).toBeLessThan(2 * relays);
