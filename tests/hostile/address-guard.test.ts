@@ -173,9 +173,37 @@ test.skipIf(obstacle !== null)(
     const prioritised = await expectQuiet();
     expect((await outcomes()).forbidden).toBeGreaterThan(100); // each once, in its one form
     expect(await database.query('select from sightings')).toEqual([]);
+
+    // The finder has them as candidates, as lists to fetch, and as relays to hear reports from.
+    await database.query(
+      `insert into named_relays (url, network, host, domain, times, first_named_at, first_source, last_named_at, authors, next_try_at)
+       select url, 'clearnet', url, url, 1, 0, 'list', 0, array[''::bytea], 0 from unnest($1::text[]) url`,
+      [texts],
+    );
+    const lists = [...KNOWN.values()].filter(({ network }) => network === 'clearnet');
+    const said = await run('finder', {
+      FINDER_URLS: lists.map(({ url }) => url.replace(/^ws/, 'http')).join(' '),
+      FINDER_REQUESTS_PER_CORE: '200',
+    });
+    const heard = await expectQuiet();
+    expect(heard.asked).toBeGreaterThan(0);
+    const tried = await database.query<{ relay_url: string; tries: number; reason: string }>(
+      'select url as relay_url, tries, reason from named_relays',
+    );
+    expect(tried.filter(({ tries }) => tries === 0)).toEqual([]);
+    expect(new Set(tried.map(({ relay_url }) => relay_url))).toEqual(new Set(texts));
+    // Some names have public addresses as well, and it is those that were dialled.
+    const others = tried.filter(({ relay_url }) => !/mixed|rebinding/.test(relay_url));
+    expect(new Set(others.map(({ reason }) => reason))).toEqual(
+      new Set(['forbidden', 'no_proxy', 'invalid']),
+    );
+    const refused = said.split('\n').filter((line) => line.includes('no relays to be had'));
+    expect(refused.filter((line) => line.includes('"reason":"forbidden"')).length).toBeGreaterThan(
+      100,
+    );
     console.log(
       `${URLS.length} adversarial URLs of ${ADVERSARIAL_URLS.length} and ${NAMED.length} names, ${texts.length} rows: ` +
-        `forbidden connects 0 in seed, monitor, synchronizer and priority synchronizer; ` +
+        `forbidden connects 0 in seed, monitor, both synchronizers and finder; ` +
         `public ones ${monitored.dialled + synchronized.dialled + prioritised.dialled}, visits ${JSON.stringify(visited)}`,
     );
   },
