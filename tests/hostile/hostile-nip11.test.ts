@@ -10,6 +10,7 @@ import { type RawServer, startRawServer } from '../support/raw-server.ts';
 import { HTML_PAGE, type Nip11Answer } from '../support/relay-http.ts';
 import { nip11Document, startScriptedRelay } from '../support/scripted-relay.ts';
 import { Stack } from '../support/stack.ts';
+import { watchUsage } from '../support/usage.ts';
 
 const TIMEOUT_SECONDS = 4;
 
@@ -157,12 +158,19 @@ test('each leaves a snapshot and a reason, and none costs another its check', as
     MONITOR_REQUESTS_PER_CORE: '100',
     LOG_LEVEL: 'debug',
   });
+  const watched = watchUsage(monitor);
   expect(await monitor.ended, monitor.said).toEqual({ code: 0, signal: null });
   console.log(
     `${cases.length + 1} relays checked in ${((performance.now() - began) / 1000).toFixed(1)} s, ` +
       `deadline of a step ${TIMEOUT_SECONDS} s`,
   );
   expect(elsewhere.total).toBe(0); // nobody was led anywhere
+  expect(monitor.out.length + monitor.err.length).toBeLessThan(3 * cases.length);
+  expect(Math.max(...monitor.out.map((line) => line.length))).toBeLessThan(2000);
+  expect(monitor.log.filter(({ level }) => /^(error|fatal)$/.test(level))).toEqual([]);
+  const used = watched.stop();
+  console.log(`${used?.megabytes ?? '?'} MB at most, ${monitor.out.length} lines of log`);
+  if (used !== null) expect(used.megabytes).toBeLessThan(300);
 
   const checked = new Map(
     (await database.query<Checked>('select * from relay_metadata_latest order by relay_url')).map(

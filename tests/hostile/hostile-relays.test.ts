@@ -2,7 +2,6 @@
  * Relays that do everything wrong that we know of: one by one against the code of a visit, then all at once beside
  * honest ones in a real process. Each must come to a reason and a counter, on time; none may cost another anything.
  */
-import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { testDatabase } from '../support/database.ts';
 import { signedEvents } from '../support/events.ts';
@@ -11,6 +10,7 @@ import { startHonestRelays } from '../support/honest-relays.ts';
 import { GOOD, HOSTILE, type Hostile, type RunningHostile } from '../support/hostile-relays.ts';
 import { endPrograms, type LogLine, type Program } from '../support/programs.ts';
 import { Stack } from '../support/stack.ts';
+import { watchUsage } from '../support/usage.ts';
 import { type TestArchive, testArchive } from '../support/visit-context.ts';
 
 /** The machine may be busy: what is not about time must not fail for want of it. */
@@ -116,7 +116,7 @@ describe('all of them at once, beside five honest relays', () => {
     await stack.relays([], urls);
     // Not with --once, so that its counters can be asked for when the round is over.
     const program = stack.start('priority-synchronizer', []);
-    const watched = watch(program);
+    const watched = watchUsage(program);
     await program.logged(({ msg }) => msg.startsWith('round finished'), 'the round', 110_000);
     const port = await healthPort(program, 'priority-synchronizer');
     const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
@@ -203,36 +203,4 @@ function secondsFor(urls: readonly string[], program: Program): number {
   const at = (line: LogLine | undefined) => Date.parse(String(line?.time));
   const ready = program.log.find(({ thread }) => thread !== undefined);
   return (Math.max(...urls.map((url) => at(visits.get(url)))) - at(ready)) / 1000;
-}
-
-/** What a process has used: memory at its peak in megabytes, time of processors in seconds. Null where there is no /proc. */
-interface Usage {
-  readonly megabytes: number;
-  readonly seconds: number;
-}
-
-/** Looks at it until it is stopped (proc(5): VmHWM, utime and stime in hundredths of a second). */
-function watch({ pid }: Program): { stop(): Usage | null } {
-  let usage: Usage | null = null;
-  const timer = setInterval(() => {
-    try {
-      const read = (file: string) => readFileSync(`/proc/${pid}/${file}`, 'utf8');
-      const [, kilobytes] = /^VmHWM:\s+(\d+)/m.exec(read('status')) ?? [];
-      const times = read('stat')
-        .replace(/^.*\) /s, '')
-        .split(' ')
-        .slice(11, 13)
-        .map(Number);
-      const seconds = ((times[0] ?? 0) + (times[1] ?? 0)) / 100;
-      if (kilobytes) usage = { megabytes: Math.round(Number(kilobytes) / 1024), seconds };
-    } catch {
-      // it has ended
-    }
-  }, 50);
-  return {
-    stop: () => {
-      clearInterval(timer);
-      return usage;
-    },
-  };
 }
