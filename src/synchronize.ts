@@ -12,6 +12,8 @@ import type { Progress } from './visit/visit.ts';
 
 /** Relays are asked for this often, in milliseconds; each is visited when its own interval is over. */
 const POLL_MS = 5000;
+/** The same while the database does not take what is archived: as soon as it does, reading goes on. */
+const NOT_STORED_POLL_MS = 1000;
 
 /** Gives the relays that may be visited, the most urgent first: those whose latest visit is so many seconds old. */
 export type RelaySource = (filterId: number, intervalSeconds: number) => Promise<Relay[]>;
@@ -58,6 +60,7 @@ export async function beginSynchronizing(
     return also;
   };
   // Nobody is followed after a start until it was visited; and --once means every relay.
+  let notStored = 0;
   let intervalSeconds = service.once || config.live ? 0 : config.loopIntervalMs / 1000;
   return {
     round: async () => {
@@ -68,9 +71,14 @@ export async function beginSynchronizing(
       const noTor = !service.once && service.torIsDown();
       const unreachable = ({ url }: Relay) => noTor && networkOf(url) === 'tor';
       const relays = due.filter((relay) => !blocklist.blocks(relay.url) && !unreachable(relay));
-      return visitRelays(relays, filterId, service, scheduler);
+      const before = service.counted('visits_not_stored');
+      const round = await visitRelays(relays, filterId, service, scheduler);
+      notStored = service.counted('visits_not_stored') - before;
+      return round;
     },
-    pauseMs: POLL_MS,
+    get pauseMs() {
+      return notStored > 0 ? NOT_STORED_POLL_MS : POLL_MS;
+    },
     stop: () => scheduler.stop(),
   };
 }
@@ -103,7 +111,10 @@ async function visit(
     else if (!service.signal.aborted) {
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'visit lost');
       service.count('relays_lost');
-      if (outcome.notStored) service.stored(false);
+      if (outcome.notStored) {
+        service.count('visits_not_stored');
+        service.stored(false);
+      }
     }
     return false;
   }

@@ -91,6 +91,10 @@ async function surviveIt({ what, strike, mend }: Fault): Promise<Program> {
   await untilHealth(port, ({ status, body }) => status === 200 && body.database === 'up');
   await service.logged(({ msg }) => msg === 'relay visited', 'a visit that went to its end');
   await expectWhole(server.database, model);
+  // The visit goes on where it was: at most one batch comes twice, and the second in which each page begins.
+  const again = relay.eventsSent - EVENTS.length;
+  console.info(`${what}: ${again} events fetched again in ${relay.requests.length} pages`);
+  expect(again).toBeLessThanOrEqual(BATCH + relay.requests.length);
   service.signal('SIGTERM');
   expect(await service.ended, service.said).toEqual({ code: 0, signal: null });
   const starts = service.log.filter(({ msg }) => msg === 'health is served');
