@@ -187,6 +187,37 @@ describe.skipIf(missing.length > 0)('through PgBouncer', () => {
     expect(await outcome('writer', PASSWORDS.writer, sql)).toBe(DENIED);
   });
 
+  test('the writer may delete from the tables of work under way, and has no other right that is not needed', async () => {
+    const rights = (await rightsIn(server.database)) as {
+      relname: string;
+      grantee: string;
+      privilege_type: string;
+    }[];
+    const unusual = rights.filter(
+      ({ grantee, privilege_type }) =>
+        grantee !== 'bigbrotr_owner' && !/^(SELECT|INSERT|UPDATE|USAGE)$/.test(privilege_type),
+    );
+    expect(unusual).toEqual(
+      ['coverage', 'finder_queue', 'holes', 'named_relays', 'relay_states'].map((relname) => ({
+        ...{ relname, grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
+      })),
+    );
+    for (const { relname } of unusual)
+      expect(await outcome('writer', PASSWORDS.writer, `delete from ${relname} where false`)).toBe(
+        'ok',
+      );
+    const ofReaders = rights.filter(({ grantee }) => grantee === 'bigbrotr_readers');
+    expect(new Set(ofReaders.map(({ privilege_type }) => privilege_type))).toEqual(
+      new Set(['SELECT']),
+    );
+    const grantees = new Set(rights.map(({ grantee }) => grantee));
+    expect(grantees).toEqual(new Set(['bigbrotr_owner', 'bigbrotr_readers', 'bigbrotr_writers']));
+    const ofVersion = rights.filter(
+      ({ relname, grantee }) => relname === 'schema_migrations' && grantee === 'bigbrotr_writers',
+    );
+    expect(ofVersion.map(({ privilege_type }) => privilege_type)).toEqual(['SELECT']);
+  });
+
   test('the reader reads, and writes nothing, whatever it sets', async () => {
     const asReader = (sql: string) => outcome('bigbrotr_reader', PASSWORDS.reader, sql);
     expect(await asReader('select count(*) from events')).toBe('ok');

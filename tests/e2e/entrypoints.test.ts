@@ -13,7 +13,7 @@ import {
   type ScriptedRelayOptions,
   startScriptedRelay,
 } from '../support/scripted-relay.ts';
-import { type Entrypoint, Stack } from '../support/stack.ts';
+import { type Entrypoint, KEYS, Stack } from '../support/stack.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(1000, { from: NOW - 500_000, to: NOW - 10_000 });
@@ -200,6 +200,16 @@ describe('health', () => {
     expect(ready.body).toMatchObject({ ready: true, database: 'up' });
     await untilHealth(at, ({ body }) => body.lastRound !== null);
 
+    const shown = await Promise.all(
+      ['/health', '/ready', '/metrics', '/nothing'].map(async (path) => {
+        const answer = await fetch(`http://127.0.0.1:${at}${path}`);
+        return `${[...answer.headers]}${await answer.text()}`;
+      }),
+    );
+    expect(shown.join('')).toContain('bigbrotr_events_stored_total');
+    for (const secret of [server.password, KEYS.SECRET_KEY])
+      expect(shown.join('')).not.toContain(secret);
+
     await server.stop();
     const down = await untilHealth(at, ({ status }) => status === 503);
     expect(down.body).toMatchObject({ ready: true, database: 'down' });
@@ -211,7 +221,8 @@ describe('health', () => {
     await untilHealth(at, ({ status, body }) => status === 200 && body.database === 'up');
     program.signal('SIGTERM');
     expect(await program.ended, program.said).toEqual(SUCCESS);
-    expect(program.said).not.toContain(server.password);
+    for (const secret of [server.password, KEYS.SECRET_KEY])
+      expect(program.said).not.toContain(secret);
     const rows = await ask(server.connectionString, 'select count(*)::integer as n from events');
     expect(rows).toEqual([{ n: events.length + late.length }]);
   });

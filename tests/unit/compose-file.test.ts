@@ -48,6 +48,19 @@ interface ComposeFile {
   readonly networks: Readonly<Record<string, { readonly internal?: boolean } | null>>;
 }
 
+interface SecretsFile {
+  readonly services: Readonly<
+    Record<
+      string,
+      {
+        readonly environment: Readonly<Record<string, string>>;
+        readonly secrets: readonly string[];
+      }
+    >
+  >;
+  readonly secrets: Readonly<Record<string, { readonly file: string }>>;
+}
+
 const read = (path: string) => readFileSync(projectFile(path), 'utf8');
 const text = read('docker-compose.yml');
 const compose: ComposeFile = parse(text, { merge: true });
@@ -207,6 +220,23 @@ describe('secrets', () => {
     ['SECRET_KEY', keyServices],
   ])('%s is told to those who need it', (variable, names) => {
     expect(told(variable).sort()).toEqual([...names].sort());
+  });
+
+  test('compose.secrets.yml gives each of them from a file, to the same services and to no other', () => {
+    const overlay: SecretsFile = parse(read('dockerfiles/compose.secrets.yml'), { merge: true });
+    const given = Object.keys(overlay.secrets);
+    for (const [name, { environment = {} }] of services) {
+      const { environment: files = {}, secrets = [] } = overlay.services[name] ?? {};
+      const wanted = Object.keys(environment).filter((variable) => /(PASSWORD|SECRET_KEY)_FILE$/.test(variable));
+      const optional = (variable: string) => variable.startsWith('POSTGRES_READER_');
+      const missing = wanted.filter((variable) => !(variable in files) && !optional(variable));
+      expect(missing, name).toEqual([]);
+      // What is not a variable of the service would be read by nobody.
+      expect(Object.keys(files).filter((variable) => !wanted.includes(variable))).toEqual([]);
+      const paths = secrets.map((secret) => `/run/secrets/${secret}`);
+      expect(Object.values(files).sort(), name).toEqual(paths.sort());
+      expect(given).toEqual(expect.arrayContaining([...secrets]));
+    }
   });
 
   test('none has a value in the file', () => {
