@@ -163,8 +163,7 @@ export class Bigbrotr {
            select max(upper(covered)) as until from coverage where relay_id = r.relay_id and filter_id = $1
        ) c on true
        where latest.readable
-         and coalesce(m.not_before, 0) <= extract(epoch from now())::bigint
-         and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= extract(epoch from now())::bigint - $3)
+         and ${visits.IS_DUE}
        order by c.until nulls first, v.started_at nulls first, r.relay_id`,
       [filterId, age.snapshotSeconds, age.intervalSeconds],
     );
@@ -183,8 +182,7 @@ export class Bigbrotr {
        left join relay_manners m on m.relay_id = r.relay_id
        left join visits v on v.relay_id = r.relay_id and v.filter_id = $2
        where r.relay_id = any ($1)
-         and coalesce(m.not_before, 0) <= extract(epoch from now())::bigint
-         and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= extract(epoch from now())::bigint - $3)
+         and ${visits.IS_DUE}
        order by v.started_at nulls first, r.relay_id`,
       [relays.map(({ relayId }) => relayId), filterId, intervalSeconds],
     );

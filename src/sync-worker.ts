@@ -25,7 +25,7 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
     const log = createWorkerLogger(config.service, config.logLevel, config.threadName);
     const verifier = await createVerifier();
     const bigbrotr = await Bigbrotr.connect(config.database, log);
-    const context: Omit<VisitContext, 'signal' | 'onProgress'> = {
+    const context: Omit<VisitContext, 'signal' | 'onProgress' | 'stopTimestamp'> = {
       bigbrotr,
       verifier,
       connect: {
@@ -39,7 +39,6 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
       filter: config.eventFilter,
       filterId: await bigbrotr.filterId(config.eventFilter),
       startTimestamp: config.startTimestamp,
-      stopTimestamp: config.stopTimestamp,
       overlapSeconds: config.overlapSeconds,
       reproveSeconds: config.reproveMs / 1000,
       batchSize: config.batchSize,
@@ -58,8 +57,12 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
       : null;
     return {
       note: verifier.note,
-      run: (relay, signal, onProgress) =>
-        visitRelay(relay, { ...context, signal, onProgress }, live),
+      run: (relay, signal, onProgress) => {
+        // Time that has not come cannot be covered: until then, the end is now.
+        const hasCome = config.stopTimestamp !== 'now' && config.stopTimestamp < context.now();
+        const stopTimestamp = hasCome ? config.stopTimestamp : 'now';
+        return visitRelay(relay, { ...context, stopTimestamp, signal, onProgress }, live);
+      },
       close: async () => {
         await live?.close();
         await bigbrotr.close();

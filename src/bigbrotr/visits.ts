@@ -1,5 +1,6 @@
 import type { Query } from '../database.ts';
 import type { Window } from '../nostr/filter.ts';
+import { LONGEST_PAUSE } from '../relay/manners.ts';
 import type { Gap } from '../relay/paging.ts';
 import type { Relay } from './batch.ts';
 
@@ -52,6 +53,18 @@ export async function resumeFrom(
   return rows[0]?.since ?? 0;
 }
 
+/** What was noted so many seconds ahead of now was noted while the clock was wrong. */
+const CLOCK_SLACK = 3600;
+
+/**
+ * Whether a relay `m` (relay_manners) may be visited, `v` (visits) being so many seconds ($3) ago. What lies further
+ * ahead than any pause, or a visit of the future, was noted while the clock was wrong.
+ */
+export const IS_DUE = `(coalesce(m.not_before, 0) <= extract(epoch from now())::bigint
+              or m.not_before > extract(epoch from now())::bigint + ${LONGEST_PAUSE + CLOCK_SLACK})
+         and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= extract(epoch from now())::bigint - $3
+              or v.started_at > extract(epoch from now())::bigint + ${CLOCK_SLACK})`;
+
 /**
  * Notes that a visit begins, and gives what to read: what is wanted and not proven, and what was proven too long
  * ago. The newest `overlapSeconds` of what is proven are missing again, since events arrive late; the age at which
@@ -60,6 +73,7 @@ export async function resumeFrom(
  * Each gap comes with its anchor, the newest second below it at which an event of this filter was seen on this
  * relay, and with the newest such second inside it: an answer that does not show them is not believed at once. Both are
  * known for the filter {} only. What rests on the silence of a relay that has shown nothing is asked for in each visit.
+ * Nothing counts as proven that has not come yet, nor by a proof of the future: the clock was wrong for a while.
  */
 export async function beginVisit(
   query: Query,
@@ -75,8 +89,17 @@ export async function beginVisit(
     [relay.relayId, wanted.filterId, wanted.since, wanted.until],
   );
   await query(
-    `delete from coverage where relay_id = $1 and filter_id = $2 and evidence = 'silence'`,
-    [relay.relayId, wanted.filterId],
+    `with ahead as (
+         update coverage
+         set covered = covered * int8range(null, greatest(extract(epoch from now())::bigint, $3) + 1)::int8multirange
+         where relay_id = $1 and filter_id = $2 and evidence <> 'silence'
+             and proven_at <= extract(epoch from now())::bigint + ${CLOCK_SLACK}
+             and upper(covered) > greatest(extract(epoch from now())::bigint, $3) + 1
+     )
+     delete from coverage
+     where relay_id = $1 and filter_id = $2
+         and (evidence = 'silence' or proven_at > extract(epoch from now())::bigint + ${CLOCK_SLACK})`,
+    [relay.relayId, wanted.filterId, wanted.until],
   );
   const { rows } = await query<Gap & { stale: boolean } & Record<string, unknown>>(
     `with proven as (

@@ -128,7 +128,7 @@ function isSecret(name: string): boolean {
 
 const known = [...Object.keys(allVariables), ...secretNames.map((name) => `${name}_FILE`)];
 /** Nobody but us uses these, so any unknown name that begins with one is a mistake. */
-const ours = /^(PRIORITY_)?SYNCHRONIZER_|^(MONITOR|POSTGRES|TORPROXY|SEED_RELAYS)_/;
+const ours = /^(PRIORITY_)?SYNCHRONIZER_|^(MONITOR|FINDER|POSTGRES|TORPROXY|SEED_RELAYS)_/;
 /** Settings of the official PostgreSQL image, which may stand in the same `.env`. */
 const foreign = /^POSTGRES_(INITDB_|HOST_AUTH_METHOD$)/;
 

@@ -46,6 +46,8 @@ const PAUSES: Record<Exclude<Reception, 'welcome'>, { first: number; longest: nu
   blocked: { first: DAY, longest: 30 * DAY },
 };
 
+/** No pause is longer, in seconds. */
+export const LONGEST_PAUSE = Math.max(...Object.values(PAUSES).map(({ longest }) => longest));
 const FIRST_PACE_MS = 500;
 const SLOWEST_PACE_MS = 30_000;
 /** After this a relay is tried with larger pages again. */

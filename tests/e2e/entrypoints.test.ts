@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
 import { ask } from '../support/archive.ts';
@@ -155,6 +156,27 @@ describe('a visit that is cut off', () => {
     expect(await program.ended, program.said).toEqual(SUCCESS);
     expect(performance.now() - before).toBeLessThan(10_000);
     expect(await database.query('select * from snapshots')).toEqual([]);
+  });
+});
+
+describe('a time to stop at that has not come', () => {
+  it('is not covered before it has: what comes until then is archived', async () => {
+    const database = await ownDatabase();
+    const one = await relay({ events: EVENTS.slice(0, 20) });
+    await stack.relays([], [one.url]);
+    const env = {
+      SYNCHRONIZER_STOP_TIMESTAMP: String(NOW + 86_400),
+      SYNCHRONIZER_OVERLAP_SECONDS: '0',
+    };
+    await runOnce('priority-synchronizer', env);
+    const [stretch] = await covered(database, one.url);
+    expect(stretch?.until).toBeLessThanOrEqual(Math.floor(Date.now() / 1000));
+    await sleep(1000);
+    const second = Math.floor(Date.now() / 1000);
+    const late = signedEvents(1, { from: second, to: second, seed: 8 });
+    one.add(late);
+    await runOnce('priority-synchronizer', env);
+    expect((await seenOn(database, one.url)).size).toBe(21);
   });
 });
 

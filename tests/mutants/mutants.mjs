@@ -335,4 +335,18 @@ export const MUTANTS = [
     replace: "if (again.need.some((id) => listed.has(id))) return { type: 'cut' };",
     tests: ['db:visit-nip77'],
   },
+  {
+    name: 'a relay that ends the workers of the monitor is due again at once',
+    file: 'src/monitor.ts',
+    find: 'if (outcome.deadly) await setAside(',
+    replace: "if (outcome.deadly && relay.url === '') await setAside(",
+    tests: ['fault:other-crash-points'],
+  },
+  {
+    name: 'time that has not come stays covered',
+    file: 'src/bigbrotr/visits.ts',
+    find: 'and upper(covered) > greatest(extract(epoch from now())::bigint, $3) + 1',
+    replace: 'and upper(covered) > 1e18 + greatest(extract(epoch from now())::bigint, $3)',
+    tests: ['db:wrong-clock'],
+  },
 ];

@@ -227,7 +227,9 @@ describe('secrets', () => {
     const given = Object.keys(overlay.secrets);
     for (const [name, { environment = {} }] of services) {
       const { environment: files = {}, secrets = [] } = overlay.services[name] ?? {};
-      const wanted = Object.keys(environment).filter((variable) => /(PASSWORD|SECRET_KEY)_FILE$/.test(variable));
+      const wanted = Object.keys(environment).filter((variable) =>
+        /(PASSWORD|SECRET_KEY)_FILE$/.test(variable),
+      );
       const optional = (variable: string) => variable.startsWith('POSTGRES_READER_');
       const missing = wanted.filter((variable) => !(variable in files) && !optional(variable));
       expect(missing, name).toEqual([]);

@@ -1,0 +1,84 @@
+/** A clock that was ahead for a while, and is right again: what was noted meanwhile claims nothing and keeps nobody away. */
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { signedEvents } from '../support/events.ts';
+import { relayAddress } from '../support/relays.ts';
+import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
+import { type TestArchive, testArchive } from '../support/visit-context.ts';
+
+const NOW = Math.floor(Date.now() / 1000);
+const AHEAD = 400 * 86_400;
+const EARLIER = signedEvents(40, { from: NOW - 50_000, to: NOW - 20_000 });
+/** They came while the clock was wrong, and are older than the newest stretch that every visit reads again. */
+const MEANWHILE = signedEvents(20, { from: NOW - 15_000, to: NOW - 5000, seed: 2 });
+
+const archive: TestArchive = await testArchive();
+let relay: ScriptedRelay;
+
+beforeEach(async () => {
+  relay = await startScriptedRelay({ events: EARLIER });
+});
+afterEach(async () => {
+  await relay.stop();
+  await archive.clear();
+});
+afterAll(() => archive.close());
+
+const visit = (now: number) =>
+  archive.visit(relay.url, { now: () => now, stopTimestamp: 'now', overlapSeconds: 3600 });
+const idsOf = (events: readonly { id: string }[]) => events.map(({ id }) => id).sort();
+
+describe('a clock that was ahead', () => {
+  test('of the service alone: no second counts as covered that has not come', async () => {
+    expect(await visit(NOW - 20_000 + AHEAD)).toMatchObject({ outcome: 'complete', events: 40 });
+    expect(await archive.covered(relay.url)).toBe(`{[0,${NOW - 20_000 + AHEAD + 1})}`); // it was
+    relay.add(MEANWHILE);
+    expect(await visit(NOW)).toMatchObject({ outcome: 'complete' });
+    const [row] = await archive.db.query<{ until: string }>(
+      'select max(upper(covered)) as until from coverage',
+    );
+    expect(Number(row?.until)).toBeLessThanOrEqual(Math.floor(Date.now() / 1000) + 1);
+    const fresh = signedEvents(5, { from: NOW - 3000, to: NOW, seed: 3 });
+    relay.add(fresh);
+    expect(await visit(NOW + 1)).toMatchObject({ outcome: 'complete', events: 5 });
+  });
+
+  test('of PostgreSQL too: what was proven then is proven anew, and the relay is due', async () => {
+    expect(await visit(NOW - 20_000 + AHEAD)).toMatchObject({ outcome: 'complete', events: 40 });
+    await archive.db.query(`update coverage set proven_at = proven_at + ${AHEAD}`);
+    await archive.db.query(
+      `update visits set started_at = started_at + ${AHEAD}, ended_at = ended_at + ${AHEAD}`,
+    );
+    const known = await archive.bigbrotr.relaysOf([relayAddress(relay.url)]);
+    const [one] = known;
+    if (!one) throw new Error('the relay is not known');
+    await archive.bigbrotr.setManners(one, {
+      ...(await archive.bigbrotr.relayTerms(one)),
+      ...{ notBefore: NOW + AHEAD, reason: 'failed', refusals: 1 },
+    });
+    const filterId = await archive.bigbrotr.filterId({});
+    expect(await archive.bigbrotr.relaysDue(known, filterId, 900)).toEqual(known);
+    await archive.db.query(
+      `select insert_relay_metadata($1, 'clearnet', $2, null, '{"openable":true,"readable":true,"writable":false}')`,
+      [one.url, NOW],
+    );
+    const age = { snapshotSeconds: 3600, intervalSeconds: 900 };
+    expect(await archive.bigbrotr.relaysToSynchronize(filterId, age)).toEqual(known);
+
+    relay.add(MEANWHILE);
+    expect(await visit(NOW)).toMatchObject({ outcome: 'complete', events: 20 });
+    expect(await archive.ids(relay.url)).toEqual(idsOf([...EARLIER, ...MEANWHILE]));
+    expect(await archive.covered(relay.url)).toBe(`{[0,${NOW + 1})}`);
+    expect(await archive.bigbrotr.relaysDue(known, filterId, 900)).toEqual([]);
+  });
+
+  test('a pause of a month is none of a wrong clock', async () => {
+    const [one] = await archive.bigbrotr.relaysOf([relayAddress(relay.url)]);
+    if (!one) throw new Error('the relay is not known');
+    await archive.bigbrotr.setManners(one, {
+      ...(await archive.bigbrotr.relayTerms(one)),
+      ...{ notBefore: Math.floor(Date.now() / 1000) + 30 * 86_400, reason: 'blocked', refusals: 9 },
+    });
+    const filterId = await archive.bigbrotr.filterId({});
+    expect(await archive.bigbrotr.relaysDue([one], filterId, 900)).toEqual([]);
+  });
+});
