@@ -4,7 +4,7 @@ export interface SoakOptions {
   readonly minutes: number;
   /** The same seed draws the same relays, events and faults. */
   readonly seed: number;
-  /** Ten relays instead of fifty. */
+  /** Twelve relays instead of more than fifty. */
   readonly quick: boolean;
 }
 

@@ -1,13 +1,20 @@
 /** Events that relays receive while they are archived: new ones, backdated ones, bursts. */
+import { randomBytes } from 'node:crypto';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { type Keys, makeKeys, signedEvent } from '../support/events.ts';
 import type { Random } from '../support/relay-random.ts';
+import type { Names } from './names.ts';
 import type { SoakRelay } from './relays.ts';
+import type { SoakRelays } from './start-relays.ts';
 import type { Tally } from './tally.ts';
 
 const DAY = 86_400;
 /** Events of one second: less than the smallest page, or the second could not be proven. */
 const BURST = 12;
+/** One event in so many names relays. */
+const NAMES_EVERY = 5;
+/** What fills the rest of a disk: so many events of so many bytes, apart from each other in time. */
+const LARGE = { count: 6, bytes: 40_000, withinSeconds: 2 * DAY };
 
 export class Arrivals {
   readonly #random: Random;
@@ -15,11 +22,13 @@ export class Arrivals {
   readonly #tally: Tally;
   readonly #keys: readonly Keys[];
   readonly #seed: number;
+  readonly #names: Names;
   #count = 0;
 
-  constructor(random: Random, relays: readonly SoakRelay[], tally: Tally, seed: number) {
+  constructor(random: Random, { honest, model }: SoakRelays, tally: Tally, seed: number) {
     this.#random = random;
-    this.#relays = relays;
+    this.#relays = honest;
+    this.#names = model.names;
     this.#tally = tally;
     this.#keys = makeKeys(10, seed);
     this.#seed = seed;
@@ -37,6 +46,21 @@ export class Arrivals {
     }
   }
 
+  /** Lets events arrive that no compression makes small, at relays that somebody listens to if there are any. */
+  arriveLarge(): void {
+    const large = Array.from({ length: LARGE.count }, () => {
+      const content = randomBytes((LARGE.bytes * 3) / 4).toString('base64');
+      return this.#event(this.#random.integer(0, LARGE.withinSeconds), content);
+    });
+    this.#deliver('large events', large, 'pushed');
+  }
+
+  /** Lets an event arrive that names relays. */
+  arriveNaming(): void {
+    const now = Math.floor(Date.now() / 1000);
+    this.#deliver('events that name relays', [this.#names.event(now)], 'pushed');
+  }
+
   #deliver(name: string, events: readonly NostrEvent[], how: 'pushed' | 'silently'): void {
     for (let copies = this.#random.integer(1, 4); copies > 0; copies -= 1)
       this.#random.pick(this.#relays).receive(events, how);
@@ -48,13 +72,16 @@ export class Arrivals {
     return Array.from({ length: count }, () => this.#event(this.#random.integer(60, 29 * DAY)));
   }
 
-  #event(ageSeconds: number): NostrEvent {
+  #event(ageSeconds: number, content?: string): NostrEvent {
     this.#count += 1;
+    const createdAt = Math.floor(Date.now() / 1000) - ageSeconds;
+    if (content === undefined && this.#count % NAMES_EVERY === 0)
+      return this.#names.event(createdAt);
     return signedEvent({
-      created_at: Math.floor(Date.now() / 1000) - ageSeconds,
+      created_at: createdAt,
       kind: this.#random.pick([1, 1, 7, 30_023]),
       tags: [['t', `soak ${this.#count % 7}`]],
-      content: `arrived as number ${this.#count} in soak ${this.#seed}`,
+      content: content ?? `arrived as number ${this.#count} in soak ${this.#seed}`,
       secretKey: this.#random.pick(this.#keys).secretKey,
     });
   }

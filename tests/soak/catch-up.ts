@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { SoakRelay } from './relays.ts';
 import type { Servers } from './servers.ts';
 import type { Tally } from './tally.ts';
-import { letDaysPass, letMinutesPass, letMonthsPass } from './time.ts';
+import { letDaysPass, letHoursPassForNames, letMinutesPass, letMonthsPass } from './time.ts';
 
 interface Standing {
   readonly url: string;
@@ -43,6 +43,7 @@ export async function catchUp(
   for (let look = 0; ; look += 1) {
     if (look % CHECK_EVERY_LOOKS === 0) await letDaysPass(servers);
     await letMinutesPass(servers, urlsOf(awaited));
+    await letHoursPassForNames(servers);
     await sleep(LOOK_EVERY_MS);
     const spent = (performance.now() - started) / timeoutMs;
     const standings = await standingsOf(servers, urlsOf(awaited), calmSince);

@@ -1,29 +1,13 @@
 /** Everything that goes wrong in a soak, at random. Each fault ends by itself and says whether it has really happened. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CRASH_POINTS, type CrashPoint } from '../../src/crash-point.ts';
-import type { Random } from '../support/relay-random.ts';
+import { DATABASE_FAULTS } from './database-faults.ts';
+import { aWhile, type Fault, type Scene } from './fault.ts';
+import { FINDER_FAULT } from './finder-fault.ts';
 import { MINDS } from './relay-kinds.ts';
 import type { SoakRelay } from './relays.ts';
-import type { Servers } from './servers.ts';
 import type { CrashPlan, KeptService } from './services.ts';
-import type { Tally } from './tally.ts';
 import { letMinutesPass } from './time.ts';
-
-/** What faults are done to. */
-export interface Scene {
-  readonly random: Random;
-  readonly servers: Servers;
-  readonly relays: readonly SoakRelay[];
-  /** Services that may be killed. */
-  readonly mortal: readonly KeptService[];
-  readonly tally: Tally;
-}
-
-interface Fault {
-  readonly name: string;
-  /** Does it and undoes it. @returns whether it has happened, as far as that is seen here */
-  strike(scene: Scene): Promise<boolean>;
-}
 
 /** Up to which visit of a point a process or worker lives: points that are met for each event, and for each batch or page. */
 const NTH: Partial<Record<CrashPoint, number>> = {
@@ -33,10 +17,6 @@ const USUAL_NTH = 5;
 const CRASH_TRIES = 14;
 const CRASH_TRY_MS = 1500;
 const COME_BACK_TRIES = 20;
-/** Longer than a service waits for its database before it gives up what it does. */
-const LONG_MS = 30_000;
-
-const aWhile = (random: Random, from: number, to: number) => sleep(random.integer(from, to));
 
 /** Relays that no other fault has to do with, those first that somebody is connected to. */
 function idle({ relays, random }: Scene, count: number): SoakRelay[] {
@@ -72,7 +52,7 @@ function isMet(point: CrashPoint, { name }: KeptService, relays: readonly SoakRe
 async function planCrash(scene: Scene, scope: CrashPlan['scope']): Promise<boolean> {
   const { random, mortal, relays, servers, tally } = scene;
   const services = mortal.filter(
-    ({ name, plan, busy }) => name !== 'monitor' && plan === null && !busy,
+    ({ name, plan, busy }) => name.endsWith('synchronizer') && plan === null && !busy,
   );
   if (services.length === 0) return false;
   const service = random.pick(services);
@@ -97,68 +77,8 @@ const FAULTS: readonly Fault[] = [
   },
   { name: 'death of a service at a crash point', strike: (scene) => planCrash(scene, 'service') },
   { name: 'death of a worker at a crash point', strike: (scene) => planCrash(scene, 'worker') },
-  {
-    name: 'kill -9 of PostgreSQL',
-    strike: ({ servers, random }) =>
-      servers.away(async () => {
-        const said = servers.postgres.said.length;
-        await servers.killPostgres();
-        await aWhile(random, 200, random.next() < 0.2 ? LONG_MS : 4000);
-        await servers.restartPostgres();
-        return servers.postgres.said
-          .slice(said)
-          .some((line) => line.includes('was not properly shut down'));
-      }),
-  },
-  {
-    name: 'kill -9 of PgBouncer',
-    strike: ({ servers, random }) =>
-      servers.away(async () => {
-        if (servers.proxy.open() === 0) return false;
-        await servers.killPooler();
-        await aWhile(random, 100, 4000);
-        await servers.restartPooler();
-        return true;
-      }),
-  },
-  {
-    name: 'database sockets cut',
-    strike: ({ servers: { proxy } }) => {
-      const open = proxy.open();
-      proxy.cut();
-      return Promise.resolve(open > 0);
-    },
-  },
-  {
-    name: 'database sockets half-open',
-    strike: ({ servers, random }) =>
-      servers.away(async () => {
-        const open = servers.proxy.open();
-        servers.proxy.stall();
-        await aWhile(random, 500, 4000);
-        servers.proxy.recover();
-        return open > 0;
-      }),
-  },
-  {
-    name: 'answers to COMMIT lost',
-    strike: async ({ servers: { proxy }, random }) => {
-      const before = proxy.swallowed;
-      proxy.swallowCommits(random.integer(1, 4));
-      for (let tries = 0; tries < 50 && proxy.swallowed === before; tries += 1) await sleep(100);
-      return proxy.swallowed > before;
-    },
-  },
-  {
-    name: 'database connections refused',
-    strike: async ({ servers: { proxy }, random }) => {
-      const before = proxy.refused;
-      proxy.refuse(random.integer(1, 5));
-      proxy.cut();
-      for (let tries = 0; tries < 50 && proxy.refused === before; tries += 1) await sleep(100);
-      return proxy.refused > before;
-    },
-  },
+  FINDER_FAULT,
+  ...DATABASE_FAULTS,
   {
     name: 'relays vanish and come back',
     strike: (scene) =>
@@ -193,6 +113,7 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: 'relays change their mind',
+    isPossible: ({ relays }) => relays.some(({ mayChange }) => mayChange),
     strike: (scene) =>
       withRelays(
         idle(scene, 100).filter(({ mayChange }) => mayChange),
@@ -223,12 +144,7 @@ export class Faults {
 
   constructor(scene: Scene) {
     this.#scene = scene;
-    const hasPooler = scene.servers.poolerVersion !== null;
-    const changes = scene.relays.some(({ mayChange }) => mayChange);
-    this.#faults = FAULTS.filter(({ name }) => {
-      if (name.endsWith('PgBouncer')) return hasPooler;
-      return changes || name !== 'relays change their mind';
-    });
+    this.#faults = FAULTS.filter(({ isPossible }) => isPossible?.(scene) ?? true);
     this.planned = this.#faults.map(({ name }) => name);
   }
 

@@ -1,16 +1,15 @@
 /** The relays of a soak, each with the model of what it holds: told apart from what the archive makes of it. */
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { GOOD, HOSTILE, type Hostile, type RunningHostile } from '../support/hostile-relays.ts';
+import { GOOD, type Hostile, type RunningHostile } from '../support/hostile-relays.ts';
 import { type Nip77Record, serveNip77 } from '../support/relay-nip77.ts';
-import { type Random, seededRandom } from '../support/relay-random.ts';
+import type { Random } from '../support/relay-random.ts';
 import {
   type Quirk,
   type RelayBehaviour,
   type ScriptedRelay,
   startScriptedRelay,
 } from '../support/scripted-relay.ts';
-import { lastingPort } from './ports.ts';
-import { Draw, KINDS, type Kind, type Setup } from './relay-kinds.ts';
+import type { Kind, Setup } from './relay-kinds.ts';
 
 /** What is known of a relay without asking the archive. */
 export interface ModelledRelay {
@@ -59,8 +58,7 @@ export class SoakRelay implements ModelledRelay {
     this.#setup = setup;
     this.#port = port;
     this.#behaviour = setup.behaviour;
-    this.#hold(setup.good);
-    for (const { id } of setup.good) this.lasting.add(id);
+    this.bestow(setup.good);
   }
 
   get isUp(): boolean {
@@ -88,6 +86,12 @@ export class SoakRelay implements ModelledRelay {
     const relay = this.#relay;
     this.#relay = null;
     await relay?.stop();
+  }
+
+  /** Holds more events from the beginning. To be called before `start`. */
+  bestow(events: readonly NostrEvent[]): void {
+    this.#hold(events);
+    for (const { id } of events) this.lasting.add(id);
   }
 
   /** Receives events: pushed to who listens, or as though they had always been there. */
@@ -181,7 +185,7 @@ const GOOD_BY_ID = new Map(GOOD.map((event) => [event.id, event]));
 const GOOD_IDS = new Set(GOOD_BY_ID.keys());
 
 /** A relay that does what none should. What it shows of its good events is archived, and nothing else. */
-class HostileRelay implements ModelledRelay {
+export class HostileRelay implements ModelledRelay {
   readonly name: string;
   readonly url: string;
   readonly promise = 'hostile';
@@ -207,42 +211,4 @@ class HostileRelay implements ModelledRelay {
   stop(): Promise<void> {
     return this.#running.stop();
   }
-}
-
-export interface SoakRelays {
-  readonly honest: readonly SoakRelay[];
-  readonly all: readonly ModelledRelay[];
-}
-
-export interface RelaysOptions {
-  readonly seed: number;
-  /** Unix seconds. */
-  readonly now: number;
-  readonly quick: boolean;
-}
-
-const QUICK = { honest: 8, hostile: 2, scale: 0.3 };
-const HOSTILE_COUNT = 10;
-
-/** Starts one relay of each kind and some hostile ones, drawn by the seed. */
-export async function startRelays({ seed, now, quick }: RelaysOptions): Promise<SoakRelays> {
-  const random = seededRandom(seed);
-  const kinds = quick ? random.shuffle(KINDS).slice(0, QUICK.honest) : KINDS;
-  const shared = Draw.sharedEvents(now, seed);
-  const honest: SoakRelay[] = [];
-  for (const [index, kind] of kinds.entries()) {
-    const draw = new Draw(
-      { random, now, seed: seed * 1000 + index * 10, scale: quick ? QUICK.scale : 1 },
-      shared,
-    );
-    honest.push(new SoakRelay(kind, kind.make(draw), await lastingPort()));
-  }
-  await Promise.all(honest.map((relay) => relay.start()));
-  const drawn = random
-    .shuffle(HOSTILE.filter(({ filter = {} }) => Object.keys(filter).length === 0))
-    .slice(0, quick ? QUICK.hostile : HOSTILE_COUNT);
-  const hostile = await Promise.all(
-    drawn.map(async (one) => new HostileRelay(one, await one.start())),
-  );
-  return { honest, all: [...honest, ...hostile] };
 }

@@ -1,25 +1,40 @@
 /** PostgreSQL, PgBouncer where it is installed, and a wire in front that can fail: what the services write to. */
 import { rmSync } from 'node:fs';
+import { freemem } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ownDirectory } from '../support/directory.ts';
 import { type MortalServer, startMortalServer } from '../support/mortal-server.ts';
 import { type PgBouncer, pgbouncerVersion, startPgBouncer } from '../support/pgbouncer.ts';
+import { mountSmallDisk, type SmallDisk } from '../support/small-disk.ts';
 import type { DatabaseAddress } from '../support/stack.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { lastingPort } from './ports.ts';
+
+/** Of the disk that the data of PostgreSQL are on: for a soak of no time, and for each minute. */
+const DISK = { megabytes: 320, megabytesAMinute: 40 };
+/** No more of the memory that is free is taken for that disk, which is in memory. */
+const DISK_SHARE = 0.4;
+/** Small, so that the log of transactions takes little of the disk. */
+const WAL = { max_wal_size: '64MB', min_wal_size: '32MB' };
+const START_TRIES = 60;
+const START_TRY_MS = 500;
 
 export class Servers {
   readonly postgres: MortalServer;
   readonly proxy: TcpProxy;
   /** Version of PgBouncer; null where it is not installed. */
   readonly poolerVersion: string | null;
+  /** What the data of PostgreSQL are on, which can be filled; the reason why not where that cannot be. */
+  readonly disk: SmallDisk | string;
   /** `performance.now()` of the end of the latest time in which the services were without their database. */
   #backAt = 0;
   /** Faults of the database that go on now. */
   #away = 0;
   #pooler: PgBouncer | null;
   #postgresIsUp = true;
+  /** Faults of PostgreSQL itself wait for each other. */
+  #withoutPostgres: Promise<unknown> = Promise.resolve();
   readonly #poolerPort: number;
   readonly #directory: string;
 
@@ -27,25 +42,33 @@ export class Servers {
     postgres: MortalServer,
     pooler: PgBouncer | null,
     proxy: TcpProxy,
-    directory: string,
+    place: { readonly disk: SmallDisk | string; readonly directory: string },
   ) {
     this.postgres = postgres;
     this.proxy = proxy;
     this.poolerVersion = pooler && pgbouncerVersion();
+    this.disk = place.disk;
     this.#pooler = pooler;
     this.#poolerPort = pooler?.config.port ?? 0;
-    this.#directory = directory;
+    this.#directory = place.directory;
   }
 
-  static async start(): Promise<Servers> {
+  /** @param minutes for which faults will happen: so large a disk they get */
+  static async start(minutes: number): Promise<Servers> {
     const directory = ownDirectory();
-    const port = await lastingPort();
-    const postgres = await startMortalServer(join(directory, 'soak'), {}, port);
-    const pooler = pgbouncerVersion()
-      ? await startPgBouncer(postgres.database, await lastingPort())
-      : null;
-    const proxy = await startTcpProxy(pooler?.config ?? postgres.database.config);
-    return new Servers(postgres, pooler, proxy, directory);
+    const disk = smallDisk(join(directory, 'disk'), minutes);
+    try {
+      const data = join(typeof disk === 'string' ? directory : disk.path, 'soak');
+      const postgres = await startMortalServer(data, WAL, await lastingPort());
+      const pooler = pgbouncerVersion()
+        ? await startPgBouncer(postgres.database, await lastingPort())
+        : null;
+      const proxy = await startTcpProxy(pooler?.config ?? postgres.database.config);
+      return new Servers(postgres, pooler, proxy, { disk, directory });
+    } catch (error) {
+      if (typeof disk !== 'string') disk.remove();
+      throw error;
+    }
   }
 
   /** Where the services reach their database. */
@@ -84,14 +107,36 @@ export class Servers {
     }
   }
 
-  async killPostgres(): Promise<void> {
-    this.#postgresIsUp = false;
-    await this.postgres.kill();
+  /**
+   * In here PostgreSQL may end, and our own questions wait. Resolves when it takes writes again, started anew where it
+   * has ended. One at a time.
+   */
+  withoutPostgres(work: () => Promise<void>): Promise<void> {
+    const done = this.#withoutPostgres.then(async () => {
+      this.#postgresIsUp = false;
+      try {
+        await work();
+      } finally {
+        await this.#revivePostgres();
+        this.#postgresIsUp = true;
+      }
+    });
+    this.#withoutPostgres = done.catch(() => {}); // told to whoever asked for it
+    return done;
   }
 
-  async restartPostgres(): Promise<void> {
-    await this.postgres.start();
-    this.#postgresIsUp = true;
+  /** It may be on its way down, or be mending itself, when it is looked at. */
+  async #revivePostgres(): Promise<void> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        if (!this.postgres.isRunning()) await this.postgres.start();
+        await this.postgres.database.query('create temporary table writes_are_taken ()');
+        return;
+      } catch (error) {
+        if (tries >= START_TRIES) throw error;
+        await sleep(START_TRY_MS);
+      }
+    }
   }
 
   async killPooler(): Promise<void> {
@@ -109,6 +154,15 @@ export class Servers {
     await this.proxy.close();
     await this.#pooler?.stop();
     await this.postgres.stop();
+    if (typeof this.disk !== 'string') this.disk.remove();
     rmSync(this.#directory, { recursive: true, force: true });
   }
+}
+
+function smallDisk(path: string, minutes: number): SmallDisk | string {
+  const megabytes = Math.ceil(DISK.megabytes + DISK.megabytesAMinute * minutes);
+  const free = Math.floor(freemem() / 2 ** 20);
+  if (megabytes > free * DISK_SHARE)
+    return `a disk of ${megabytes} MB in memory is too much for a machine with ${free} MB free`;
+  return mountSmallDisk(path, megabytes);
 }

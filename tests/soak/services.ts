@@ -6,7 +6,10 @@ import type { End, LogLine, Program } from '../support/programs.ts';
 import type { Entrypoint, Stack } from '../support/stack.ts';
 import type { Tally } from './tally.ts';
 
-export type ServiceName = Extract<Entrypoint, 'monitor' | 'synchronizer' | 'priority-synchronizer'>;
+export type ServiceName = Extract<
+  Entrypoint,
+  'monitor' | 'synchronizer' | 'priority-synchronizer' | 'finder'
+>;
 
 /** At which point of the pipeline a service, or one worker of it, is to die. */
 export interface CrashPlan {
@@ -43,6 +46,8 @@ export class KeptService {
   readonly samples: UseSample[] = [];
   /** How often each message came, by level and text. */
   readonly messages = new Map<string, number>();
+  /** How often the finder has told of each relay that it found. */
+  readonly found = new Map<string, number>();
   /** Whether a fault is to make it die; then no other is. */
   busy = false;
   starts = 0;
@@ -193,6 +198,10 @@ export class KeptService {
     this.messages.set(key, (this.messages.get(key) ?? 0) + 1);
     if (line.msg === 'relay visited') this.visits += 1;
     if (line.msg === 'health is served') this.healthPort = Number(line.port);
+    if (line.msg === 'relay found') {
+      const url = String(line.relay);
+      this.found.set(url, (this.found.get(url) ?? 0) + 1);
+    }
     this.#readTrouble(line, text);
   }
 

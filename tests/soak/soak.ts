@@ -1,12 +1,12 @@
 /**
  * `npm run test:soak`: relays of every kind on this machine, the real services, and faults at random for some
- * minutes; then peace until all is caught up, and the comparison with what the relays hold. `-- 15` takes so many
- * minutes, `--seed 123` draws the same relays and faults once more, `--quick` takes ten relays and a minute.
- * Exits 0 only when nothing was lost, nothing claimed in vain, and every fault that was planned has happened.
+ * minutes; then peace until all is caught up, and the comparison with what the relays hold and their events name.
+ * `-- 15` takes so many minutes, `--seed 123` draws the same relays and faults once more, `--quick` takes twelve relays
+ * and a minute in all. Exits 0 only when nothing was lost, nothing claimed in vain, every relay found and nobody else
+ * connected to, and every fault that was planned has happened.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { endPrograms, Program } from '../support/programs.ts';
-import { projectFile } from '../support/project.ts';
+import { endPrograms } from '../support/programs.ts';
 import { seededRandom } from '../support/relay-random.ts';
 import { Stack } from '../support/stack.ts';
 import { parseSoakArguments, type SoakOptions, UsageError } from './arguments.ts';
@@ -14,11 +14,13 @@ import { Arrivals } from './arrivals.ts';
 import { catchUp } from './catch-up.ts';
 import { liesNow } from './compare.ts';
 import { Faults } from './faults.ts';
-import { type SoakRelays, startRelays } from './relays.ts';
+import { judgeNames, namesRead } from './judge-names.ts';
 import { Servers } from './servers.ts';
-import { KeptService, type ServiceName } from './services.ts';
+import type { KeptService } from './services.ts';
+import { configure, initialize, keptServices, useServerItself, verify } from './setup.ts';
+import { type SoakRelays, startRelays } from './start-relays.ts';
 import { Tally } from './tally.ts';
-import { letDaysPass, letMinutesPass, letMonthsPass } from './time.ts';
+import { letDaysPass, letHoursPassForNames, letMinutesPass, letMonthsPass } from './time.ts';
 import {
   judgeArchive,
   judgeFaults,
@@ -28,16 +30,16 @@ import {
   judgeUse,
 } from './verdict.ts';
 
-const NAMES: readonly ServiceName[] = ['monitor', 'synchronizer', 'priority-synchronizer'];
 /** Faults begin once so many sightings are stored, so that there is something to disturb; or after so long. */
 const WARM_SIGHTINGS = 500;
 const WARM_UP_MS = 60_000;
 const LOOK_EVERY_MS = 2000;
 const TELL_EVERY_MS = 10_000;
-const AWAY_MS = 45_000;
 /** Faults that have not happened in time are tried for so much longer. */
-const EXTRA_MS = 60_000;
-const SETTLE_MS = { usual: 300_000, quick: 120_000 };
+const EXTRA_MS = 180_000;
+/** After everything is archived the finder may take so long for the last names: it looks again after a minute. */
+const NAMES_MS = 120_000;
+const SETTLE_MS = { usual: 300_000, quick: 240_000 };
 
 /** What is to be undone at the end, the latest first. */
 const undo: (() => Promise<unknown>)[] = [];
@@ -80,21 +82,28 @@ async function soak(options: SoakOptions): Promise<number> {
   say(`A soak of ${minutes} min with seed ${seed}: npm run test:soak -- ${again(options)}`);
   const tally = new Tally((sentence) => say(`WRONG: ${sentence}`));
   const relays = await startRelays({ seed, quick, now: Math.floor(Date.now() / 1000) });
-  undo.push(() => Promise.all(relays.all.map((relay) => relay.stop())));
-  const servers = await Servers.start();
+  undo.push(() => Promise.all([...relays.all, relays.model.places].map((one) => one.stop())));
+  const servers = await Servers.start(minutes);
   undo.push(() => servers.stop());
   say(
-    `${relays.all.length} relays; PostgreSQL, ${servers.poolerVersion ?? 'no PgBouncer, since it is not installed here'}`,
+    `${relays.all.length} relays, ${relays.hidden.length} of them to be found; PostgreSQL, ${servers.poolerVersion ?? 'no PgBouncer, since it is not installed here'}`,
   );
-  const stack = await prepareStack(servers, relays);
+  if (typeof servers.disk === 'string') say(`the disk is not filled: ${servers.disk}`);
+  const stack = await Stack.create();
+  undo.push(() => stack.remove());
+  await configure(stack, servers, relays);
+  await initialize(stack);
   const random = seededRandom(seed + 1);
-  const services = startServices(stack, servers, tally);
+  const services = keptServices(stack, servers, tally);
+  const finder = services.find(({ name }) => name === 'finder') as KeptService;
+  undo.push(() => Promise.all(services.map((service) => service.abandon())));
+  for (const service of services) service.start();
   // One is never killed, so that its memory is seen over the whole time.
-  const spared = random.pick(services.filter(({ name }) => name !== 'monitor'));
+  const spared = random.pick(services.filter(({ name }) => name.endsWith('synchronizer')));
   say(`${spared.name} is spared from being killed\n`);
   const mortal = services.filter((service) => service !== spared);
-  const faults = new Faults({ random, servers, relays: relays.honest, mortal, tally });
-  const arrivals = new Arrivals(seededRandom(seed + 2), relays.honest, tally, seed);
+  const arrivals = new Arrivals(seededRandom(seed + 2), relays, tally, seed);
+  const faults = new Faults({ random, servers, relays: relays.honest, arrivals, mortal, tally });
   const watch = watchOver({ services, servers, relays, tally, began });
 
   await disturb(minutes, quick, { faults, arrivals, servers, relays, tally });
@@ -105,6 +114,7 @@ async function soak(options: SoakOptions): Promise<number> {
     watch.awaited = awaited;
     stopping.signal.throwIfAborted();
   });
+  await namesRead(servers, relays.model, NAMES_MS);
   await judgePeace(services, relays.honest, tally);
   for (const service of services) await service.stop();
   await watch.end();
@@ -113,7 +123,11 @@ async function soak(options: SoakOptions): Promise<number> {
   say('\nThe archive against the relays:');
   const { held, stored, named, lost } = await judgeArchive(servers, relays.all, tally);
   say(`  ${held} sightings are held, ${stored} archived, ${named} in named gaps, ${lost} lost`);
-  Object.assign(stack.env, addressOf(servers));
+  const found = await judgeNames(servers, relays.model, finder, tally);
+  say(
+    `  ${found.events} events name something: ${found.names} names in ${found.namings} places, ${found.found} of ${found.hidden} relays found, ${found.inVain} names asked in vain`,
+  );
+  useServerItself(stack, servers);
   say(`  ${await judgeSignatures(stack, verify, tally)}`);
   judgeFaults(faults, relays.all, tally);
   say('\nMemory, sockets and log:');
@@ -125,43 +139,6 @@ async function soak(options: SoakOptions): Promise<number> {
 
 function again({ minutes, seed, quick }: SoakOptions): string {
   return `${quick ? '--quick' : minutes} --seed ${seed}`;
-}
-
-async function prepareStack(servers: Servers, { all }: SoakRelays): Promise<Stack> {
-  const stack = await Stack.create();
-  undo.push(() => stack.remove());
-  const urls = all.map(({ url }) => url);
-  await stack.relays(
-    urls,
-    urls.filter((_, index) => index % 2 === 0),
-  );
-  stack.useDatabase(servers.address);
-  Object.assign(stack.env, {
-    MONITOR_LOOP_INTERVAL_MINUTES: '1',
-    MONITOR_FREQUENCY_HOUR: '1',
-    MONITOR_REQUESTS_PER_CORE: '20',
-    MONITOR_REQUEST_TIMEOUT: '3',
-    MONITOR_DB_COMMAND_TIMEOUT: '8',
-    SYNCHRONIZER_NUM_CORES: '2',
-    SYNCHRONIZER_REQUEST_TIMEOUT: '3',
-    SYNCHRONIZER_LOOP_INTERVAL_MINUTES: '1',
-    SYNCHRONIZER_RELAY_METADATA_THRESHOLD_HOURS: '8760',
-    SYNCHRONIZER_REPROVE_DAYS: '1',
-    SYNCHRONIZER_OVERLAP_SECONDS: '600',
-    SYNCHRONIZER_DB_COMMAND_TIMEOUT: '8',
-  });
-  const initializer = stack.start('initializer');
-  const { code } = await initializer.ended;
-  if (code !== 0) throw new Error(`the initializer ended with ${code}: ${initializer.said}`);
-  return stack;
-}
-
-function startServices(stack: Stack, servers: Servers, tally: Tally): KeptService[] {
-  const databaseWasAway = () => servers.wereAway(AWAY_MS);
-  const services = NAMES.map((name) => new KeptService(name, { stack, tally, databaseWasAway }));
-  undo.push(() => Promise.all(services.map((service) => service.abandon())));
-  for (const service of services) service.start();
-  return services;
 }
 
 interface Stage {
@@ -192,6 +169,7 @@ async function disturb(minutes: number, quick: boolean, stage: Stage): Promise<v
         servers,
         lucky.map(({ url }) => url),
       );
+      await letHoursPassForNames(servers);
       if (turn % 5 === 0) await letDaysPass(servers);
       if (turn % 9 === 0) await letMonthsPass(servers);
     }),
@@ -203,6 +181,7 @@ async function disturb(minutes: number, quick: boolean, stage: Stage): Promise<v
     faults.strikeMissing();
     arrivals.arrive();
     await letMinutesPass(servers, urls);
+    await letHoursPassForNames(servers);
   }
   await faults.end();
   stopping.signal.throwIfAborted();
@@ -274,18 +253,6 @@ async function progressLine(
   const seconds = Math.round((performance.now() - began) / 1000);
   const behind = awaited < 0 ? '' : `, ${awaited} relays behind`;
   return `${seconds} s: ${row?.events} events, ${row?.sightings} sightings${behind}; ${memory.join(', ')}; ${faults.join(', ')}`;
-}
-
-function addressOf(servers: Servers): Record<string, string> {
-  const { host, port } = servers.postgres.database.config;
-  return { POSTGRES_HOST: host, POSTGRES_PORT: String(port) };
-}
-
-function verify({ folder, env }: Stack): Program {
-  return new Program(process.execPath, [projectFile('dist/verify-archive.js')], {
-    cwd: folder,
-    env,
-  });
 }
 
 function tell(

@@ -19,6 +19,15 @@ export async function letMinutesPass(servers: Servers, urls: readonly string[]):
   );
 }
 
+/** Names that were asked in vain wait half a day less, and the budgets of the hour are whole again. */
+export async function letHoursPassForNames(servers: Servers): Promise<void> {
+  await servers.query(
+    `update named_relays
+     set last_try_at = last_try_at - 43200, next_try_at = next_try_at - 43200
+     where last_try_at is not null`,
+  );
+}
+
 /** Every relay is checked again, as though each had been named anew, and pages that were made smaller may grow. */
 export async function letDaysPass(servers: Servers): Promise<void> {
   await servers.query('select recheck_relays(array(select url from relays), 10)');

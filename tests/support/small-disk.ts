@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** A file system of its own, in memory, that can be full. */
@@ -12,6 +12,21 @@ export interface SmallDisk {
   /** Takes that file away. */
   release(): void;
   remove(): void;
+}
+
+const PIECE = Buffer.alloc(1024 * 1024);
+
+/** Writes so many bytes, or as many as there is room for by then: others write meanwhile. */
+function fill(path: string, bytes: number): void {
+  const file = openSync(path, 'w');
+  try {
+    for (let left = bytes; left > 0; )
+      left -= writeSync(file, PIECE, 0, Math.min(left, PIECE.length));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** Mounts a tmpfs. @returns the reason where this machine does not let us */
@@ -32,7 +47,7 @@ export function mountSmallDisk(path: string, megabytes: number): SmallDisk | str
   return {
     path,
     free,
-    leave: (bytes) => writeFileSync(ballast, Buffer.alloc(Math.max(0, free() - bytes))),
+    leave: (bytes) => fill(ballast, Math.max(0, free() - bytes)),
     release: () => rmSync(ballast, { force: true }),
     remove: () => {
       spawnSync('umount', ['--lazy', path]);
