@@ -114,6 +114,8 @@ export async function inconsistencies(ask: Ask): Promise<Record<string, number>>
     `select (select count(*) - count(distinct id) from events)::int as "events that are stored twice",
             (select count(*) - count(distinct (event_key, relay_id)) from sightings)::int
                 as "sightings that are stored twice",
+            (select count(*) - count(distinct url) from relays)::int as "relays that are stored twice",
+            (select count(*) - count(distinct url) from named_relays)::int as "names that are stored twice",
             count_orphan_sightings()::int as "sightings without event or relay",
             (select count(*) from events e
              where not exists (select from sightings s where s.event_key = e.event_key))::int

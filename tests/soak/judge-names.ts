@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Names, Target } from './names.ts';
 import type { Places } from './places.ts';
 import type { Servers } from './servers.ts';
-import type { KeptService } from './services.ts';
 import type { Tally } from './tally.ts';
 import { letHoursPassForNames } from './time.ts';
 
@@ -76,14 +75,14 @@ export interface NamesTotals {
   readonly inVain: number;
 }
 
-/** Compares every name with its model. */
+/** Compares every name with its model. @param told how often the finder has told of each relay that it found */
 export async function judgeNames(
-  servers: Servers,
+  ask: Servers['query'],
   model: NamesModel,
-  finder: KeptService,
+  told: ReadonlyMap<string, number>,
   tally: Tally,
 ): Promise<NamesTotals> {
-  const standing = await standingOf(servers);
+  const standing = await standingOf(ask);
   const { named, relays, queued } = standing;
   if (queued > 0) tally.fail(`the finder has left ${queued} batches of events unread`);
   const wanted = model.targets.filter(({ place }) => place !== 'forbidden');
@@ -95,7 +94,7 @@ export async function judgeNames(
   for (const url of relays)
     if (!allowed.has(url)) tally.fail(`${url} has become a relay of the archive, and is none`);
   for (const target of wanted) judgeName(target, model, standing, tally);
-  for (const [url, times] of finder.found)
+  for (const [url, times] of told)
     if (times > 1) tally.fail(`the finder has found the relay ${url} ${times} times`);
   judgeForbidden(model, tally);
   const rows = [...named.values()];
@@ -203,17 +202,17 @@ function judgeFate(
   }
 }
 
-async function standingOf(servers: Servers): Promise<Standing> {
-  const named = await servers.query<Named>(
+async function standingOf(ask: Servers['query']): Promise<Standing> {
+  const named = await ask<Named>(
     `select url, times::int, first_named_at::float as "firstAt", encode(first_event, 'hex') as "firstEvent",
             encode(first_author, 'hex') as "firstAuthor", last_named_at::float as "lastAt",
             array(select encode(author, 'hex') from unnest(authors) author) as authors,
             last_try_at is not null as "wasTried", reason, answered_at is not null as "hasAnswered"
      from named_relays`,
   );
-  const relays = await servers.query<{ url: string }>('select url from relays');
-  const events = await servers.query<{ id: string }>("select encode(id, 'hex') as id from events");
-  const [queue] = await servers.query<{ n: number }>('select count(*)::int as n from finder_queue');
+  const relays = await ask<{ url: string }>('select url from relays');
+  const events = await ask<{ id: string }>("select encode(id, 'hex') as id from events");
+  const [queue] = await ask<{ n: number }>('select count(*)::int as n from finder_queue');
   return {
     named: new Map(named.map((row) => [row.url, row])),
     relays: new Set(relays.map(({ url }) => url)),

@@ -123,7 +123,12 @@ async function soak(options: SoakOptions): Promise<number> {
   say('\nThe archive against the relays:');
   const { held, stored, named, lost } = await judgeArchive(servers, relays.all, tally);
   say(`  ${held} sightings are held, ${stored} archived, ${named} in named gaps, ${lost} lost`);
-  const found = await judgeNames(servers, relays.model, finder, tally);
+  const found = await judgeNames(
+    (sql, values) => servers.query(sql, values),
+    relays.model,
+    finder.found,
+    tally,
+  );
   say(
     `  ${found.events} events name something: ${found.names} names in ${found.namings} places, ${found.found} of ${found.hidden} relays found, ${found.inVain} names asked in vain`,
   );
