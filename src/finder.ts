@@ -7,7 +7,7 @@ import { readBlocklist } from './relay/blocklist.ts';
 import { readSeedFile, SeedListError } from './relay/seed-list.ts';
 import { type Network, parseRelayUrl, type RelayUrl } from './relay/url.ts';
 import { runShown } from './run-shown.ts';
-import { Scheduler } from './scheduler.ts';
+import { type JobOutcome, Scheduler } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
 
 /** The queue is looked at this often, and candidates that are due are asked, in milliseconds. */
@@ -25,6 +25,7 @@ const WORKER_DIED = 'worker_died';
 const CLAIM_AHEAD = 5;
 
 type SourceJob = Extract<FinderJob, { url: RelayUrl }>;
+type Lost = Extract<JobOutcome<FinderReport>, { ok: false }>;
 type FinderScheduler = Scheduler<FinderJob, FinderReport, FinderProgress>;
 
 /** Where names come from besides the archive. */
@@ -45,6 +46,7 @@ async function begin(config: FinderConfig, service: Service): Promise<Work> {
     log: service.log,
     onDead: service.fail,
     onProgress: (progress) => {
+      service.stored(true); // told after what it tells of
       for (const [name, times] of Object.entries(progress))
         if (times > 0) service.count(name, times);
     },
@@ -120,7 +122,7 @@ async function scan(config: FinderConfig, service: Service, scheduler: FinderSch
     scheduler.run('the archive', { type: 'scan' }),
   );
   for (const outcome of await Promise.all(jobs))
-    if (!outcome.ok) lost('the archive', outcome.reason, service);
+    if (!outcome.ok) lost('the archive', outcome, service);
   service.detail('reading', '');
 }
 
@@ -137,7 +139,7 @@ async function askSource(job: SourceJob, service: Service, scheduler: FinderSche
   const url = job.type === 'list' ? job.url.replace(/^ws/, 'http') : job.url;
   const outcome = await scheduler.run(url, job);
   if (!outcome.ok) {
-    lost(url, outcome.reason, service);
+    lost(url, outcome, service);
     return false;
   }
   const { reason } = outcome.result;
@@ -168,7 +170,8 @@ async function ask(
   const { url } = job.candidate;
   const outcome = await runShown('asking', url, job, scheduler, service);
   if (!outcome.ok && outcome.deadly) return putOff(job.candidate, outcome.reason, service);
-  if (!outcome.ok) return lost(url, outcome.reason, service);
+  if (!outcome.ok) return lost(url, outcome, service);
+  service.stored(true);
   const { reason, isNew } = outcome.result;
   service.metrics.relayVisited(reason ?? 'answered');
   service.count('candidates_asked');
@@ -205,6 +208,8 @@ async function follow(url: RelayUrl, service: Service, scheduler: FinderSchedule
   }
 }
 
-function lost(what: string, reason: string, { log, signal }: Service): void {
-  if (!signal.aborted) log.error({ what, reason }, 'a job of the finder was lost');
+function lost(what: string, { reason, notStored }: Lost, service: Service): void {
+  if (service.signal.aborted) return;
+  service.log.error({ what, reason }, 'a job of the finder was lost');
+  if (notStored) service.stored(false);
 }

@@ -212,6 +212,34 @@ describe('a finder that is killed in the middle of a scan', () => {
   });
 });
 
+describe('a database that takes no names', () => {
+  it('makes the finder unready until it takes them again, and no name is lost', async () => {
+    const nobody = await closedPort();
+    await archive([naming(0, [nobody])]);
+    await database.query(`create function refuse() returns trigger language plpgsql as $$ begin
+        raise exception 'could not extend file' using errcode = '53100';
+      end $$`);
+    await database.query(
+      'create trigger full_disk before insert on named_relays execute function refuse()',
+    );
+    const program = stack.start('finder', []);
+    const port = await healthPort(program, 'finder');
+    await untilHealth(
+      port,
+      ({ status, body }) => status === 503 && body.storing === 'fails',
+      60_000,
+    );
+    await database.query('drop trigger full_disk on named_relays');
+    const { body } = await untilHealth(port, ({ status }) => status === 200, 60_000);
+    expect(body).toMatchObject({ storing: 'works', counts: { events_scanned: 1, candidates: 1 } });
+    expect(await database.query('select times::integer from relay_provenance')).toEqual([
+      { times: 1 },
+    ]);
+    program.signal('SIGTERM');
+    expect(await program.ended, program.said).toEqual(SUCCESS);
+  });
+});
+
 describe('other sources', () => {
   it('lists over HTTP: of any shape, and not where they redirect to another host', async () => {
     const [one, two, three, four] = await Promise.all([relay(), relay(), relay(), relay()]);
