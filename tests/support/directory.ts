@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { isAlive } from '../../src/local/postgres-orphan.ts';
+import { removeDisks } from './small-disk.ts';
 
 const PARENT = '/var/tmp'; // on a disk, unlike /tmp on many machines
 const PREFIX = 'bigbrotr-test-';
@@ -12,7 +13,9 @@ const PREFIX = 'bigbrotr-test-';
 export function ownDirectory(): string {
   for (const name of readdirSync(PARENT)) {
     const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : 0;
-    if (pid > 0 && !isAlive(pid)) rmSync(join(PARENT, name), { recursive: true, force: true });
+    if (pid === 0 || isAlive(pid)) continue;
+    removeDisks(join(PARENT, name));
+    rmSync(join(PARENT, name), { recursive: true, force: true });
   }
   const directory = join(PARENT, `${PREFIX}${process.pid}`);
   mkdirSync(directory, { recursive: true });

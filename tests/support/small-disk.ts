@@ -1,5 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 /** A file system of its own, in memory, that can be full. */
@@ -14,6 +23,8 @@ export interface SmallDisk {
   remove(): void;
 }
 
+/** proc(5): what is mounted, as this process sees it. */
+const MOUNTS = '/proc/self/mounts';
 const PIECE = Buffer.alloc(1024 * 1024);
 
 /** Writes so many bytes, or as many as there is room for by then: others write meanwhile. */
@@ -50,8 +61,19 @@ export function mountSmallDisk(path: string, megabytes: number): SmallDisk | str
     leave: (bytes) => fill(ballast, Math.max(0, free() - bytes)),
     release: () => rmSync(ballast, { force: true }),
     remove: () => {
-      spawnSync('umount', ['--lazy', path]);
+      unmount(path);
       rmSync(path, { recursive: true, force: true });
     },
   };
+}
+
+/** Unmounts every disk in a directory: of a process that was killed, they stay. */
+export function removeDisks(directory: string): void {
+  const mounts = existsSync(MOUNTS) ? readFileSync(MOUNTS, 'utf8') : '';
+  for (const [, path = ''] of mounts.matchAll(/^tmpfs (\S+) tmpfs /gm))
+    if (path.startsWith(`${directory}/`)) unmount(path);
+}
+
+function unmount(path: string): void {
+  spawnSync('umount', ['--lazy', path]);
 }
