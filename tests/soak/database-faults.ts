@@ -1,5 +1,6 @@
 /** What goes wrong with the database, with its disk, and on the way there. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { health } from '../support/health-client.ts';
 import { aWhile, type Fault, type Scene } from './fault.ts';
 
 /** Longer than a service waits for its database before it gives up what it does. */
@@ -10,7 +11,7 @@ const FULL_TRY_MS = 500;
 const NO_SPACE = 'No space left on device';
 
 /** Fills the disk to the last byte, and frees it when PostgreSQL has complained. It may have gone down of it. */
-async function fillDisk({ servers, arrivals, random, tally }: Scene): Promise<boolean> {
+async function fillDisk({ servers, arrivals, random, mortal, tally }: Scene): Promise<boolean> {
   const { disk, postgres } = servers;
   if (typeof disk === 'string') return false;
   return servers.away(async () => {
@@ -24,8 +25,9 @@ async function fillDisk({ servers, arrivals, random, tally }: Scene): Promise<bo
           arrivals.arriveLarge();
           await sleep(FULL_TRY_MS);
         }
-        if (hasComplained()) await aWhile(random, 500, 6000);
+        if (hasComplained()) await aWhile(random, 500, random.next() < 0.3 ? LONG_MS : 6000);
         wentDown = !postgres.isRunning();
+        tally.count('(services that were unready on a full disk)', await countUnready(mortal));
       } finally {
         disk.release();
       }
@@ -36,6 +38,11 @@ async function fillDisk({ servers, arrivals, random, tally }: Scene): Promise<bo
     );
     return true;
   });
+}
+
+async function countUnready(services: Scene['mortal']): Promise<number> {
+  const answers = await Promise.all(services.map(({ healthPort }) => health(healthPort)));
+  return answers.filter((answer) => answer?.status === 503).length;
 }
 
 export const DATABASE_FAULTS: readonly Fault[] = [
