@@ -43,6 +43,7 @@ async function begin(config: FinderConfig, service: Service): Promise<Work> {
     workerData: config,
     workers: config.numCores,
     jobsPerWorker: config.requestsPerCore + sources.monitored.length,
+    isLasting: (job) => job.type === 'monitors' && job.live,
     log: service.log,
     onDead: service.fail,
     onProgress: (progress) => {

@@ -16,6 +16,11 @@ export interface SchedulerOptions<Job, Progress> {
   readonly onDead: (reason: string) => void;
   /** Which worker does a job, as any number that stays the same for it; else whichever is freest. */
   readonly seatOf?: (job: Job) => number;
+  /**
+   * Whether a job goes on until it is told to stop. It ends with its worker and is for its caller to begin anew; nobody
+   * waits for its end, to have a worker to itself.
+   */
+  readonly isLasting?: (job: Job) => boolean;
   /** Hears what jobs tell while they run. */
   readonly onProgress?: (progress: Progress) => void;
   /** Hears that the worker of a seat died, with all that it held beside its jobs; another takes its seat. */
@@ -228,7 +233,7 @@ export class Scheduler<Job, Result, Progress = never> {
   }
 
   #tryAgain(orphan: Waiting<Job, Result>, seat: Seat<Job, Result>, reason: string): void {
-    if (this.#stopping) orphan.resolve({ ok: false, reason });
+    if (this.#stopping || this.#lasts(orphan)) orphan.resolve({ ok: false, reason });
     else if (orphan.tries < MAX_TRIES) this.#queue.unshift(orphan);
     else {
       seat.deadly.add(orphan.key);
@@ -260,7 +265,7 @@ export class Scheduler<Job, Result, Progress = never> {
       if (free.length === 0) return;
       const waiting = this.#queue[index] as Waiting<Job, Result>;
       const seat = this.#seatFor(waiting.job, free);
-      if (!seat || (isSuspect(waiting) && seat.running.size > 0)) {
+      if (!seat || (isSuspect(waiting) && this.#passing(seat).length > 0)) {
         if (seat) kept.add(seat);
         index += 1; // its worker is busy, another's job may be next
         continue;
@@ -284,9 +289,20 @@ export class Scheduler<Job, Result, Progress = never> {
     return seat && free.includes(seat) ? seat : undefined;
   }
 
-  #hasRoom({ ready, running }: Seat<Job, Result>): boolean {
-    if (!ready || running.size >= this.#options.jobsPerWorker) return false;
-    return running.size !== 1 || ![...running.values()].some(({ tries }) => tries >= MAX_TRIES);
+  #hasRoom(seat: Seat<Job, Result>): boolean {
+    if (!seat.ready || seat.running.size >= this.#options.jobsPerWorker) return false;
+    if (!this.#options.isLasting && seat.running.size !== 1) return true; // the usual case, at no cost
+    const passing = this.#passing(seat);
+    return passing.length !== 1 || !passing.some(({ tries }) => tries >= MAX_TRIES);
+  }
+
+  /** The jobs of a seat that end by themselves. */
+  #passing({ running }: Seat<Job, Result>): Waiting<Job, Result>[] {
+    return [...running.values()].filter((waiting) => !this.#lasts(waiting));
+  }
+
+  #lasts({ job }: Waiting<Job, Result>): boolean {
+    return this.#options.isLasting?.(job) ?? false;
   }
 }
 

@@ -9,7 +9,7 @@ import { batchOf, closeGate, knownRelay, openBigbrotr } from '../support/bigbrot
 import { type TestDatabase, testDatabase } from '../support/database.ts';
 import { forge, makeKeys, signedEvent } from '../support/events.ts';
 import { healthPort, untilHealth } from '../support/health-client.ts';
-import { endPrograms } from '../support/programs.ts';
+import { endPrograms, type LogLine } from '../support/programs.ts';
 import { HTML_PAGE } from '../support/relay-http.ts';
 import {
   closed,
@@ -19,6 +19,7 @@ import {
   unanswered,
 } from '../support/scripted-relay.ts';
 import { Stack } from '../support/stack.ts';
+import { threadDeath } from '../support/thread-death.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const KEYS = makeKeys(20, 9);
@@ -235,6 +236,30 @@ describe('a database that takes no names', () => {
     expect(await database.query('select times::integer from relay_provenance')).toEqual([
       { times: 1 },
     ]);
+    program.signal('SIGTERM');
+    expect(await program.ended, program.said).toEqual(SUCCESS);
+  });
+});
+
+describe('a worker that dies again and again', () => {
+  it('keeps no candidate from its turn, though relays are followed that never end', async () => {
+    const [priority, found] = await Promise.all([relay(), relay()]);
+    await stack.relays([], [priority.url]);
+    const death = await threadDeath(stack);
+    const program = stack.start('finder', [], death.env);
+    await priority.until(
+      ({ requests }) => requests.some(({ filters }) => filters[0]?.limit === 0),
+      'a subscription',
+      30_000,
+    );
+    const isReady = ({ level, thread }: LogLine) => level === 'info' && thread === 'worker-1';
+    for (let lives = 1; lives <= 3; lives += 1) {
+      await program.until(() => program.log.filter(isReady).length === lives, `life ${lives}`);
+      if (lives < 3) death.come();
+    }
+    await archive([naming(0, [found.url])]);
+    await program.logged(({ msg }) => msg === 'relay found', 'a relay found');
+    expect(await states()).toEqual({ [found.url]: 'relay' });
     program.signal('SIGTERM');
     expect(await program.ended, program.said).toEqual(SUCCESS);
   });

@@ -185,6 +185,23 @@ describe('a worker that dies', () => {
     expect(died).toEqual(times(12, 1));
   });
 
+  test('ends what lasts, which is begun anew by who wants it: no job waits for the end of that', async () => {
+    await start({ workers: 1, deaths: 2, isLasting: ({ do: what }) => what === 'until stopped' });
+    const lost: string[] = [];
+    const follow = async (): Promise<void> => {
+      const outcome = await scheduler.run('lasting', { do: 'until stopped' });
+      if (outcome.ok) return;
+      lost.push(outcome.reason);
+      await follow();
+    };
+    const following = follow();
+    expect(await scheduler.run('bad', { do: 'die' })).toMatchObject({ ok: true });
+    expect(await scheduler.run('good', { do: 'sleep' })).toMatchObject({ ok: true });
+    expect(lost).toEqual(times(2, 'the worker died: exit code 3'));
+    await scheduler.stop();
+    await following;
+  });
+
   test('by every job is given up after a few of them', async () => {
     const dead = vi.fn();
     await start({ workers: 1, jobsPerWorker: 1, onDead: dead });
