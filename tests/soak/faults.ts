@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CRASH_POINTS, type CrashPoint } from '../../src/crash-point.ts';
 import { DATABASE_FAULTS } from './database-faults.ts';
 import { aWhile, type Fault, type Scene } from './fault.ts';
-import { FINDER_FAULT } from './finder-fault.ts';
+import { FINDER_FAULTS } from './finder-faults.ts';
 import { MINDS } from './relay-kinds.ts';
 import type { SoakRelay } from './relays.ts';
 import type { CrashPlan, KeptService } from './services.ts';
@@ -77,7 +77,7 @@ const FAULTS: readonly Fault[] = [
   },
   { name: 'death of a service at a crash point', strike: (scene) => planCrash(scene, 'service') },
   { name: 'death of a worker at a crash point', strike: (scene) => planCrash(scene, 'worker') },
-  FINDER_FAULT,
+  ...FINDER_FAULTS,
   ...DATABASE_FAULTS,
   {
     name: 'relays vanish and come back',

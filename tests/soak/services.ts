@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CrashPoint } from '../../src/crash-point.ts';
 import type { End, LogLine, Program } from '../support/programs.ts';
 import type { Entrypoint, Stack } from '../support/stack.ts';
+import { THREAD_DEATH_CODE, type ThreadDeath } from '../support/thread-death.ts';
 import type { Tally } from './tally.ts';
 
 export type ServiceName = Extract<
@@ -34,6 +35,8 @@ export interface ServiceOptions {
   readonly tally: Tally;
   /** Whether the database was away shortly before: who is started then may give up. */
   readonly databaseWasAway: () => boolean;
+  /** Lets one of its threads die, where that is wanted. */
+  readonly threadDeath?: ThreadDeath;
 }
 
 const STOP_MS = 15_000;
@@ -54,6 +57,8 @@ export class KeptService {
   lines = 0;
   bytes = 0;
   longestLine = 0;
+  /** Threads that died as they were told. */
+  threadDeaths = 0;
   /** Of its /health; 0 before it has told. */
   healthPort = 0;
   visits = 0;
@@ -89,7 +94,10 @@ export class KeptService {
   /** Starts it, and again whenever it ends, until `stop`. */
   start(plan: CrashPlan | null = null): void {
     this.#wanted = true;
-    const program = this.#options.stack.start(this.name, [], environmentOf(plan));
+    const program = this.#options.stack.start(this.name, [], {
+      ...environmentOf(plan),
+      ...this.#options.threadDeath?.env,
+    });
     this.#program = program;
     this.#plan = plan;
     this.#hasCrashed = false;
@@ -107,6 +115,11 @@ export class KeptService {
     this.#expected = 'kill';
     program.signal('SIGKILL');
     return (await program.ended).signal === 'SIGKILL';
+  }
+
+  /** Lets one of its threads die. How often one has died so far is in `threadDeaths`. */
+  killThread(): void {
+    this.#options.threadDeath?.come();
   }
 
   /** Lets it end in order, for good. */
@@ -157,6 +170,7 @@ export class KeptService {
   #judge({ code, signal }: End, program: Program): void {
     const { tally, databaseWasAway } = this.#options;
     const how = signal ?? `code ${code}`;
+    const last = program.said.split('\n').slice(-3).join(' | ');
     if (this.#expected === 'stop') {
       // Node.js itself ends by the signal before our code hears of it.
       const tooEarly = signal === 'SIGTERM' && program.out.length === 0;
@@ -167,8 +181,9 @@ export class KeptService {
       this.#noteCrash(this.#plan);
     } else if (code === 1 && databaseWasAway()) {
       tally.count('(a service gave up without its database and was started again)');
+    } else if (code === 1 && last.includes(`code ${THREAD_DEATH_CODE} before it was ready`)) {
+      this.threadDeaths += 1; // a start that fails is told to whoever starts it
     } else {
-      const last = program.said.split('\n').slice(-3).join(' | ');
       tally.fail(`${this.name} ended by itself with ${how}: ${last}`);
     }
     if (program.err.length > 0)
@@ -209,6 +224,7 @@ export class KeptService {
     const { tally, databaseWasAway } = this.#options;
     if (msg === 'a worker died, starting another') {
       if (reason === 'exit code 86' && this.#plan) this.#noteCrash(this.#plan);
+      else if (reason === `exit code ${THREAD_DEATH_CODE}`) this.threadDeaths += 1;
       else if (databaseWasAway()) tally.count('(a worker was started without its database)');
       else tally.fail(`a worker of ${this.name} died: ${text.slice(0, 500)}`);
     }

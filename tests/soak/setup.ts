@@ -2,6 +2,7 @@
 import { Program } from '../support/programs.ts';
 import { projectFile } from '../support/project.ts';
 import type { Stack } from '../support/stack.ts';
+import { threadDeath } from '../support/thread-death.ts';
 import type { Servers } from './servers.ts';
 import { KeptService, type ServiceName } from './services.ts';
 import type { SoakRelays } from './start-relays.ts';
@@ -78,9 +79,18 @@ async function showNoWayOut({ folder, env }: Stack): Promise<void> {
 }
 
 /** Makes the services, which do not run yet. */
-export function keptServices(stack: Stack, servers: Servers, tally: Tally): KeptService[] {
+export async function keptServices(
+  stack: Stack,
+  servers: Servers,
+  tally: Tally,
+): Promise<KeptService[]> {
   const databaseWasAway = () => servers.wereAway(AWAY_MS);
-  return NAMES.map((name) => new KeptService(name, { stack, tally, databaseWasAway }));
+  const options = { stack, tally, databaseWasAway };
+  const death = await threadDeath(stack);
+  return NAMES.map((name) => {
+    const isFinder = name === 'finder'; // the others have their crash points
+    return new KeptService(name, isFinder ? { ...options, threadDeath: death } : options);
+  });
 }
 
 /** Lets what is started from here ask PostgreSQL itself. */

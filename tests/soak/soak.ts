@@ -94,7 +94,7 @@ async function soak(options: SoakOptions): Promise<number> {
   await configure(stack, servers, relays);
   await initialize(stack);
   const random = seededRandom(seed + 1);
-  const services = keptServices(stack, servers, tally);
+  const services = await keptServices(stack, servers, tally);
   const finder = services.find(({ name }) => name === 'finder') as KeptService;
   undo.push(() => Promise.all(services.map((service) => service.abandon())));
   for (const service of services) service.start();
