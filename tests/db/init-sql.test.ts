@@ -464,7 +464,8 @@ function holdsItsPromises(open: () => Promise<Place>): void {
       sightings: 'sightings_event_key_index',
       relays: expect.anything(),
     });
-    const known = "select from events where created_at = 1700000777 and id between sha256('777') and sha256('777')";
+    const known =
+      "select from events where created_at = 1700000777 and id between sha256('777') and sha256('777')";
     expect(await db.query(known)).toHaveLength(1);
     expect(await scans(known)).toEqual({ events: 'events_created_at_id_index' });
     const newest = 'select id from events order by created_at desc limit 10';
