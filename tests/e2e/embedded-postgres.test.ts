@@ -151,7 +151,7 @@ test('the archive is durable, checked, Unicode and closed to others', async () =
       synchronous_commit: 'on',
       full_page_writes: 'on',
       data_checksums: 'on',
-      wal_compression: 'pglz',
+      wal_compression: 'off',
       max_wal_size: '2GB',
       max_connections: '200',
       listen_addresses: '127.0.0.1',

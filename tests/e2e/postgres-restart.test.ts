@@ -38,6 +38,14 @@ function killPostgres(): void {
   process.kill(Number.parseInt(readFileSync(file, 'utf8'), 10), 'SIGKILL');
 }
 
+/** Whether every service has its worker: one that is still starting gives up sooner. */
+const allWork = ({ log }: Program) =>
+  ['monitor', 'synchronizer', 'priority-synchronizer', 'finder'].every((service) =>
+    log.some(
+      (line) => line.service === service && line.thread !== undefined && line.level === 'info',
+    ),
+  );
+
 const running = ({ log }: Program) =>
   log.filter(({ msg }) => msg.includes('is running again')).length;
 
@@ -56,6 +64,7 @@ it('npm start: a PostgreSQL that dies is started again and the services go on; o
     await program.until(() => running(program) === times, `PostgreSQL again, ${times}`, 60_000);
   };
   await archived(100);
+  await program.until(() => allWork(program), 'the workers of all services', 60_000);
   for (const times of [1, 2]) {
     await dieAndComeBack(times);
     await untilHealth(port, ({ status }) => status === 200, 60_000).catch(tellAll);
