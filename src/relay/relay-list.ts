@@ -89,7 +89,14 @@ function namesInText(body: string): Set<string> {
   const names = new Set<string>();
   for (const [text] of body.matchAll(IN_TEXT)) {
     if (names.size >= MAX_LISTED) break;
-    names.add(text.replace(/[.:!?*_]+$/, '')); // the sentence around it
+    names.add(withoutEnd(text)); // the sentence around it
   }
   return names;
+}
+
+/** Not by `/[.:!?*_]+$/`, which takes hours for four megabytes of dots. */
+function withoutEnd(text: string): string {
+  let end = text.length;
+  while (end > 0 && '.:!?*_'.includes(text.charAt(end - 1))) end -= 1;
+  return text.slice(0, end);
 }

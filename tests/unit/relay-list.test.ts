@@ -49,6 +49,15 @@ describe('a list of any shape', () => {
     expect(listedNames(body).sort()).toEqual([...names].sort());
   });
 
+  it('of four megabytes that a pattern would look at for hours is read at once', () => {
+    const dots = '.:!?*_'.repeat(700_000);
+    expect(listedNames(`wss://a.net${dots} wss://b${dots}c`)).toEqual([
+      'wss://a.net',
+      `wss://b${dots}c`,
+    ]);
+    expect(listedNames(`wss://${dots}`)).toEqual(['wss://']);
+  });
+
   it('gives no more than 20,000 names, each once', () => {
     const urls = Array.from({ length: 30_000 }, (_, index) => `wss://n${index}.net`);
     for (const body of [JSON.stringify([...urls, ...urls]), [...urls, ...urls].join('\n')])
