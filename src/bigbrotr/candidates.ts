@@ -24,6 +24,9 @@ const DAY = 24 * HOUR;
 const NEXT_TRY_AFTER = [2 * HOUR, 8 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 * DAY];
 /** A try that was begun and of which nothing is heard (the finder was killed) is due again after this, in seconds. */
 const TRY_LEASE = 600;
+/** What is put off for longer than names ever are was put off while the clock was wrong. */
+const IS_DUE = `(n.next_try_at <= extract(epoch from now())::bigint
+                 or n.next_try_at > extract(epoch from now())::bigint + ${1.5 * Math.max(...NEXT_TRY_AFTER)})`;
 
 /** A name that is to be tried now. */
 export interface Candidate extends Pick<RelayAddress, 'network'> {
@@ -46,6 +49,7 @@ export async function claimCandidates(
     `with tried as (
          select charged_to as author, domain from named_relays
          where last_try_at > extract(epoch from now())::bigint - ${HOUR}
+             and last_try_at <= extract(epoch from now())::bigint + ${HOUR}
      ), of_author as (
          select author, count(*) as spent from tried group by 1
      ), of_domain as (
@@ -58,7 +62,7 @@ export async function claimCandidates(
          from named_relays n
          cross join lateral unnest(n.authors) a (author)
          left join of_author o on o.author = a.author
-         where n.next_try_at <= extract(epoch from now())::bigint and n.network = any ($2)
+         where ${IS_DUE} and n.network = any ($2)
              and n.domain not in (select domain from full_domains)
      ), charged as (
          select distinct on (name_id) * from turns
@@ -74,7 +78,7 @@ export async function claimCandidates(
      set last_try_at = extract(epoch from now())::bigint, charged_to = c.author,
          next_try_at = extract(epoch from now())::bigint + $6
      from chosen c
-     where n.name_id = c.name_id and n.next_try_at <= extract(epoch from now())::bigint
+     where n.name_id = c.name_id and ${IS_DUE}
      returning n.name_id as "nameId", n.url, n.network`,
     [
       limit,

@@ -111,7 +111,8 @@ export async function beginVisit(
          select covered * int8range(null, upper(covered) - $5)::int8multirange as covered, old from proven
      ), tried as (
          select coalesce(range_agg(stretch), '{}') as in_vain from holes
-         where relay_id = $1 and filter_id = $2 and noted_at > extract(epoch from now())::bigint - $6::bigint
+         where relay_id = $1 and filter_id = $2 and noted_at between extract(epoch from now())::bigint - $6::bigint + 1
+                 and extract(epoch from now())::bigint + ${CLOCK_SLACK}
      ), gaps as (
          select gap, false as stale
          from settled, tried, unnest(int8range($3, $4::bigint + 1)::int8multirange - covered - in_vain) gap

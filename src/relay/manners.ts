@@ -57,9 +57,12 @@ const NIP77_ASK_AGAIN_SECONDS = 7 * DAY;
 /** A connection that was lost during NIP-77 may have been lost by chance. */
 const NIP77_LOST_SECONDS = DAY;
 
-/** Whether a larger page may be tried than was found to work, so that a bad day is not for ever. @param now Unix seconds */
+/**
+ * Whether a larger page may be tried than was found to work, so that a bad day is not for ever; nor is one far in the
+ * future, when the clock was wrong. @param now Unix seconds
+ */
 export function mayAskForMore({ pageLimit, pageLimitAt }: Manners, now: number): boolean {
-  return pageLimit !== null && now - (pageLimitAt ?? 0) > LARGER_PAGE_SECONDS;
+  return pageLimit !== null && Math.abs(now - (pageLimitAt ?? 0)) > LARGER_PAGE_SECONDS;
 }
 
 /** The manners after a visit. @param now Unix seconds */
@@ -86,9 +89,10 @@ export function afterVisit(manners: Manners, reception: Reception, now: number):
   };
 }
 
-/** Whether NIP-77 may be tried on a relay that says it has it. @param now Unix seconds */
+/** Whether NIP-77 may be tried on a relay that says it has it, also when it refused at a time that is far to come. @param now Unix seconds */
 export function mayReconcile(manners: Manners, now: number): boolean {
-  return manners.nip77RefusedAt === null || now - manners.nip77RefusedAt > NIP77_ASK_AGAIN_SECONDS;
+  const since = now - (manners.nip77RefusedAt ?? 0);
+  return manners.nip77RefusedAt === null || Math.abs(since) > NIP77_ASK_AGAIN_SECONDS;
 }
 
 /**

@@ -1,6 +1,10 @@
 /** A clock that was ahead for a while, and is right again: what was noted meanwhile claims nothing and keeps nobody away. */
+import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parseBlocklist } from '../../src/relay/blocklist.ts';
+import { RelayNames } from '../../src/relay/relay-names.ts';
 import { signedEvents } from '../support/events.ts';
+import { projectFile } from '../support/project.ts';
 import { relayAddress } from '../support/relays.ts';
 import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
 import { type TestArchive, testArchive } from '../support/visit-context.ts';
@@ -80,5 +84,54 @@ describe('a clock that was ahead', () => {
     });
     const filterId = await archive.bigbrotr.filterId({});
     expect(await archive.bigbrotr.relaysDue([one], filterId, 900)).toEqual([]);
+  });
+
+  test('of the finder: names that were tried then are tried, and use up no budget of this hour', async () => {
+    const names = new RelayNames({ blocklist: parseBlocklist('', ''), allowPrivate: false });
+    for (const name of ['a', 'b']) names.addListed(`wss://${name}.bigbrotr-test.net`, NOW);
+    const { finder } = archive.bigbrotr;
+    await finder.record(names.named());
+    const claim = () => finder.claim(10, ['clearnet']);
+    const [first] = await claim();
+    if (!first) throw new Error('there is no candidate');
+    await finder.putOff(first.nameId, 'timeout');
+    expect(await claim()).toEqual([]);
+    await archive.db.query(
+      `update named_relays set last_try_at = last_try_at + ${AHEAD}, next_try_at = next_try_at + ${AHEAD}`,
+    );
+    expect((await claim()).map(({ url }) => url).sort()).toEqual([
+      'wss://a.bigbrotr-test.net',
+      'wss://b.bigbrotr-test.net',
+    ]);
+    await archive.db.query(
+      `insert into named_relays (url, network, host, domain, times, first_named_at, first_source, last_named_at, authors, last_try_at, charged_to)
+       select 'wss://x' || n || '.net', 'clearnet', 'x', 'x', 1, 0, 'list', 0, array[''::bytea], $1, '' from generate_series(1, 4000) n`,
+      [NOW + AHEAD],
+    );
+    await archive.db.query("update named_relays set next_try_at = 0 where url ~ 'bigbrotr-test'");
+    expect(await claim()).toHaveLength(2);
+  });
+
+  test('of the monitor: what docs/monitor.md says makes states and schedule anew', async () => {
+    const [one] = await archive.bigbrotr.relaysOf([relayAddress(relay.url)]);
+    if (!one) throw new Error('the relay is not known');
+    const check = (generatedAt: number, readable: boolean) => ({
+      ...{ relay: one, generatedAt, nip11: null },
+      nip66: { openable: readable, readable, writable: false, reason: readable ? null : 'timeout' },
+    });
+    await archive.bigbrotr.insertSnapshots([check(NOW - 40_000, true)]);
+    await archive.bigbrotr.insertSnapshots([check(NOW + AHEAD, false)]);
+    const due = { intervalSeconds: 28_800, aheadSeconds: 0 };
+    const waiting = async () => (await archive.bigbrotr.relaysToCheck(due)).map(({ url }) => url);
+    expect(await waiting()).not.toContain(one.url);
+    const page = readFileSync(projectFile('docs/monitor.md'), 'utf8');
+    const remedy = /```sql\n(delete from snapshots[\s\S]*?)```/.exec(page)?.[1] ?? '';
+    await archive.db.query(remedy);
+    expect(await waiting()).toContain(one.url);
+    const [row] = await archive.db.query(
+      'select state, failures from relay_schedule where relay_id = $1',
+      [one.relayId],
+    );
+    expect(row).toEqual({ state: 'up', failures: 0 });
   });
 });

@@ -204,8 +204,8 @@ export const MUTANTS = [
   {
     name: 'a limit that was learnt is for ever',
     file: 'src/relay/manners.ts',
-    find: 'return pageLimit !== null && now - (pageLimitAt ?? 0) > LARGER_PAGE_SECONDS;',
-    replace: 'return pageLimit !== null && now - (pageLimitAt ?? 0) > 1e6 * LARGER_PAGE_SECONDS;',
+    find: 'Math.abs(now - (pageLimitAt ?? 0)) > LARGER_PAGE_SECONDS;',
+    replace: 'Math.abs(now - (pageLimitAt ?? 0)) > 1e6 * LARGER_PAGE_SECONDS;',
     tests: ['db:visit-manners'],
   },
   {
