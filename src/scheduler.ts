@@ -21,6 +21,8 @@ export interface SchedulerOptions<Job, Progress> {
    * waits for its end, to have a worker to itself.
    */
   readonly isLasting?: (job: Job) => boolean;
+  /** How often workers are asked for a sign of life, in milliseconds: 15,000 unless told. */
+  readonly pingMs?: number;
   /** Hears what jobs tell while they run. */
   readonly onProgress?: (progress: Progress) => void;
   /** Hears that the worker of a seat died, with all that it held beside its jobs; another takes its seat. */
@@ -54,6 +56,10 @@ const JOB_HEAP_MB = 16;
 const HEAP_SHARE = 0.6;
 /** The delay before each next start doubles so often: a worker whose database is away finds it within seconds. */
 const MAX_DOUBLINGS = 4;
+/** A worker is asked for a sign of life this often, in milliseconds. */
+const PING_MS = 15_000;
+/** With so many in a row unanswered it is caught in something that never ends: it is ended, as one that died. */
+const MAX_PINGS = 8;
 /** A worker that dies this often without one result in between cannot work at all. */
 const MAX_BARREN_RESTARTS = 5;
 /** Its deaths by so many different jobs are the fault of those jobs; by more without a result in between, its own. */
@@ -167,7 +173,11 @@ export class Scheduler<Job, Result, Progress = never> {
     return new Promise((resolve, reject) => {
       let fatal: string | null = null;
       let passing = false;
+      const watch = this.#watch(worker, seat, () => {
+        fatal = 'no sign of life';
+      });
       worker.on('message', (message: FromWorker<Result, Progress>) => {
+        if (message.type === 'pong') return;
         if (message.type === 'ready') {
           seat.ready = true;
           seat.started = true;
@@ -184,10 +194,29 @@ export class Scheduler<Job, Result, Progress = never> {
         log.error({ thread: seat.name, err: error }, 'a worker thread failed');
       });
       worker.on('exit', (code) => {
+        clearInterval(watch);
         reject(new Error(fatal ?? `a worker thread ended with code ${code} before it was ready`));
         void this.#replace(seat, fatal ?? `exit code ${code}`, passing);
       });
     });
+  }
+
+  /** Ends a worker that answers no more. Pings are counted, not time: a machine that slept has not asked meanwhile. */
+  #watch(worker: Worker, seat: Seat<Job, Result>, onHung: () => void): NodeJS.Timeout {
+    let unanswered = 0;
+    worker.on('message', () => {
+      unanswered = 0;
+    });
+    return setInterval(() => {
+      if (!seat.ready) return; // it may wait for its database for long
+      if (unanswered >= MAX_PINGS) {
+        onHung();
+        void worker.terminate();
+        return;
+      }
+      unanswered += 1;
+      worker.postMessage({ type: 'ping' } satisfies ToWorker<Job>);
+    }, this.#options.pingMs ?? PING_MS).unref();
   }
 
   #settle(

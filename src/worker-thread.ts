@@ -3,10 +3,15 @@ import { setMaxListeners } from 'node:events';
 import { parentPort, workerData } from 'node:worker_threads';
 import { DatabaseError } from './database.ts';
 
-export type ToWorker<Job> = { type: 'job'; key: string; job: Job } | { type: 'stop' };
+export type ToWorker<Job> =
+  | { type: 'job'; key: string; job: Job }
+  /** To be answered by `pong`: who does not is caught in something that never ends. */
+  | { type: 'ping' }
+  | { type: 'stop' };
 
 export type FromWorker<Result, Progress> =
   | { type: 'ready'; note: string }
+  | { type: 'pong' }
   | { type: 'progress'; progress: Progress }
   | { type: 'result'; key: string; result: Result }
   | { type: 'failed'; key: string; reason: string; notStored: boolean }
@@ -62,6 +67,7 @@ export async function serveJobs<Data, Job, Result, Progress = never>(
     port.close();
   };
   port.on('message', (message: ToWorker<Job>) => {
+    if (message.type === 'ping') return send({ type: 'pong' });
     if (message.type === 'stop') {
       if (!stopping.signal.aborted) void stop();
       return;

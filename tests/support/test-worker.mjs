@@ -28,6 +28,10 @@ async function run(job) {
       await sleep(job.ms ?? 0);
       if (job.always || Atomics.sub(numbers, 2, 1) > 0) process.exit(3);
       return 'survived';
+    case 'never let go':
+      if (Atomics.sub(numbers, 2, 1) <= 0) return 'let go';
+      Atomics.sub(numbers, 0, 1); // it will not come to its end
+      for (;;);
     case 'throw where nobody catches':
       setImmediate(() => {
         throw new Error('nobody caught this');
@@ -69,6 +73,7 @@ if (
 } else {
   parentPort.on('message', (message) => {
     if (message.type === 'job') void serve(message.key, message.job);
+    else if (message.type === 'ping') parentPort.postMessage({ type: 'pong' });
     else {
       stopping.abort();
       if (running === 0) parentPort.close();

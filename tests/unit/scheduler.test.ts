@@ -25,7 +25,14 @@ vi.mock('node:timers/promises', async (original) => {
 
 type Job =
   | { do: 'sleep' | 'die'; ms?: number; always?: boolean; seat?: number }
-  | { do: 'until stopped' | 'throw where nobody catches' | 'fail' | 'tell your heap' }
+  | {
+      do:
+        | 'never let go'
+        | 'until stopped'
+        | 'throw where nobody catches'
+        | 'fail'
+        | 'tell your heap';
+    }
   | { do: 'tell'; what: string };
 
 interface Options extends Partial<SchedulerOptions<Job, string>> {
@@ -249,6 +256,30 @@ describe('a worker that dies', () => {
       ok: false,
       reason: 'no worker is left',
     });
+  });
+});
+
+describe('a worker that is caught in something that never ends', () => {
+  test('is ended as one that died, and what it did is done by another', async () => {
+    const died = vi.fn();
+    await start({ workers: 1, deaths: 1, pingMs: 50, onWorkerDied: died });
+    const outcomes = await runAll([{ do: 'never let go' }]);
+    expect(outcomes).toEqual([{ ok: true, result: 'let go' }]);
+    expect(died).toHaveBeenCalledTimes(1);
+    expect(Atomics.load(numbers, 1)).toBe(2);
+  });
+
+  test('again and again by the same job: that one is to blame, with its reason', async () => {
+    await start({ workers: 1, deaths: 3, pingMs: 50 });
+    const [bad, good] = await runAll([{ do: 'never let go' }, { do: 'sleep', ms: 30 }]);
+    expect(bad).toEqual({ ok: false, reason: 'the worker died: no sign of life', deadly: true });
+    expect(good).toMatchObject({ ok: true });
+  });
+
+  test('is not one that waits long, or works and answers', async () => {
+    await start({ workers: 1, pingMs: 200 });
+    expect(await scheduler.run('long', { do: 'sleep', ms: 2500 })).toMatchObject({ ok: true });
+    expect(Atomics.load(numbers, 1)).toBe(1);
   });
 });
 

@@ -55,6 +55,13 @@ const until = (type: string, count = 1) =>
   vi.waitFor(() => expect(heard.filter((message) => message.type === type)).toHaveLength(count));
 
 describe('serveJobs', () => {
+  test('gives a sign of life when it is asked for one, also while jobs run', async () => {
+    await serve({ run: () => new Promise(() => {}) });
+    give('1');
+    parent.postMessage({ type: 'ping' });
+    await until('pong');
+  });
+
   test('makes its handler from the data, says that it is ready, and does jobs side by side', async () => {
     const create = vi.fn(async () => ({
       note: 'ready to work',
