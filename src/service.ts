@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bigbrotr } from './bigbrotr.ts';
@@ -137,6 +138,7 @@ class ServiceLife {
   constructor(config: ServiceConfig, once: boolean) {
     this.#config = config;
     this.#once = once;
+    setMaxListeners(0, this.#stopping.signal); // one for each relay that is waited for: many is no leak
     this.#log = createLogger(config.service, config.logLevel);
     this.#metrics = createMetrics(config.service);
     this.#tor = config.tor ? 'down' : 'off';

@@ -307,6 +307,17 @@ describe('other sources', () => {
     expect(await program.ended, program.said).toEqual(SUCCESS);
   });
 
+  it('of which many are away are waited for without a warning', async () => {
+    const away = await Promise.all(Array.from({ length: 20 }, () => closedPort()));
+    await stack.relays([], away);
+    const program = stack.start('finder', [], { LOG_LEVEL: 'debug' });
+    const isOver = ({ msg }: LogLine) => msg === 'no longer listening for reports';
+    await program.until(() => program.log.filter(isOver).length === away.length, 'all are away');
+    program.signal('SIGTERM');
+    expect(await program.ended, program.said).toEqual(SUCCESS);
+    expect(program.err).toEqual([]);
+  });
+
   it('that cannot be asked are told before anything starts', async () => {
     const program = stack.start('finder', ['--once'], {
       FINDER_URLS: 'ftp://a.net http://u:p@b.net',

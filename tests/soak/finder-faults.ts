@@ -12,6 +12,8 @@ create or replace function wait_at_gate() returns trigger language plpgsql as $$
 end $$;
 create or replace trigger names_wait_at_gate before insert on named_relays
 for each row execute function wait_at_gate()`;
+/** Sessions that stand at the gate, others that want to close it apart. */
+const WAITING = `from pg_stat_activity where wait_event = 'advisory' and query !~ 'pg_advisory_lock'`;
 /** The finder looks for new events every ten seconds. */
 const WAIT_TRIES = 60;
 const WAIT_TRY_MS = 300;
@@ -19,8 +21,13 @@ const WAIT_TRY_MS = 300;
 const finderOf = ({ mortal }: Pick<Scene, 'mortal'>): KeptService | undefined =>
   mortal.find(({ name }) => name === 'finder');
 
-/** Kills the finder where it would lose or double names if it could: it has read events, and writes what they name. */
-async function killWriting(scene: Scene): Promise<boolean> {
+/**
+ * Kills the finder where it would lose or double names if it could: it has read events, and writes what they name.
+ *
+ * @param withServer whether what PostgreSQL does for it ends too, as when both are on a machine that fails; else the
+ * statement that was sent is still carried out
+ */
+async function killWriting(scene: Scene, withServer: boolean): Promise<boolean> {
   const finder = finderOf(scene);
   if (!finder) return false;
   const keeper = new pg.Client(scene.servers.postgres.database.config);
@@ -30,7 +37,11 @@ async function killWriting(scene: Scene): Promise<boolean> {
     await keeper.query(BUILD_GATE);
     await keeper.query(`select pg_advisory_lock(${GATE})`);
     for (let tries = 0; tries < WAIT_TRIES; tries += 1) {
-      if (await isWaiting(keeper)) return await finder.kill();
+      if (await isWaiting(keeper)) {
+        const isDead = await finder.kill();
+        if (withServer) await keeper.query(`select pg_terminate_backend(pid) ${WAITING}`);
+        return isDead;
+      }
       scene.arrivals.arriveNaming();
       await sleep(WAIT_TRY_MS);
     }
@@ -55,13 +66,20 @@ async function killThread(scene: Scene): Promise<boolean> {
 const isPossible = (scene: Scene) => finderOf(scene) !== undefined;
 
 export const FINDER_FAULTS: readonly Fault[] = [
-  { name: 'kill -9 of the finder while it writes names', isPossible, strike: killWriting },
+  {
+    name: 'kill -9 of the finder while it writes names',
+    isPossible,
+    strike: (scene) => killWriting(scene, false),
+  },
+  {
+    name: 'kill -9 of the finder and its transaction while it writes names',
+    isPossible,
+    strike: (scene) => killWriting(scene, true),
+  },
   { name: 'death of a worker of the finder', isPossible, strike: killThread },
 ];
 
 async function isWaiting(keeper: pg.Client): Promise<boolean> {
-  const { rowCount } = await keeper.query(
-    "select from pg_stat_activity where wait_event = 'advisory' and datname = current_database()",
-  );
+  const { rowCount } = await keeper.query(`select ${WAITING}`);
   return rowCount !== null && rowCount > 0;
 }
