@@ -9,6 +9,7 @@ interface Standing {
   readonly url: string;
   readonly outcome: string | null;
   readonly detail: string | null;
+  /** Whether a visit has ended in peace that wanted everything up to the end of the faults. */
   readonly ended: boolean;
   readonly gaps: number;
   /** Whether some of its coverage was proven before the faults ended only. */
@@ -82,7 +83,7 @@ async function standingsOf(
   calmSince: number,
 ): Promise<Map<string, Standing>> {
   const rows = await servers.query<Standing>(
-    `select r.url, v.outcome, v.detail, coalesce(v.ended_at, 0) >= $2 as ended,
+    `select r.url, v.outcome, v.detail, coalesce(v.ended_at >= $2 and upper(v.wanted) > $2, false) as ended,
             (select count(*)::int from coverage_gaps g where g.relay_url = r.url) as gaps,
             exists (select from coverage c where c.relay_id = r.relay_id and c.proven_at < $2) as stale,
             m.reason || ' until ' || to_timestamp(m.not_before) as pause,
