@@ -1,7 +1,7 @@
 /** What relays and strangers send beside events: NIP-77 answers, names of relays in events, lists of relays. */
 import { hash } from 'node:crypto';
 import fc from 'fast-check';
-import { afterAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { parseBlocklist } from '../../src/relay/blocklist.ts';
 import { LocalSetBuilder } from '../../src/relay/local-set.ts';
 import { NegentropyInitiator } from '../../src/relay/negentropy.ts';
@@ -10,32 +10,8 @@ import { listedNames } from '../../src/relay/relay-list.ts';
 import { RelayNames } from '../../src/relay/relay-names.ts';
 import { parseRelayUrl } from '../../src/relay/url.ts';
 import { ADVERSARIAL_URLS } from '../support/adversarial-urls.ts';
+import { fuzz } from '../support/fuzz.ts';
 import { NegentropyResponder } from '../support/negentropy-responder.ts';
-
-const counts: Record<string, { tried: number; accepted: number }> = {};
-afterAll(() => {
-  for (const [name, { tried, accepted }] of Object.entries(counts))
-    console.log(`${name}: ${tried} inputs tried, ${accepted} accepted`);
-});
-
-/** Tries inputs; `check` says whether one was accepted, and to throw is to fail. */
-function fuzz<T>(
-  name: string,
-  inputs: fc.Arbitrary<T>,
-  numRuns: number,
-  check: (input: T) => boolean,
-): void {
-  const count = { tried: 0, accepted: 0 };
-  counts[name] = count;
-  fc.assert(
-    fc.property(inputs, (input) => {
-      count.tried += 1;
-      if (check(input)) count.accepted += 1;
-    }),
-    { numRuns },
-  );
-  expect(count.tried).toBeGreaterThanOrEqual(numRuns);
-}
 
 const item = (n: number) => ({ createdAt: 1_700_000_000 + n, id: hash('sha256', `id ${n}`) });
 const OURS = Array.from({ length: 300 }, (_, n) => item(2 * n));

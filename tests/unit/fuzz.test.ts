@@ -1,6 +1,6 @@
 /** Whatever a stranger sends, the parsers at the border give a value or a reason: they never throw, and what they let through keeps its promises. */
 import fc from 'fast-check';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createdAtOf, parseEvent, serializeEvent, storageObstacle } from '../../src/nostr/event.ts';
 import { parseRelayMessage, refusalOf } from '../../src/nostr/message.ts';
 import { canonicalJson, parseNip11 } from '../../src/nostr/nip11.ts';
@@ -9,32 +9,8 @@ import { parseSeedList } from '../../src/relay/seed-list.ts';
 import { networkOf, parseRelayUrl } from '../../src/relay/url.ts';
 import { ADVERSARIAL_URLS } from '../support/adversarial-urls.ts';
 import { mixedEvents, signedEvent } from '../support/events.ts';
+import { fuzz } from '../support/fuzz.ts';
 import { nip11Document } from '../support/scripted-relay.ts';
-
-const counts: Record<string, { tried: number; accepted: number }> = {};
-afterAll(() => {
-  for (const [name, { tried, accepted }] of Object.entries(counts))
-    console.log(`${name}: ${tried} inputs tried, ${accepted} accepted`);
-});
-
-/** Tries one parser on many inputs. `check` says whether the input was accepted; to throw is to fail. */
-function fuzz<T>(
-  name: string,
-  inputs: fc.Arbitrary<T>,
-  numRuns: number,
-  check: (input: T) => boolean,
-): void {
-  const count = { tried: 0, accepted: 0 };
-  counts[name] = count;
-  fc.assert(
-    fc.property(inputs, (input) => {
-      count.tried += 1;
-      if (check(input)) count.accepted += 1;
-    }),
-    { numRuns },
-  );
-  expect(count.tried).toBeGreaterThanOrEqual(numRuns);
-}
 
 const unit = fc.integer({ min: 0, max: 0xffff }).map((code) => String.fromCharCode(code));
 const anyText = fc.oneof(
