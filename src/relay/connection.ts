@@ -14,6 +14,8 @@ export type { TorProxy } from './tor.ts';
 /** Largest frame taken from a relay, in bytes. Events of 4 MB exist (LESSONS 11); a frame above this ends the connection. */
 export const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
 
+/** Of a frame of a server that is short (RFC 6455 section 5.2). */
+const FRAME_HEAD_BYTES = 2;
 /** What ws says of such a frame. */
 const OVERSIZED = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
 
@@ -105,6 +107,8 @@ export class RelayConnection {
       if (!this.#wasHeard) socket.pause();
     });
     socket.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary));
+    for (const control of ['ping', 'pong'] as const)
+      socket.on(control, ({ length }: Buffer) => this.noteUseless(FRAME_HEAD_BYTES + length));
     this.closed = new Promise((resolve) => {
       socket.once('close', (code, reason) =>
         resolve({
@@ -124,6 +128,7 @@ export class RelayConnection {
     this.bytesReceived += data.length;
     if (isBinary) {
       this.binaryFrames += 1;
+      this.noteUseless(data.length); // nobody else hears of it
       return;
     }
     const text = data.toString('utf8');

@@ -60,7 +60,7 @@ export async function acceptance(socket: Socket): Promise<Buffer> {
   );
 }
 
-export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9 } as const;
+export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
 /** One frame as a server sends it: not masked (RFC 6455, 5.2). */
 export function rawFrame(

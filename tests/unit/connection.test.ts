@@ -488,6 +488,26 @@ describe('a relay that is held', () => {
     return { relay, connection, heard: () => heard };
   }
 
+  test.each(['binary', 'pong'] as const)('is one that floods us with %s frames', async (kind) => {
+    const frame = rawFrame('x'.repeat(100), { opcode: OPCODE[kind] });
+    const many = Buffer.concat(Array(1000).fill(frame));
+    let sent = 0;
+    const server = await rawRelay(frame, (socket) => {
+      const more = () => {
+        sent += many.length;
+        if (socket.writable) socket.write(many, more);
+      };
+      more();
+    });
+    const useless = new UselessShare(1024);
+    const connection = await open(`ws://127.0.0.1:${server.port}`, { useless });
+    connection.onMessage(() => {});
+    await vi.waitFor(() => expect(connection.isHeld).toBe(true), 10_000);
+    const before = await whenStill(() => sent); // TCP stops it
+    expect(before).toBeLessThan(50 * 1024 * 1024);
+    expect(connection.isOpen).toBe(true);
+  });
+
   test('is not read from, whoever resumes, and its account is closed with it', async () => {
     const { relay, connection, heard } = await held();
     connection.pause();
