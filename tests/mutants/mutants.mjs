@@ -55,10 +55,10 @@ export const MUTANTS = [
     tests: ['db:bigbrotr'],
   },
   {
-    name: 'a sighting that two batches bring at once ends one of them',
-    file: 'src/database.ts',
-    find: "  'sightings_relay_id_event_key_index', //",
-    replace: '  //',
+    name: 'sightings that are there are inserted again',
+    file: 'src/bigbrotr/batch.ts',
+    find: '         ) is null\n',
+    replace: '         ) is null or true\n',
     tests: ['db:bigbrotr'],
   },
   {
