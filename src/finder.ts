@@ -7,7 +7,7 @@ import { readBlocklist } from './relay/blocklist.ts';
 import { readSeedFile, SeedListError } from './relay/seed-list.ts';
 import { type Network, parseRelayUrl, type RelayUrl } from './relay/url.ts';
 import { runShown } from './run-shown.ts';
-import { type JobOutcome, Scheduler } from './scheduler.ts';
+import { type JobOutcome, Scheduler, WORKER_DIED } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
 
 /** The queue is looked at this often, and candidates that are due are asked, in milliseconds. */
@@ -19,8 +19,6 @@ const MAX_MONITORED = 20;
 /** Before a relay whose connection was lost is followed again, in milliseconds; doubles while that goes on. */
 const FOLLOW_AGAIN_MS = 60_000;
 const FOLLOW_AGAIN_LONGEST_MS = 3_600_000;
-/** Why a candidate is put off that ended the thread which asked it. */
-const WORKER_DIED = 'worker_died';
 /** Candidates taken at a time, for each one that is asked at the same time. */
 const CLAIM_AHEAD = 5;
 

@@ -7,13 +7,11 @@ import { type Publishing, startPublishing } from './publishing.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { networkOf } from './relay/url.ts';
 import { runShown } from './run-shown.ts';
-import { Scheduler } from './scheduler.ts';
+import { Scheduler, WORKER_DIED } from './scheduler.ts';
 import { type Round, runService, type Service, type Work } from './service.ts';
 
 /** Between rounds, relays that are new or were seen again are asked for this often, in milliseconds. */
 const POLL_MS = 10_000;
-/** Why a relay is set aside that ended the thread which checked it. */
-const WORKER_DIED = 'worker_died';
 
 await runService(() => loadMonitorConfig(), begin);
 

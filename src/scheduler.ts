@@ -60,6 +60,8 @@ const MAX_DOUBLINGS = 4;
 const PING_MS = 15_000;
 /** With so many in a row unanswered it is caught in something that never ends: it is ended, as one that died. */
 const MAX_PINGS = 8;
+/** Why a relay is set aside, in the archive and the metrics, whose jobs end the worker that does them. */
+export const WORKER_DIED = 'worker_died';
 /** A worker that dies this often without one result in between cannot work at all. */
 const MAX_BARREN_RESTARTS = 5;
 /** Its deaths by so many different jobs are the fault of those jobs; by more without a result in between, its own. */

@@ -11,9 +11,13 @@ export interface Side {
  */
 export const ORIGINAL = { archive: 690, latency: 225, sightings: 1400 };
 
-/** A goal as text: events or sightings a second, and how many times that of the original it is. */
-export function goalText(goal: number, times: number): string {
-  return `${goal.toLocaleString('en')}/s, ${times} times the Python original`;
+/** The goal of so many times what the original does a second, and whether our median meets it. */
+export function timesOriginal(times: number, original: number, ours: readonly number[]) {
+  const goal = times * original;
+  return {
+    goal: `${goal.toLocaleString('en')}/s, ${times} times the Python original`,
+    met: median(ours) >= goal,
+  };
 }
 
 /** One row of the result. */

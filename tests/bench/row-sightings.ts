@@ -7,12 +7,12 @@ import { eventsOf } from './event-set.ts';
 import {
   alternate,
   type Comparison,
-  goalText,
   median,
   ORIGINAL,
   type Result,
   secondsOf,
   side,
+  timesOriginal,
 } from './measure.ts';
 import type { BenchDatabase } from './server.ts';
 
@@ -76,8 +76,7 @@ function rateRow(
     reference: side('the original insert path', reference),
     ours: side('ours', ours),
     ratio,
-    goal: goalText(times * ORIGINAL.sightings, times),
-    met: median(ours) >= times * ORIGINAL.sightings,
+    ...timesOriginal(times, ORIGINAL.sightings, ours),
     details,
   };
 }
