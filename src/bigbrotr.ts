@@ -17,7 +17,7 @@ import { requireCurrent, schemaState } from './bigbrotr/version.ts';
 import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
 import * as visits from './bigbrotr/visits.ts';
 import type { DatabaseConfig } from './config.ts';
-import { Database, isDataError } from './database.ts';
+import { Database, isDataError, NOW } from './database.ts';
 import { type IdentifiedEvent, storageObstacle } from './nostr/event.ts';
 import { canonicalFilter, type EventFilter, type Window } from './nostr/filter.ts';
 import type { Nip11Limitation } from './nostr/nip11.ts';
@@ -153,7 +153,7 @@ export class Bigbrotr {
            select h.readable
            from snapshots s
            left join nip66 h on h.id = s.nip66_id
-           where s.relay_id = r.relay_id and s.generated_at >= extract(epoch from now())::bigint - $2
+           where s.relay_id = r.relay_id and s.generated_at >= ${NOW} - $2
                and h.reason is distinct from 'proxy_down'
            order by s.generated_at desc limit 1
        ) latest

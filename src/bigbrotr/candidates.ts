@@ -1,4 +1,4 @@
-import type { Query } from '../database.ts';
+import { NOW, type Query } from '../database.ts';
 import type { Network, RelayAddress } from '../relay/url.ts';
 
 /** The part of `Bigbrotr` that knows which names are asked next, and what became of them. */
@@ -25,8 +25,8 @@ const NEXT_TRY_AFTER = [2 * HOUR, 8 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 
 /** A try that was begun and of which nothing is heard (the finder was killed) is due again after this, in seconds. */
 const TRY_LEASE = 600;
 /** What is put off for longer than names ever are was put off while the clock was wrong. */
-const IS_DUE = `(n.next_try_at <= extract(epoch from now())::bigint
-                 or n.next_try_at > extract(epoch from now())::bigint + ${1.5 * Math.max(...NEXT_TRY_AFTER)})`;
+const IS_DUE = `(n.next_try_at <= ${NOW}
+                 or n.next_try_at > ${NOW} + ${1.5 * Math.max(...NEXT_TRY_AFTER)})`;
 
 /** A name that is to be tried now. */
 export interface Candidate extends Pick<RelayAddress, 'network'> {
@@ -48,8 +48,8 @@ export async function claimCandidates(
   const { rows } = await query<Candidate & Record<string, unknown>>(
     `with tried as (
          select charged_to as author, domain from named_relays
-         where last_try_at > extract(epoch from now())::bigint - ${HOUR}
-             and last_try_at <= extract(epoch from now())::bigint + ${HOUR}
+         where last_try_at > ${NOW} - ${HOUR}
+             and last_try_at <= ${NOW} + ${HOUR}
      ), of_author as (
          select author, count(*) as spent from tried group by 1
      ), of_domain as (
@@ -75,8 +75,8 @@ export async function claimCandidates(
          limit greatest(0, least($1, $5 - (select count(*) from tried)))
      )
      update named_relays n
-     set last_try_at = extract(epoch from now())::bigint, charged_to = c.author,
-         next_try_at = extract(epoch from now())::bigint + $6
+     set last_try_at = ${NOW}, charged_to = c.author,
+         next_try_at = ${NOW} + $6
      from chosen c
      where n.name_id = c.name_id and ${IS_DUE}
      returning n.name_id as "nameId", n.url, n.network`,
@@ -99,7 +99,7 @@ export async function promoteCandidate(query: Query, nameId: number): Promise<bo
     `with answered as (
          update named_relays
          set next_try_at = null, dropped_at = null, reason = null, tries = tries + 1,
-             answered_at = extract(epoch from now())::bigint
+             answered_at = ${NOW}
          where name_id = $1 and answered_at is null
          returning url, network
      )
@@ -114,8 +114,8 @@ export async function putOffCandidate(query: Query, nameId: number, reason: stri
   await query(
     `update named_relays
      set tries = tries + 1, reason = $2,
-         next_try_at = extract(epoch from now())::bigint + ($3::bigint[])[tries + 1] * (0.75 + random() / 2),
-         dropped_at = case when tries >= cardinality($3::bigint[]) then extract(epoch from now())::bigint end
+         next_try_at = ${NOW} + ($3::bigint[])[tries + 1] * (0.75 + random() / 2),
+         dropped_at = case when tries >= cardinality($3::bigint[]) then ${NOW} end
      where name_id = $1 and next_try_at is not null`,
     [nameId, reason, NEXT_TRY_AFTER],
   );

@@ -1,4 +1,4 @@
-import type { Query } from '../database.ts';
+import { NOW, type Query } from '../database.ts';
 import { MAX_CONTENT_CHARS } from '../nostr/relay-hints.ts';
 import type { NamedRelay, NamingEvent } from '../relay/relay-names.ts';
 import type { Network } from '../relay/url.ts';
@@ -199,7 +199,7 @@ const RECORD_NAMES = `
 with given as (
     select g.url, g.network, g.host, g.domain, g.times, g."firstAt" as first_at, g."firstSource" as first_source,
            decode(g."firstEvent", 'hex') as first_event, decode(g."firstAuthor", 'hex') as first_author,
-           least(g."lastAt", extract(epoch from now())::bigint) as last_at,
+           least(g."lastAt", ${NOW}) as last_at,
            (select array_agg(decode(author, 'hex') order by place)
             from jsonb_array_elements_text(g.authors) with ordinality a (author, place)) as authors,
            r.relay_id is null as is_candidate, r.relay_id is null and n.name_id is null as is_new
@@ -230,7 +230,7 @@ with given as (
         authors, next_try_at
     )
     select url, network, host, domain, times, first_at, first_event, first_author, first_source, last_at, authors,
-           case when is_candidate then extract(epoch from now())::bigint end
+           case when is_candidate then ${NOW} end
     from admitted order by url
     on conflict (url) do update set
         times = n.times + excluded.times,
@@ -250,11 +250,11 @@ with given as (
         next_try_at = case
             when n.dropped_at is null then n.next_try_at
             when cardinality(n.authors) < 16 and not excluded.authors <@ n.authors
-                or n.dropped_at < extract(epoch from now())::bigint - $5 then extract(epoch from now())::bigint
+                or n.dropped_at < ${NOW} - $5 then ${NOW}
         end,
         dropped_at = case
             when cardinality(n.authors) < 16 and not excluded.authors <@ n.authors
-                or n.dropped_at < extract(epoch from now())::bigint - $5 then null
+                or n.dropped_at < ${NOW} - $5 then null
             else n.dropped_at
         end
 )

@@ -1,4 +1,4 @@
-import type { Query } from '../database.ts';
+import { NOW, type Query } from '../database.ts';
 import type { RelayAddress } from '../relay/url.ts';
 import { type CheckRow, insertCheckResults } from './checks.ts';
 
@@ -75,9 +75,9 @@ export async function relaysToCheck(
      left join lateral (
          select max(generated_at) as checked_at from snapshots where relay_id = r.relay_id and c.relay_id is null
      ) s on true
-     where coalesce(c.due_at, s.checked_at + $1, 0) <= extract(epoch from now())::bigint + $2
+     where coalesce(c.due_at, s.checked_at + $1, 0) <= ${NOW} + $2
         or c.seen_again_at is not null
-        or (c.failures = 0 and c.checked_at + $1 <= extract(epoch from now())::bigint + $2)
+        or (c.failures = 0 and c.checked_at + $1 <= ${NOW} + $2)
      order by c.checked_at is not null, c.seen_again_at is null, c.due_at, r.relay_id`,
     [intervalSeconds, aheadSeconds],
   );

@@ -1,4 +1,4 @@
-import type { Query } from '../database.ts';
+import { NOW, type Query } from '../database.ts';
 import type { Window } from '../nostr/filter.ts';
 import { LONGEST_PAUSE } from '../relay/manners.ts';
 import type { Gap } from '../relay/paging.ts';
@@ -60,10 +60,10 @@ const CLOCK_SLACK = 3600;
  * Whether a relay `m` (relay_manners) may be visited, `v` (visits) being so many seconds ($3) ago. What lies further
  * ahead than any pause, or a visit of the future, was noted while the clock was wrong.
  */
-export const IS_DUE = `(coalesce(m.not_before, 0) <= extract(epoch from now())::bigint
-              or m.not_before > extract(epoch from now())::bigint + ${LONGEST_PAUSE + CLOCK_SLACK})
-         and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= extract(epoch from now())::bigint - $3
-              or v.started_at > extract(epoch from now())::bigint + ${CLOCK_SLACK})`;
+export const IS_DUE = `(coalesce(m.not_before, 0) <= ${NOW}
+              or m.not_before > ${NOW} + ${LONGEST_PAUSE + CLOCK_SLACK})
+         and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= ${NOW} - $3
+              or v.started_at > ${NOW} + ${CLOCK_SLACK})`;
 
 /**
  * Notes that a visit begins, and gives what to read: what is wanted and not proven, and what was proven too long
@@ -83,7 +83,7 @@ export async function beginVisit(
 ): Promise<VisitGaps> {
   await query(
     `insert into visits (relay_id, filter_id, wanted, started_at)
-     values ($1, $2, int8range($3, $4::bigint + 1), extract(epoch from now())::bigint)
+     values ($1, $2, int8range($3, $4::bigint + 1), ${NOW})
      on conflict (relay_id, filter_id) do update
      set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null`,
     [relay.relayId, wanted.filterId, wanted.since, wanted.until],
@@ -91,28 +91,28 @@ export async function beginVisit(
   await query(
     `with ahead as (
          update coverage
-         set covered = covered * int8range(null, greatest(extract(epoch from now())::bigint, $3) + 1)::int8multirange
+         set covered = covered * int8range(null, greatest(${NOW}, $3) + 1)::int8multirange
          where relay_id = $1 and filter_id = $2 and evidence <> 'silence'
-             and proven_at <= extract(epoch from now())::bigint + ${CLOCK_SLACK}
-             and upper(covered) > greatest(extract(epoch from now())::bigint, $3) + 1
+             and proven_at <= ${NOW} + ${CLOCK_SLACK}
+             and upper(covered) > greatest(${NOW}, $3) + 1
      )
      delete from coverage
      where relay_id = $1 and filter_id = $2
-         and (evidence = 'silence' or proven_at > extract(epoch from now())::bigint + ${CLOCK_SLACK})`,
+         and (evidence = 'silence' or proven_at > ${NOW} + ${CLOCK_SLACK})`,
     [relay.relayId, wanted.filterId, wanted.until],
   );
   const { rows } = await query<Gap & { stale: boolean } & Record<string, unknown>>(
     `with proven as (
          select coalesce(range_agg(covered), '{}') as covered,
-                coalesce(range_agg(covered) filter (where proven_at < extract(epoch from now())::bigint
+                coalesce(range_agg(covered) filter (where proven_at < ${NOW}
                     - $6::bigint * (0.75 + mod(relay_id * 7919::bigint, 512) / 1024.0)), '{}') as old
          from coverage where relay_id = $1 and filter_id = $2
      ), settled as (
          select covered * int8range(null, upper(covered) - $5)::int8multirange as covered, old from proven
      ), tried as (
          select coalesce(range_agg(stretch), '{}') as in_vain from holes
-         where relay_id = $1 and filter_id = $2 and noted_at between extract(epoch from now())::bigint - $6::bigint + 1
-                 and extract(epoch from now())::bigint + ${CLOCK_SLACK}
+         where relay_id = $1 and filter_id = $2 and noted_at between ${NOW} - $6::bigint + 1
+                 and ${NOW} + ${CLOCK_SLACK}
      ), gaps as (
          select gap, false as stale
          from settled, tried, unnest(int8range($3, $4::bigint + 1)::int8multirange - covered - in_vain) gap
@@ -166,7 +166,7 @@ export async function endVisit(
 ): Promise<void> {
   await query(
     `update visits
-     set ended_at = extract(epoch from now())::bigint, outcome = $3, detail = $4, pages = $5,
+     set ended_at = ${NOW}, outcome = $3, detail = $4, pages = $5,
          failures = case when $3 = 'failed' then failures + (ended_at is null)::integer else 0 end
      where relay_id = $1 and filter_id = $2`,
     [relay.relayId, filterId, end.outcome, end.detail, end.pages],

@@ -9,6 +9,7 @@ import {
   DatabaseError,
   isDataError,
   isTransient,
+  NOW,
   PATIENCE,
   type Patience,
 } from '../../src/database.ts';
@@ -228,6 +229,15 @@ describe('a statement', () => {
       expect(await made.query(left, [slow('in a transaction')])).toEqual([]),
     );
     expect(await made.query(left, [slow('alone')])).toHaveLength(1);
+  });
+
+  test('takes for now a second that has come, as the clock of Node does', async () => {
+    const database = await open();
+    const at = (time: string) => NOW.replace('now()', `to_timestamp(${time})`);
+    const { rows } = await database.query(
+      `select ${at('1700000000.0')} as first, ${at('1700000000.999')} as last, ${NOW} <= extract(epoch from now()) as come`,
+    );
+    expect(rows).toEqual([{ first: 1_700_000_000, last: 1_700_000_000, come: true }]);
   });
 
   test('gives counts and times as numbers', async () => {

@@ -33,15 +33,15 @@ const POINTS = CRASH_POINTS.filter((point): point is Archiving =>
 );
 /** In which of its visits to the point a run dies: in the middle of the history. */
 const NTH: Readonly<Record<Archiving, number>> = {
-  'after-receive': 1700,
-  'after-known': 6,
-  'after-verify': 6,
+  'after-receive': 2000,
+  'after-known': 9,
+  'after-verify': 9,
   'in-transaction': 6,
   'before-commit': 7,
   'after-commit': 7,
-  'after-page': 5,
+  'after-page': 6,
   'after-coverage': 4,
-  'during-reconcile': 4,
+  'during-reconcile': 5,
   'live-batch': 1,
 };
 const WHILE_CATCHING_UP = POINTS.filter((point) => point !== 'live-batch');

@@ -8,19 +8,19 @@
  * A test that caught one runs once more without any mistake: one that fails then has caught nothing. Prints caught N of
  * N, and exits 1 when a mistake went unnoticed or no longer fits the code.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
+  closeSync,
+  cpSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { MUTANTS } from './mutants.mjs';
@@ -60,13 +60,10 @@ function turned(mutants) {
   return [...mutants.slice(from), ...mutants.slice(0, from)];
 }
 
-/** What git knows of, as it is in the working tree, and the packages that are installed. */
+/** The working tree without what is made from it, and the packages that are installed. */
 function copyTree() {
-  const files = execFileSync('git', ['ls-files', '-z'], { cwd: root, encoding: 'utf8' });
-  for (const file of files.split('\0').filter((name) => name && existsSync(join(root, name)))) {
-    mkdirSync(dirname(join(copy, file)), { recursive: true });
-    copyFileSync(join(root, file), join(copy, file));
-  }
+  const made = /^(\.git|node_modules|data|secrets|dist.*)$/;
+  cpSync(root, copy, { recursive: true, filter: (path) => !made.test(basename(path)) });
   chmodSync(copy, 0o755);
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
   if (!build()) throw new Error('the project cannot be built');
@@ -79,10 +76,16 @@ function build() {
   );
 }
 
-/** Whether a test passes without any mistake: one that does not catches nothing. */
+/** Whether a test passes without any mistake: one that does not catches nothing, and what it said is shown. */
 function isSound(test) {
-  if (!soundTests.has(test)) soundTests.set(test, passes(test));
+  if (!soundTests.has(test)) soundTests.set(test, passesAlone(test) || passesAlone(test));
   return soundTests.get(test);
+}
+
+function passesAlone(test) {
+  const { isPassed, said } = run(test);
+  if (!isPassed) console.log(said.split('\n').slice(-60).join('\n'));
+  return isPassed;
 }
 
 function isCaught({ name, file, find, replace, tests }) {
@@ -99,7 +102,7 @@ function isCaught({ name, file, find, replace, tests }) {
     text.replace(find, () => replace),
   );
   const isBuilt = !runsServices || build();
-  const failing = isBuilt ? tests.find((test) => !passes(test)) : undefined;
+  const failing = isBuilt ? tests.find((test) => !run(test).isPassed) : undefined;
   writeFileSync(path, text);
   if (runsServices) build();
   const by = failing !== undefined && isSound(failing) ? failing : undefined;
@@ -113,12 +116,30 @@ function isCaught({ name, file, find, replace, tests }) {
   return by !== undefined;
 }
 
-function passes(test) {
+/** Into a file, not a pipe: what a test leaves running would hold a pipe open. */
+function run(test) {
   const [project, file] = test.split(':');
+  const output = join(copy, 'said.log');
+  const said = openSync(output, 'w');
   const { status } = spawnSync(
     join(root, 'node_modules/.bin/vitest'),
-    ['run', '--bail', '1', '--project', project, `tests/${project}/${file}.test.ts`],
-    { cwd: copy, stdio: 'ignore', env: { ...process.env, CI: 'true' }, timeout: 300_000 },
+    [
+      'run',
+      '--retry',
+      '0',
+      '--bail',
+      '1',
+      '--project',
+      project,
+      `tests/${project}/${file}.test.ts`,
+    ],
+    {
+      cwd: copy,
+      stdio: ['ignore', said, said],
+      env: { ...process.env, CI: 'true' },
+      timeout: 300_000,
+    },
   );
-  return status === 0;
+  closeSync(said);
+  return { isPassed: status === 0, said: readFileSync(output, 'utf8') };
 }
