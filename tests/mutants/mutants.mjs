@@ -345,8 +345,8 @@ export const MUTANTS = [
   {
     name: 'time that has not come stays covered',
     file: 'src/bigbrotr/visits.ts',
-    find: 'and upper(covered) > greatest(${NOW}, $3) + 1',
-    replace: 'and upper(covered) > 1e18 + greatest(${NOW}, $3)',
+    find: 'and upper(covered) > greatest(',
+    replace: 'and upper(covered) > 1e18 + greatest(',
     tests: ['db:wrong-clock'],
   },
 ];
