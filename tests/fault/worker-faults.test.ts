@@ -105,9 +105,17 @@ describe('a worker that dies in the middle of a visit', () => {
       timeout: 20_000,
       interval: 5,
     });
+    const died = performance.now();
     await killOne();
     const left = await storedSoFar();
     expect(left).toBeLessThan(events.length); // it was in the middle
+    await vi.waitFor(async () => expect(await storedSoFar()).toBeGreaterThan(left), {
+      timeout: 20_000,
+      interval: 5,
+    });
+    console.info(
+      `a worker's death: first batch stored ${Math.round(performance.now() - died)} ms after`,
+    );
     const [outcome] = await visiting;
     expect(outcome).toMatchObject({ ok: true, result: { outcome: 'complete' } });
     expect(await archivedOf(relay)).toEqual(idsOf(events));
