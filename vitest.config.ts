@@ -19,7 +19,7 @@ export default defineConfig({
       project('fault', { retry, testTimeout: 120_000, hookTimeout: 120_000 }),
       project('hostile', { retry, testTimeout: 120_000, hookTimeout: 120_000 }),
       project('e2e', { retry, testTimeout: 180_000, hookTimeout: 180_000 }),
-      project('tor', { testTimeout: 180_000, hookTimeout: 180_000 }),
+      project('tor', { retry, testTimeout: 180_000, hookTimeout: 180_000 }),
       project('compose', { testTimeout: 120_000, hookTimeout: 120_000 }),
     ],
   },

@@ -9,6 +9,7 @@
  * that there is no such service.
  */
 import { createHash, generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { SocksClient } from 'socks';
 import { networkOf, type RelayUrl } from './url.ts';
@@ -208,8 +209,7 @@ async function works(proxy: TorProxy, limitMs: number, signal: AbortSignal): Pro
   const standing = standingOf(proxy);
   const asked = performance.now();
   try {
-    const socket = await reachProxy(proxy, limitMs, signal);
-    socket.destroy();
+    await hearProxy(proxy, limitMs, signal);
     if (performance.now() - standing.workedAt < Math.min(WORKS_FOR_MS, limitMs / 2)) return true;
     const nobody = { host: unknownOnion(), port: 80, user: 'bigbrotr' };
     (await connectThroughTor(proxy, nobody, limitMs, signal)).destroy();
@@ -221,6 +221,26 @@ async function works(proxy: TorProxy, limitMs: number, signal: AbortSignal): Pro
     if (standing.workedAt > asked) return true; // a slow answer, but another relay was reached meanwhile
     standing.downUntil = performance.now() + DOWN_FOR_MS;
     return false;
+  }
+}
+
+/**
+ * Resolves when the proxy answers a greeting (RFC 1928 section 3), whichever way of logging in it wants. That its port
+ * can be connected to says too little: the port of a Tor that is just dying outlives the connections through it.
+ *
+ * @throws TorError, or another error where the connection ends or nothing is heard in time
+ */
+async function hearProxy(proxy: TorProxy, limitMs: number, signal: AbortSignal): Promise<void> {
+  const socket = await reachProxy(proxy, limitMs, signal);
+  try {
+    const inTime = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+    const ended = once(socket, 'close', { signal: inTime }).then(() => {
+      throw new TorError('proxy_down', 'the Tor proxy ended the connection without a word');
+    });
+    socket.write(Buffer.from([5, 1, 0])); // version 5, one method: none
+    await Promise.race([once(socket, 'data', { signal: inTime }), ended]);
+  } finally {
+    socket.on('error', () => {}).destroy();
   }
 }
 

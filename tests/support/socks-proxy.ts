@@ -24,6 +24,8 @@ export interface SocksProxy {
   readonly requests: SocksRequest[];
   /** Connections of clients that are open now. */
   openSockets(): number;
+  /** Cuts all connections, and those that come after: a process that is being killed while its port is still open. */
+  die(): void;
   close(): Promise<void>;
 }
 
@@ -31,7 +33,9 @@ export interface SocksProxy {
 export async function startSocksProxy(options: SocksProxyOptions = {}): Promise<SocksProxy> {
   const requests: SocksRequest[] = [];
   const sockets = new Set<Socket>();
+  let isDying = false;
   const server = createServer((client) => {
+    if (isDying) return void client.destroy();
     sockets.add(client);
     client.on('close', () => sockets.delete(client));
     client.on('error', () => client.destroy());
@@ -46,6 +50,10 @@ export async function startSocksProxy(options: SocksProxyOptions = {}): Promise<
     port,
     requests,
     openSockets: () => sockets.size,
+    die: () => {
+      isDying = true;
+      for (const socket of sockets) socket.destroy();
+    },
     close: async () => {
       for (const socket of sockets) socket.destroy();
       server.close();

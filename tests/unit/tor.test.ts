@@ -13,7 +13,11 @@ import {
   startScriptedRelay,
   unanswered,
 } from '../support/scripted-relay.ts';
-import { type SocksProxyOptions, startSocksProxy } from '../support/socks-proxy.ts';
+import {
+  type SocksProxy,
+  type SocksProxyOptions,
+  startSocksProxy,
+} from '../support/socks-proxy.ts';
 import { ONION_HOST } from '../support/tls-certificate.ts';
 
 vi.setConfig({ testTimeout: 20_000 });
@@ -128,12 +132,16 @@ describe('whose fault it was', () => {
 });
 
 describe('a check', () => {
-  test('during which Tor dies says that, whatever was measured before', async () => {
+  test.each([
+    ['', (proxy: SocksProxy) => proxy.close()],
+    [', its port still open for a moment,', (proxy: SocksProxy) => proxy.die()],
+  ])('during which Tor dies%s says that, whatever was measured before', async (_, end) => {
     const relay = await scripted({ quirk: unanswered });
     const proxy = await startSocksProxy({ target: () => relay.port });
+    closing.push(() => proxy.close().catch(() => {}));
     const checking = probe(proxy);
     await relay.until(({ requests }) => requests.length > 0, 'a REQ');
-    await proxy.close();
+    await end(proxy);
     const { nip66, checks } = await checking;
     expect(checks.open).toMatchObject({ success: false, reason: 'proxy_down' });
     expect(checks.read).toBe(undefined);
