@@ -28,9 +28,17 @@ async function docker(args: readonly string[], timeout = MINUTE): Promise<string
 
 /** Why containers cannot be run here, or null when they can. */
 export async function missingEngine(): Promise<string | null> {
+  return (await refusalOf('version', '--format', '{{.Server.Version}}')) ?? missingCompose();
+}
+
+/** Why `docker compose` cannot even read a file here, or null when it can. */
+export function missingCompose(): Promise<string | null> {
+  return refusalOf('compose', 'version');
+}
+
+async function refusalOf(...args: string[]): Promise<string | null> {
   try {
-    await docker(['version', '--format', '{{.Server.Version}}']);
-    await docker(['compose', 'version']);
+    await docker(args);
     return null;
   } catch (error) {
     const { stderr = '', message } = error as Error & { stderr?: string };
@@ -182,6 +190,11 @@ export class ComposeStack {
   /** Ends everything and leaves nothing behind. */
   async down(): Promise<void> {
     await this.compose(['down', '-v', '--remove-orphans', '--rmi', 'local', '-t', '15']);
+    this.forget();
+  }
+
+  /** For a stack that was never started. */
+  forget(): void {
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
