@@ -3,6 +3,7 @@ import type { CapabilitiesData } from '../nostr/check-result.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
 import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import type { RelayConnection } from '../relay/connection.ts';
+import { deadline } from '../relay/deadline.ts';
 import { reasonOfEnd } from '../relay/first-answer.ts';
 import { LocalSetBuilder } from '../relay/local-set.ts';
 import { reconcileWindow } from '../relay/reconcile.ts';
@@ -218,9 +219,9 @@ class CountAnswer {
     const decided = new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
-    const timer = setTimeout(this.#wake, timeoutMs);
+    const cancel = deadline(timeoutMs, this.#wake);
     await decided;
-    clearTimeout(timer);
+    cancel();
   }
 
   #receive(data: string): void {

@@ -5,6 +5,7 @@ import type { TlsData } from '../nostr/check-result.ts';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from '../relay/address.ts';
 import { asRelayError } from '../relay/connection.ts';
+import { deadline } from '../relay/deadline.ts';
 import type { RelayUrl } from '../relay/url.ts';
 import { type CheckContext, failure } from './context.ts';
 
@@ -74,13 +75,13 @@ function secured(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (outcome: () => void) => {
-      clearTimeout(timer);
+      cancel();
       signal.removeEventListener('abort', onAbort);
       outcome();
     };
     const fail = (reason: string) => settle(() => reject(failure(reason)));
     const onAbort = () => fail('aborted');
-    const timer = setTimeout(() => fail('timeout'), timeoutMs);
+    const cancel = deadline(timeoutMs, () => fail('timeout'));
     socket.once('secureConnect', () => settle(resolve));
     socket.on('error', (error) => fail(asRelayError(error, url).reason)); // also what comes after: it is of no use
     socket.once('close', () => fail('reset'));

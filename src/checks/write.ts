@@ -4,6 +4,7 @@ import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import { makeDeletion, makeTestEvent, refusalOfOk } from '../nostr/nip66.ts';
 import type { Authenticator } from '../relay/authentication.ts';
 import type { RelayConnection } from '../relay/connection.ts';
+import { deadline } from '../relay/deadline.ts';
 import { firstAnswer } from '../relay/first-answer.ts';
 import { type CheckContext, failed, withAuthentication } from './context.ts';
 
@@ -73,7 +74,7 @@ function publish(
   return new Promise((resolve) => {
     const started = performance.now();
     const finish = (reason: string | null) => {
-      clearTimeout(timer);
+      cancel();
       stopListening();
       stopWatching();
       ctx.signal.removeEventListener('abort', onAbort);
@@ -85,15 +86,14 @@ function publish(
       if (message.type === 'OK' && message.id === event.id) {
         finish(refusalOfOk(message.accepted, message.text));
       } else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other') {
-        clearTimeout(timer); // NOTICE names no event: wait a little for the OK, then believe it
-        timer = setTimeout(
-          () => finish(refusalOf(message.text)),
-          Math.min(REFUSAL_GRACE_MS, ctx.timeoutMs),
+        cancel(); // NOTICE names no event: wait a little for the OK, then believe it
+        cancel = deadline(Math.min(REFUSAL_GRACE_MS, ctx.timeoutMs), () =>
+          finish(refusalOf(message.text)),
         );
       }
     });
     const stopWatching = connection.onClosed(() => finish('disconnected'));
-    let timer = setTimeout(() => finish('timeout'), ctx.timeoutMs);
+    let cancel = deadline(ctx.timeoutMs, () => finish('timeout'));
     ctx.signal.addEventListener('abort', onAbort, { once: true });
     if (ctx.signal.aborted) onAbort();
     else connection.send(['EVENT', event]);

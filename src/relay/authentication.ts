@@ -1,6 +1,7 @@
 import { finalizeEvent } from 'nostr-tools/pure';
 import { parseRelayMessage, type RelayMessage } from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
+import { deadline } from './deadline.ts';
 
 /** Kind of the event that answers a challenge (NIP-42). */
 const CLIENT_AUTHENTICATION = 22242;
@@ -80,7 +81,7 @@ export class Authenticator {
   ): Promise<T | null> {
     return new Promise((resolve) => {
       const finish = (heard: T | null) => {
-        clearTimeout(timer);
+        cancel();
         stopListening();
         stopWatching();
         signal?.removeEventListener('abort', giveUp);
@@ -92,7 +93,7 @@ export class Authenticator {
         if (heard !== null) finish(heard);
       });
       const stopWatching = this.#connection.onClosed(giveUp);
-      const timer = setTimeout(giveUp, timeoutMs);
+      const cancel = deadline(timeoutMs, giveUp);
       signal?.addEventListener('abort', giveUp, { once: true });
       if (signal?.aborted) giveUp();
     });

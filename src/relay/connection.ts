@@ -4,6 +4,7 @@ import { WebSocket } from 'ws';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
 import { ByteBudget } from './byte-budget.ts';
+import { deadline } from './deadline.ts';
 import { blame, TorError, type TorProxy } from './tor.ts';
 import { TorAgent } from './tor-agent.ts';
 import { networkOf, type RelayUrl } from './url.ts';
@@ -219,13 +220,18 @@ export class RelayConnection {
     this.#socket.on('pong', () => {
       answered = true;
     });
-    const timer = setInterval(() => {
-      const reads = !this.#isPaused && this.#held === null; // else a pong may have come that we do not see
-      if (!answered && reads) this.#socket.terminate();
-      else if (this.isOpen) this.#socket.ping();
-      answered = !reads;
-    }, intervalMs);
-    void this.closed.then(() => clearInterval(timer));
+    let cancel: () => void;
+    const wait = () => {
+      cancel = deadline(intervalMs, () => {
+        const reads = !this.#isPaused && this.#held === null; // else a pong may have come that we do not see
+        if (!answered && reads) this.#socket.terminate();
+        else if (this.isOpen) this.#socket.ping();
+        answered = !reads;
+        wait();
+      });
+    };
+    wait();
+    void this.closed.then(() => cancel());
   }
 
   /** Closes politely, and cuts the socket when the relay has not answered the close within a second. */
@@ -314,12 +320,11 @@ function opened(socket: WebSocket, url: RelayUrl, options: ConnectOptions): Prom
       settle();
       resolve();
     };
-    const timer = setTimeout(
-      () => fail(new RelayError('timeout', `${url} did not open within ${options.timeoutMs} ms`)),
-      options.timeoutMs,
+    const cancel = deadline(options.timeoutMs, () =>
+      fail(new RelayError('timeout', `${url} did not open within ${options.timeoutMs} ms`)),
     );
     const settle = () => {
-      clearTimeout(timer);
+      cancel();
       options.signal?.removeEventListener('abort', onAbort);
       socket.off('error', onError);
       socket.off('open', onOpen);

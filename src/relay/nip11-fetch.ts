@@ -3,6 +3,7 @@ import { brotliDecompress, gunzip, inflate } from 'node:zlib';
 import type { Dispatcher } from 'undici';
 import { type Nip11Document, parseNip11 } from '../nostr/nip11.ts';
 import { RelayError } from './connection.ts';
+import { deadline } from './deadline.ts';
 import {
   type HttpCaching,
   readCaching,
@@ -49,7 +50,7 @@ export async function fetchNip11(
     'timeout',
     `${url} gave no NIP-11 document within ${options.timeoutMs} ms`,
   );
-  const timer = setTimeout(() => visit.abort(timeout), options.timeoutMs);
+  const cancel = deadline(options.timeoutMs, () => visit.abort(timeout));
   const onAbort = () => visit.abort(options.signal?.reason);
   options.signal?.addEventListener('abort', onAbort, { once: true });
   try {
@@ -62,7 +63,7 @@ export async function fetchNip11(
     options.signal?.throwIfAborted();
     return { ok: false, reason: visit.signal.aborted ? timeout.reason : reasonOf(error, url) };
   } finally {
-    clearTimeout(timer);
+    cancel();
     options.signal?.removeEventListener('abort', onAbort);
   }
 }

@@ -3,6 +3,7 @@ import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import { refusalOfOk } from '../nostr/nip66.ts';
 import type { Authenticator } from './authentication.ts';
 import type { RelayConnection } from './connection.ts';
+import { deadline } from './deadline.ts';
 
 /**
  * How publishing one event ended, in one stable word: `accepted`, `timeout`, `disconnected`, `aborted`, or what the
@@ -40,7 +41,7 @@ function publishOnce(
   return new Promise((resolve) => {
     let refusal: PublishOutcome | null = null;
     const finish = (outcome: PublishOutcome) => {
-      clearTimeout(timer);
+      cancel();
       stopListening();
       stopWatching();
       signal.removeEventListener('abort', onAbort);
@@ -55,7 +56,7 @@ function publishOnce(
         refusal = refusalOf(message.text);
     });
     const stopWatching = connection.onClosed(() => finish(refusal ?? 'disconnected'));
-    const timer = setTimeout(() => finish(refusal ?? 'timeout'), timeoutMs);
+    const cancel = deadline(timeoutMs, () => finish(refusal ?? 'timeout'));
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
     else connection.send(['EVENT', event]);

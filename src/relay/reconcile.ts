@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { EventFilter, Window } from '../nostr/filter.ts';
 import { parseRelayMessage, type RelayMessage, refusalOf } from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
+import { deadline } from './deadline.ts';
 import type { LocalSet } from './local-set.ts';
 import { NegentropyInitiator } from './negentropy.ts';
 import { NegentropyError } from './negentropy-message.ts';
@@ -219,11 +220,11 @@ class Exchange {
   /** Resolves when something has changed or a deadline has passed. */
   async #arrival(): Promise<void> {
     const { at, end } = this.#nextDeadline();
-    const timer = setTimeout(() => this.#finish(end), Math.max(0, at - performance.now()));
+    const cancel = deadline(Math.max(0, at - performance.now()), () => this.#finish(end));
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
-    clearTimeout(timer);
+    cancel();
   }
 
   /** The deadline that passes first, and how it ends then: decided here, since timers may fire a little early. */

@@ -7,6 +7,7 @@ import {
   refusalOf,
 } from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
+import { deadline } from './deadline.ts';
 
 /** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
 export type PageEnd =
@@ -183,14 +184,14 @@ class Subscription {
     const started = performance.now();
     const left = isCrowded ? Number.POSITIVE_INFINITY : totalTimeoutMs - this.#waitedMs;
     const wait = Math.min(idle, left);
-    const timer =
+    const cancel =
       wait === Number.POSITIVE_INFINITY
-        ? undefined
-        : setTimeout(() => this.#expire(), Math.max(0, wait));
+        ? () => {}
+        : deadline(Math.max(0, wait), () => this.#expire());
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
-    clearTimeout(timer);
+    cancel();
     stopWaiting?.();
     if (!isCrowded) this.#waitedMs += performance.now() - started;
   }

@@ -12,6 +12,7 @@ import { createHash, generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { SocksClient } from 'socks';
+import { deadline } from './deadline.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 
 export interface TorProxy {
@@ -137,9 +138,9 @@ function reachProxy(proxy: TorProxy, timeoutMs: number, signal: AbortSignal): Pr
       settle();
       resolve(socket);
     };
-    const timer = setTimeout(() => fail('proxy_down', `no answer in ${timeoutMs} ms`), timeoutMs);
+    const cancel = deadline(timeoutMs, () => fail('proxy_down', `no answer in ${timeoutMs} ms`));
     const settle = () => {
-      clearTimeout(timer);
+      cancel();
       socket.off('connect', onConnect).off('error', onError);
       signal.removeEventListener('abort', onAbort);
     };

@@ -349,4 +349,11 @@ export const MUTANTS = [
     replace: 'and upper(covered) > 1e18 + greatest(',
     tests: ['db:wrong-clock'],
   },
+  {
+    name: 'a deadline passes before what has come is read',
+    file: 'src/relay/deadline.ts',
+    find: 'afterReading = setImmediate(onExpired);',
+    replace: 'onExpired();',
+    tests: ['unit:deadline'],
+  },
 ];
