@@ -168,7 +168,7 @@ async function watch(
 }
 
 async function failedStart(dataDir: string, lastLines: string, log: LauncherLog): Promise<Error> {
-  if (/lock file "postmaster.pid" already exists/.test(lastLines)) {
+  if (/lock file "postmaster.pid" (already exists|is empty)/.test(lastLines)) {
     await holder.releaseDataDirectory(dataDir, log); // knows who holds it, and throws
   }
   return new Error(`PostgreSQL did not start on ${dataDir}:\n${lastLines}`);

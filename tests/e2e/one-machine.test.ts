@@ -144,7 +144,7 @@ describe('npm start -- --once', () => {
 describe('npm start', () => {
   it('serves health, replaces a service that was killed, keeps others out, drains on Ctrl-C', async () => {
     const quick = await relay({ events: EVENTS.slice(0, 300) });
-    const slow = await relay({ events: EVENTS, quirk: { betweenMs: 40 } });
+    const slow = await relay({ events: EVENTS, quirk: { betweenMs: 100 } });
     await stack.relays([quick.url], [slow.url]);
     const program = stack.start('local', [], { SYNCHRONIZER_BATCH_SIZE: '50' });
 
@@ -190,7 +190,7 @@ describe('npm start', () => {
     const before = performance.now();
     program.signalGroup('SIGINT');
     expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
-    expect(performance.now() - before).toBeLessThan(10_000);
+    expect(performance.now() - before).toBeLessThan(20_000);
     expect(program.log).toContainEqual(
       expect.objectContaining({ relay: slow.url, outcome: 'unfinished', detail: 'stopped' }),
     );

@@ -289,7 +289,7 @@ describe('relays that are none', () => {
       stack.useDatabase(own.config);
       const urls = relays.map(({ url }) => url);
       await stack.relays(urls, [endless.url]);
-      const env = { MONITOR_REQUEST_TIMEOUT: '1', SYNCHRONIZER_REQUEST_TIMEOUT: '1' };
+      const env = { MONITOR_REQUEST_TIMEOUT: '3', SYNCHRONIZER_REQUEST_TIMEOUT: '3' };
       const program = stack.start('local', ['--once'], env);
       expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
       expect(program.said).not.toMatch(/"stack"/);

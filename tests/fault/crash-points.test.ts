@@ -72,6 +72,7 @@ beforeEach(async () => {
   database = await testDatabase();
   stack.useDatabase(database.config);
   stack.env.SYNCHRONIZER_BATCH_SIZE = String(BATCH);
+  stack.env.SYNCHRONIZER_REQUEST_TIMEOUT = '20'; // a relay that lets in late is not silent
   await stack.relays([], [paged.url, reconciled.url]);
   await database.query(`select insert_relay_metadata($1, 'clearnet', $2, $3, $4)`, [
     reconciled.url,
@@ -179,18 +180,23 @@ describe('a worker thread dies', () => {
     vi.waitFor(async () => {
       const busy = await database.query(
         `select from pg_stat_activity
-         where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'`,
+         where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+             and state <> 'idle'`,
       );
       expect(busy).toEqual([]);
-    });
+    }, 20_000);
 
   it.each(WHILE_CATCHING_UP)('%s', async (point) => {
     const env = { ...onlyTheFirst, BIGBROTR_CRASH_AT: `${point}:${NTH[point]}` };
     const program = start(env, '--once');
     // Whoever comes a second time waits at the door until it is seen what the death has left.
+    let openDoor = () => {};
+    const seen = new Promise<void>((open) => {
+      openDoor = open;
+    });
     for (const relay of [paged, reconciled]) {
       await relay.until(() => relay.connections.total === 1, 'a first connection', 20_000);
-      relay.change({ upgrade: { delayMs: 1500 } });
+      relay.change({ upgrade: { until: seen } });
     }
     await program.until(() => workerDeaths(program).length === 1, 'a death');
     await untilQuiet();
@@ -199,6 +205,7 @@ describe('a worker thread dies', () => {
       expect(relay.connections.total).toBe(1);
       relay.forget();
     }
+    openDoor();
     expect(await program.ended, program.said).toEqual(SUCCESS);
     expect(workerDeaths(program)).toMatchObject([{ reason: 'exit code 86' }]);
     await expectWhole(database, model);

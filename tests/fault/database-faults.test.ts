@@ -120,7 +120,10 @@ describe('PostgreSQL crashes in the middle of a batch', () => {
       }),
     );
     for (const wanted of [5, 15]) {
-      await vi.waitFor(() => expect(stored).toBeGreaterThanOrEqual(wanted), { interval: 5 });
+      await vi.waitFor(() => expect(stored).toBeGreaterThanOrEqual(wanted), {
+        timeout: 20_000,
+        interval: 5,
+      });
       await server.crash();
       expect(stored).toBeLessThan(40); // it was in the middle
       await server.start();
@@ -176,22 +179,28 @@ describe('the wire to PostgreSQL', () => {
   test('is cut again and again', async () => {
     const { bigbrotr, relay, filterId } = await open();
     let cuts = 0;
-    const cutting = setInterval(() => {
-      if (proxy.open() === 0) return;
-      proxy.cut();
-      cuts += 1;
-    }, 70);
+    let isOver = false;
+    const cutting = (async () => {
+      // Longer each time, so that a slow machine gets through too.
+      for (let pauseMs = 70; !isOver; await sleep(pauseMs)) {
+        if (proxy.open() === 0) continue;
+        proxy.cut();
+        cuts += 1;
+        pauseMs *= 1.2;
+      }
+    })();
     for (let number = 0; number < 10; number += 1) {
       await storeSlice(bigbrotr, relay, filterId, number);
       await sleep(30);
     }
-    clearInterval(cutting);
+    isOver = true;
+    await cutting;
     expect(cuts).toBeGreaterThan(2);
     await expectArchive(EVENTS, '{[0,10000)}');
   });
 
   test('goes dead without a word: the statement is given up in time and sent over another', async () => {
-    const { bigbrotr, relay, filterId } = await open({ maxPool: 1, commandTimeoutMs: 400 });
+    const { bigbrotr, relay, filterId } = await open({ maxPool: 1, commandTimeoutMs: 2000 });
     await storeSlice(bigbrotr, relay, filterId, 0);
     proxy.stall();
     const storing = storeSlice(bigbrotr, relay, filterId, 1);
@@ -202,23 +211,25 @@ describe('the wire to PostgreSQL', () => {
     proxy.stall();
     expect(await bigbrotr.isUp(100)).toBe(false);
     proxy.recover();
-    await vi.waitFor(async () => expect(await bigbrotr.isUp(100)).toBe(true));
+    await vi.waitFor(async () => expect(await bigbrotr.isUp(100)).toBe(true), 10_000);
   });
 
   test('goes dead in the middle of a transaction: its locks do not stay in the way', async () => {
-    const { bigbrotr, relay, filterId } = await open({ commandTimeoutMs: 1500 });
+    const { bigbrotr, relay, filterId } = await open({ commandTimeoutMs: 5000 });
     const gate = await closeGate(server.database, 'coverage');
     const storing = storeSlice(bigbrotr, relay, filterId, 0);
     await gate.waiting(1);
     proxy.stall();
     proxy.recover();
     await gate.open(); // the statement succeeds, and PostgreSQL waits for a COMMIT that never comes
-    await vi.waitFor(async () =>
-      expect(
-        await server.database.query(
-          "select from pg_stat_activity where state = 'idle in transaction'",
-        ),
-      ).toHaveLength(1),
+    await vi.waitFor(
+      async () =>
+        expect(
+          await server.database.query(
+            "select from pg_stat_activity where state = 'idle in transaction'",
+          ),
+        ).toHaveLength(1),
+      4000,
     );
     await expectArchive([], '{}');
     await storing;

@@ -130,7 +130,7 @@ describe('a worker that dies in the middle of a visit', () => {
     const shared = signedEvents(100, { from: 1_600_000_000, to: 1_700_000_000, seed: 1 });
     const of = await Promise.all(
       [2, 3, 4, 5].map(async (seed) => {
-        const own = signedEvents(150, { from: 1_600_000_000, to: 1_700_000_000, seed });
+        const own = signedEvents(400, { from: 1_600_000_000, to: 1_700_000_000, seed });
         const events = [...shared, ...own];
         return { events, relay: await serve(events, 3) };
       }),
@@ -154,7 +154,7 @@ describe('a worker that dies in the middle of a visit', () => {
       Array(4).fill('complete'),
     );
     for (const { events, relay } of of) expect(await archivedOf(relay)).toEqual(idsOf(events));
-    expect(await storedSoFar()).toBe(100 + 4 * 150);
+    expect(await storedSoFar()).toBe(100 + 4 * 400);
     expect(Atomics.load(numbers, 1)).toBe(5);
     const coverage = await made.query(
       'select distinct gaps::int, share::float from relay_coverage',

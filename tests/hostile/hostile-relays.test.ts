@@ -189,7 +189,7 @@ describe('all of them at once, beside five honest relays', () => {
     );
     if (used === null) console.log('skipped: memory is not measured without /proc');
     else expect(used.megabytes).toBeLessThan(400);
-  });
+  }, 300_000);
 });
 
 function visitsIn(program: Program): Map<unknown, LogLine & { invalid?: object; detail?: string }> {

@@ -102,8 +102,10 @@ export async function closeGate(
   };
   return {
     waiting: async (sessions) => {
-      for (let tries = 0; (await waitingNow()) < sessions; tries += 1) {
-        if (tries > 500) throw new Error(`${sessions} sessions were to wait, and do not`);
+      const end = performance.now() + 30_000;
+      while ((await waitingNow()) < sessions) {
+        if (performance.now() > end)
+          throw new Error(`${sessions} sessions were to wait, and do not`);
         await sleep(10);
       }
     },

@@ -43,7 +43,7 @@ function becomeEverythingInIPv6() {
 /** In the mount namespace of this process alone. */
 function useOwnResolver() {
   const file = join(dirname(socketPath), 'resolv.conf');
-  writeFileSync(file, 'nameserver 127.0.0.1\noptions timeout:1 attempts:1\n');
+  writeFileSync(file, 'nameserver 127.0.0.1\noptions timeout:10 attempts:1\n');
   run('mount', '--bind', file, realpathSync('/etc/resolv.conf'));
 }
 

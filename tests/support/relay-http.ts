@@ -27,6 +27,8 @@ export type UpgradeAnswer =
   | 'silent'
   | 'reset'
   | { readonly delayMs: number }
+  /** Let in when the test says so. */
+  | { readonly until: Promise<void> }
   | {
       readonly status: number;
       readonly body?: string;

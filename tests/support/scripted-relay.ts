@@ -209,7 +209,9 @@ class Relay implements ScriptedRelay, RelayHouse {
     if (upgrade === 'silent') return;
     if (upgrade === 'reset') return void socket.destroy();
     if (typeof upgrade === 'object' && 'status' in upgrade) return refuseUpgrade(socket, upgrade);
-    if (typeof upgrade === 'object') await sleep(upgrade.delayMs, undefined, { ref: false });
+    if (typeof upgrade === 'object' && 'delayMs' in upgrade)
+      await sleep(upgrade.delayMs, undefined, { ref: false });
+    if (typeof upgrade === 'object' && 'until' in upgrade) await upgrade.until;
     if (socket.destroyed) return;
     this.#webSockets.handleUpgrade(request, socket, head, (client) =>
       this.#serve(client, request.socket),
