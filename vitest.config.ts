@@ -14,7 +14,7 @@ export default defineConfig({
   test: {
     globalSetup: './tests/support/global-setup.ts',
     projects: [
-      project('unit', { testTimeout: 30_000 }),
+      project('unit', { retry, testTimeout: 30_000 }),
       project('db', { retry, testTimeout: 60_000, hookTimeout: 120_000 }),
       project('fault', { retry, testTimeout: 120_000, hookTimeout: 120_000 }),
       project('hostile', { retry, testTimeout: 120_000, hookTimeout: 120_000 }),

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { Bigbrotr, Evidence, Relay } from '../../src/bigbrotr.ts';
 import { DatabaseError } from '../../src/database.ts';
 import type { Window } from '../../src/nostr/filter.ts';
@@ -97,13 +97,15 @@ describe('what is proven', () => {
   });
 
   test('is not recorded without its events: a failure takes both back', async () => {
+    onTestFinished(async () => {
+      await made.query('drop function if exists refuse cascade');
+    });
     await made.query(
       `create function refuse() returns trigger language plpgsql as $$ begin raise exception 'on purpose'; end $$;
        create trigger refuse before insert on coverage for each row execute function refuse()`,
     );
     const failing = store({ events: EVENTS, proven: [window(1000, 2000)] });
     await expect(failing).rejects.toThrow(DatabaseError);
-    await made.query('drop function refuse cascade');
     expect(await made.query('select from events')).toEqual([]);
     expect(await made.query('select from sightings')).toEqual([]);
     expect(await coverage()).toEqual([]);

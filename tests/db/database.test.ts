@@ -32,7 +32,7 @@ const QUICK: Patience = {
   connectionWaitMs: 2000,
   connectTries: 5,
   connectFirstDelayMs: 5,
-  retryForMs: 300,
+  retryForMs: 10_000,
 };
 
 let made: TestDatabase;
@@ -251,7 +251,7 @@ describe('a statement', () => {
 
 describe('the pool', () => {
   test('makes a caller wait for a free connection, but not for ever', async () => {
-    const database = await open({ maxPool: 1 }, { connectionWaitMs: 100, retryForMs: 0 });
+    const database = await open({ maxPool: 1 }, { connectionWaitMs: 1000, retryForMs: 0 });
     let release: () => void = () => {};
     const held = new Promise<void>((resolve) => {
       release = resolve;

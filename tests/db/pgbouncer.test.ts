@@ -82,7 +82,10 @@ describe.skipIf(version === null)(`through ${version} in transaction mode`, () =
       "select pid from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'",
     );
     expect(left).toEqual([]);
-    const locks = await made.query("select from pg_locks where locktype = 'advisory'");
+    const locks = await made.query(
+      `select from pg_locks
+       where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,
+    );
     expect(locks).toEqual([]);
   });
 

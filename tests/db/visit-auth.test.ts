@@ -262,7 +262,7 @@ describe('is remembered:', () => {
       challenge(say);
       say('CLOSED', first, 'auth-required: who?');
     });
-    expect(await visit(relay, { requestTimeoutMs: 300 })).toMatchObject(closed);
+    expect(await visit(relay, { requestTimeoutMs: 1000 })).toMatchObject(closed);
     expect(
       relay.messages.filter(({ message }) => (message as unknown[])[0] === 'REQ'),
     ).toHaveLength(1);

@@ -1,5 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  onTestFinished,
+  test,
+  vi,
+} from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { LiveRelays } from '../../src/visit/live.ts';
 import { openBigbrotr, silent } from '../support/bigbrotr.ts';
@@ -105,7 +115,10 @@ describe('what a followed relay brings', () => {
     relay.publish(event);
     await archived(relay, [event]);
     expect(await archive.allIds()).toEqual(idsOf([...OLD, event]));
-    expect(told()).toMatchObject({ events: 41, sightings: 41, invalid: {} });
+    await vi.waitFor(
+      () => expect(told()).toMatchObject({ events: 41, sightings: 41, invalid: {} }),
+      5000,
+    );
     expect(relay.connections).toEqual({ open: 1, total: 1, max: 1 });
   });
 
@@ -123,7 +136,7 @@ describe('what a followed relay brings', () => {
     const burst = signedEvents(500, { from: NOW, to: NOW + 1, seed: 1 });
     for (const event of burst) relay.publish(event);
     await archived(relay, burst, 20_000);
-    expect(told()).toMatchObject({ events: 540, sightings: 540 });
+    await vi.waitFor(() => expect(told()).toMatchObject({ events: 540, sightings: 540 }), 5000);
   });
 
   test('a trickle is stored in few batches', async () => {
@@ -337,7 +350,7 @@ describe('who is followed', () => {
   });
 
   test('not one that is no longer visited', async () => {
-    live = follower({ forgetMs: 300 });
+    live = follower({ forgetMs: 1000 });
     const relay = await start();
     await followed(relay);
     await notFollowed();
@@ -347,7 +360,7 @@ describe('who is followed', () => {
 
 describe('a connection that is only half there', () => {
   test('is noticed, and the next visit catches up', async () => {
-    live = follower({ keepAliveMs: 150 });
+    live = follower({ keepAliveMs: 500 });
     const relay = await start({ onRequest: onFollow({ end: 'freeze' }) });
     await visit(relay, { stopTimestamp: NOW });
     expect(live.size).toBe(1);
@@ -362,10 +375,10 @@ describe('a connection that is only half there', () => {
   });
 
   test('is not taken for one that answers pings', async () => {
-    live = follower({ keepAliveMs: 100 });
+    live = follower({ keepAliveMs: 300 });
     const relay = await start();
     await followed(relay);
-    await sleep(1000);
+    await sleep(3000);
     const event = fresh('after ten pings');
     relay.publish(event);
     await archived(relay, [event]);
@@ -399,14 +412,17 @@ describe('the end', () => {
   test('stores what has arrived and closes the connections', async () => {
     const relay = await start();
     await followed(relay);
+    onTestFinished(async () => {
+      await archive.db.query('drop function if exists linger cascade');
+    });
     await archive.db.query(`create function linger() returns trigger language plpgsql as
-      $$ begin perform pg_sleep(0.6); return null; end $$`);
+      $$ begin perform pg_sleep(2); return null; end $$`);
     await archive.db.query(
       'create trigger linger before insert on events execute function linger()',
     );
     const burst = signedEvents(300, { from: NOW, to: NOW + 1, seed: 4 });
     for (const event of burst) relay.publish(event);
-    await sleep(200); // all have arrived; the first batch of them is still being stored
+    await sleep(800); // all have arrived; the first batch of them is still being stored
     const closing = live.close();
     expect(told().events).toBe(40);
     await closing;
@@ -414,13 +430,15 @@ describe('the end', () => {
     expect(told().events).toBe(340);
     expect(live.size).toBe(0);
     await relay.until(({ connections }) => connections.open === 0);
-    await archive.db.query('drop function linger cascade');
   });
 
   test('of the database lets the relay go; nothing is lost after the next visit', async () => {
     const relay = await start();
     await followed(relay, { stopTimestamp: NOW });
     const during = signedEvents(10, { from: NOW + 1, to: NOW + 10, seed: 6 });
+    onTestFinished(async () => {
+      await archive.db.query('drop function if exists away cascade');
+    });
     await archive.db.query(`create function away() returns trigger language plpgsql as
       $$ begin raise exception 'the table is not to be written to' using errcode = '42501'; end $$`);
     await archive.db.query('create trigger away before insert on events execute function away()');

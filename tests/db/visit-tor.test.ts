@@ -31,7 +31,7 @@ async function start(options: SocksProxyOptions = {}) {
   return { relay, proxy };
 }
 
-const visit = (torProxy: { host: string; port: number }, timeoutMs = 300) =>
+const visit = (torProxy: { host: string; port: number }, timeoutMs = 1000) =>
   archive.visit(ONION, {
     connect: { timeoutMs, allowPrivate: true, torProxy },
     requestTimeoutMs: timeoutMs,

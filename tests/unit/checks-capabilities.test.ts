@@ -238,9 +238,9 @@ describe('a relay that has had enough', () => {
   test('by being slow is asked no more, and what it has shown is not lost', async () => {
     const relay = await relayWith({ quirk: { betweenMs: 30 }, search: 'matched' });
     expect(await measure(relay, { timeoutMs: 300 })).toMatchObject({ nip45: true, maxLimit: null });
-    relay.change({ quirk: { delayMs: 250 } });
+    relay.change({ quirk: { delayMs: 450 } });
     relay.forget();
-    const found = await measure(relay, { timeoutMs: 300 });
+    const found = await measure(relay, { timeoutMs: 600 });
     expect(Object.values(found)).toContain(null);
     expect(relay.requests.length).toBeLessThan(6);
   });

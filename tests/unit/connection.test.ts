@@ -114,14 +114,14 @@ describe('connecting', () => {
 
   test('a peer that accepts TCP and never upgrades is given up at the deadline', async () => {
     const relay = await scripted({ upgrade: 'silent' });
-    expect(await reasonOf(relay.url, { timeoutMs: 100 })).toBe('timeout');
+    expect(await reasonOf(relay.url, { timeoutMs: 500 })).toBe('timeout');
     expect(relay.fired.upgrade).toBe(1);
   });
 
   test('a peer that never finishes TLS is given up at the deadline, its socket freed', async () => {
     const server = await raw((socket) => socket.resume());
     const url = `wss://127.0.0.1:${server.port}`;
-    expect(await reasonOf(url, { timeoutMs: 100 })).toBe('timeout');
+    expect(await reasonOf(url, { timeoutMs: 500 })).toBe('timeout');
     expect(server.total).toBe(1);
     await vi.waitFor(() => expect(server.openSockets()).toBe(0));
   });

@@ -98,7 +98,7 @@ describe('whether somebody is a relay', () => {
   const ask = async (options: ScriptedRelayOptions) => {
     const one = await relay(options);
     const signal = new AbortController().signal;
-    return answerOf(relayUrl(one.url), { ...local({ timeoutMs: 300 }), signal });
+    return answerOf(relayUrl(one.url), { ...local({ timeoutMs: 1000 }), signal });
   };
 
   it.each<[string, ScriptedRelayOptions, string | null]>([

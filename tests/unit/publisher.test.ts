@@ -50,7 +50,7 @@ function publisher(urls: readonly string[], changes: Partial<PublisherOptions> =
     publicKey: PUBLIC_KEY,
     self: () => [],
     connect: (url, signal) => connectRelay(url, local({ timeoutMs: 1000, signal })),
-    timeoutMs: 300,
+    timeoutMs: 1000,
     onOutcome: (url, outcome) => outcomes[url]?.push(outcome),
     log: silent,
     pauses: {
@@ -149,7 +149,7 @@ describe('a relay that', () => {
     for (const event of events) one.publish(event); // the caller waits for nobody
     expect(good.published).toEqual([]);
     await good.until(({ events: stored }) => stored.length === 20, 'all events');
-    await vi.waitFor(() => expect(outcomes[mute.url]).toContain('timeout'));
+    await vi.waitFor(() => expect(outcomes[mute.url]).toContain('timeout'), 5000);
     await vi.waitFor(() => expect(outcomes[dead.url]).toContain('refused'));
     expect(outcomes[closedTo.url]).toEqual(['restricted']); // once, and then it is left alone
     expect(one.state).toContain(`${closedTo.url}: 20 waiting, pausing (restricted)`);

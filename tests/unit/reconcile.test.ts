@@ -33,7 +33,7 @@ const LIMITS: ReconcileLimits = {
   frameSizeLimit: 60_000,
 };
 /** For tests in which a deadline must pass. */
-const IMPATIENT = { ...LIMITS, idleTimeoutMs: 150 };
+const IMPATIENT = { ...LIMITS, idleTimeoutMs: 600 };
 
 const running: { stop(): Promise<void> }[] = [];
 
@@ -239,7 +239,7 @@ describe('a relay that refuses', () => {
   it('by silence: unsupported, after the idle deadline', async () => {
     const { relay, record, reconcile } = await scene({ trouble: { round: 1, what: 'silence' } });
     const { end, rounds } = await reconcile([], IMPATIENT);
-    expect(end).toEqual({ type: 'unsupported', text: 'no answer to NEG-OPEN in 150 ms' });
+    expect(end).toEqual({ type: 'unsupported', text: 'no answer to NEG-OPEN in 600 ms' });
     expect(rounds).toBe(0);
     expect(record.fired.silence).toBe(1);
     await relay.until(() => record.open === 0, 'NEG-CLOSE');

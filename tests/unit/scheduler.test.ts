@@ -70,7 +70,7 @@ async function start(options?: Options) {
 
 afterEach(async () => {
   await scheduler.stop();
-  await vi.waitFor(() => expect(alive()).toBe(0));
+  await vi.waitFor(() => expect(alive()).toBe(0), 5000);
 });
 
 const runAll = (jobs: readonly Job[]) =>
@@ -176,8 +176,8 @@ describe('a worker that dies', () => {
     expect(bad).toEqual({ ok: false, reason: 'the worker died: exit code 3', deadly: true });
     expect(good.map(({ ok }) => ok)).toEqual(times(10, true));
     expect(await scheduler.run('later', { do: 'sleep' })).toMatchObject({ ok: true });
-    await vi.waitFor(() => expect(Atomics.load(numbers, 1)).toBe(2 + 3));
-    await vi.waitFor(() => expect(alive()).toBe(2));
+    await vi.waitFor(() => expect(Atomics.load(numbers, 1)).toBe(2 + 3), 5000);
+    await vi.waitFor(() => expect(alive()).toBe(2), 5000);
   });
 
   test('by one job of a seat, round after round, goes on with that seat', async () => {
@@ -287,7 +287,7 @@ describe('start()', () => {
   test("fails with the worker's sentence, and leaves no worker behind", async () => {
     make({ workers: 3, data: { fatal: 'no such database', fatalFor: ['worker-2'] } });
     await expect(scheduler.start()).rejects.toThrow(/^no such database$/);
-    await vi.waitFor(() => expect(alive()).toBe(0));
+    await vi.waitFor(() => expect(alive()).toBe(0), 5000);
     expect(Atomics.load(numbers, 1)).toBe(3); // nobody was started again
   });
 
@@ -356,10 +356,10 @@ describe('stop()', () => {
     await start({ workers: 1, deaths: 1 });
     longest.ms = 1000;
     const job = scheduler.run('bad', { do: 'die' });
-    await vi.waitFor(() => expect(delays).toContain(200));
+    await vi.waitFor(() => expect(delays).toContain(200), { timeout: 5000, interval: 5 });
     await scheduler.stop();
     expect(await job).toEqual({ ok: false, reason: 'stopping' });
-    await vi.waitFor(() => expect(alive()).toBe(0));
+    await vi.waitFor(() => expect(alive()).toBe(0), 5000);
     expect(Atomics.load(numbers, 1)).toBe(1);
   });
 });

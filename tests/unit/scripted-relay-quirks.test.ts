@@ -25,10 +25,13 @@ async function start(
   return [relay, await RelayClient.connect(relay.url)];
 }
 
+/** For an answer that has no end. */
+const SHORT_MS = 300;
+
 /** Starts a relay with one quirk and asks it once. */
-async function ask(quirk: relays.Quirk, filter: object = {}) {
+async function ask(quirk: relays.Quirk, filter: object = {}, timeoutMs = 5000) {
   const [relay, client] = await start({ quirk });
-  const { events, end } = await client.request(filter, { timeoutMs: 150 });
+  const { events, end } = await client.request(filter, { timeoutMs });
   return { relay, client, events, ids: events.map(({ id }) => id), end };
 }
 
@@ -149,13 +152,13 @@ describe('how a page ends', () => {
   });
 
   it('too early, never, refused, or with a word to nobody', async () => {
-    const outcome = async (quirk: relays.Quirk) => {
-      const { ids, end } = await ask(quirk);
+    const outcome = async (quirk: relays.Quirk, timeoutMs?: number) => {
+      const { ids, end } = await ask(quirk, {}, timeoutMs);
       return [ids.length, end];
     };
     expect(await outcome(relays.prematureEose(30))).toEqual([30, ['EOSE', 's1']]);
-    expect(await outcome(relays.noEose)).toEqual([100, null]);
-    expect(await outcome(relays.unanswered)).toEqual([0, null]);
+    expect(await outcome(relays.noEose, SHORT_MS)).toEqual([100, null]);
+    expect(await outcome(relays.unanswered, SHORT_MS)).toEqual([0, null]);
     expect(await outcome(relays.closed('error: busy', 5))).toEqual([
       5,
       ['CLOSED', 's1', 'error: busy'],
@@ -181,7 +184,7 @@ describe('how a page ends', () => {
   });
 
   it('frozen: open, and deaf and dumb', async () => {
-    const { client, relay } = await ask({ end: 'freeze' }, { limit: 1 });
+    const { client, relay } = await ask({ end: 'freeze' }, { limit: 1 }, SHORT_MS);
     client.send('REQ', 'again', { limit: 1 });
     client.socket.ping();
     let pongs = 0;
@@ -210,7 +213,10 @@ describe('what else a relay does', () => {
     const { client, ids, end } = await ask({ wrongSubscription: 'events' });
     expect([ids, end]).toEqual([[], ['EOSE', 's1']]);
     expect(client.messages[0]?.slice(0, 2)).toEqual(['EVENT', 'not-your-subscription']);
-    expect(await ask({ wrongSubscription: 'end' })).toMatchObject({ ids: IDS, end: null });
+    expect(await ask({ wrongSubscription: 'end' }, {}, SHORT_MS)).toMatchObject({
+      ids: IDS,
+      end: null,
+    });
   });
 
   it('is slow', async () => {
@@ -241,7 +247,7 @@ describe('what else a relay does', () => {
     await client.request({ limit: 0 });
     expect(relay.bytes.sent).toBeGreaterThan(3_000_000);
     expect(client.messages[0]).toEqual(['NOTICE', 'huge']);
-    const drip = await ask({ drip: { bytes: 1000, everyMs: 1 } });
+    const drip = await ask({ drip: { bytes: 1000, everyMs: 1 } }, {}, SHORT_MS);
     expect(drip.end).toBeNull();
     expect(drip.relay.fired).toEqual({ drip: 1 });
   });

@@ -24,7 +24,7 @@ vi.setConfig({ testTimeout: 20_000 });
 
 const ONION = `ws://${ONION_HOST}`;
 /** For what is expected to be silent. */
-const SHORT_MS = 200;
+const SHORT_MS = 600;
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
