@@ -61,9 +61,7 @@ async function visitAfterCheckpoint(bench: Bench, large: Pipeline): Promise<stri
   await large.db.query('checkpoint');
   const rates: number[] = [];
   for (let round = 0; round < VISITS_AFTER_CHECKPOINT; round++) {
-    const everySeconds = VISIT_SPAN_SECONDS / size.events;
-    const set = { count: size.events, seed: 100 + round, size: 'notes', everySeconds } as const;
-    await relays.hold(`new${-1 - round}`, set);
+    await relays.hold(`new${-1 - round}`, setOf(size.events, 100 + round));
     rates.push(await visit(bench, large, 'new', -1 - round, true));
     await relays.drop(`new${-1 - round}`);
   }
@@ -73,11 +71,15 @@ async function visitAfterCheckpoint(bench: Bench, large: Pipeline): Promise<stri
 /** Sets for each round whose events lie among those that are archived. */
 async function holdSets({ size, relays }: Bench): Promise<void> {
   const { events: count, rounds } = size;
-  const everySeconds = VISIT_SPAN_SECONDS / count;
   for (let round = 0; round <= rounds; round++) {
-    await relays.hold(`new${round}`, { count, seed: 20 + round, size: 'notes', everySeconds });
-    await relays.hold(`old${round}`, { count, seed: 60 + round, size: 'notes', everySeconds });
+    await relays.hold(`new${round}`, setOf(count, 20 + round));
+    await relays.hold(`old${round}`, setOf(count, 60 + round));
   }
+}
+
+/** The events of one visit, another set for each seed. */
+function setOf(count: number, seed: number) {
+  return { count, seed, size: 'notes', everySeconds: VISIT_SPAN_SECONDS / count } as const;
 }
 
 /** @returns what was archived a second */

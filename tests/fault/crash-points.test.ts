@@ -8,6 +8,7 @@ import {
   type Held,
   seenOn,
   untilAlone,
+  untilQuiet,
 } from '../support/pipeline-model.ts';
 import { endPrograms, type Program } from '../support/programs.ts';
 import { serveNip77 } from '../support/relay-nip77.ts';
@@ -175,17 +176,6 @@ describe('the service dies by SIGKILL', () => {
 describe('a worker thread dies', () => {
   const onlyTheFirst = { BIGBROTR_CRASH_SCOPE: 'worker', BIGBROTR_CRASH_THREADS: '1' };
 
-  /** Until what the dead worker had sent to PostgreSQL is done, or undone. */
-  const untilQuiet = () =>
-    vi.waitFor(async () => {
-      const busy = await database.query(
-        `select from pg_stat_activity
-         where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
-             and state <> 'idle'`,
-      );
-      expect(busy).toEqual([]);
-    }, 20_000);
-
   it.each(WHILE_CATCHING_UP)('%s', async (point) => {
     const env = { ...onlyTheFirst, BIGBROTR_CRASH_AT: `${point}:${NTH[point]}` };
     const program = start(env, '--once');
@@ -199,7 +189,7 @@ describe('a worker thread dies', () => {
       relay.change({ upgrade: { until: seen } });
     }
     await program.until(() => workerDeaths(program).length === 1, 'a death');
-    await untilQuiet();
+    await untilQuiet(database);
     const left = await leftInTheMiddle();
     for (const relay of [paged, reconciled]) {
       expect(relay.connections.total).toBe(1);

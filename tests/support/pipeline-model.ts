@@ -70,14 +70,26 @@ export async function expectWhole(archive: Archive, model: readonly Held[]): Pro
 }
 
 /** Resolves when nobody but us is connected to the database: what a process that was killed had open is undone. */
-export async function untilAlone(archive: Archive): Promise<void> {
+export function untilAlone(archive: Archive): Promise<void> {
+  return untilNoOther(archive, 'true');
+}
+
+/** Resolves when what others have sent to PostgreSQL is done, or undone; they may stay connected. */
+export function untilQuiet(archive: Archive): Promise<void> {
+  return untilNoOther(archive, "state <> 'idle'");
+}
+
+/** @param which a condition on `pg_stat_activity` */
+async function untilNoOther(archive: Archive, which: string): Promise<void> {
   for (let tries = 0; ; tries += 1) {
     const others = await archive.query(
       `select from pg_stat_activity
-       where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'`,
+       where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+           and ${which}`,
     );
     if (others.length === 0) return;
-    if (tries > 500) throw new Error('a killed process still has connections to the database');
+    if (tries > 500)
+      throw new Error(`what was killed still has connections to the database (${which})`);
     await sleep(10);
   }
 }

@@ -5,8 +5,8 @@ import type { Reporter, TestCase, TestModule } from 'vitest/node';
 const LINES_OF_AN_ERROR = 15;
 
 /**
- * Writes what a run of the tests came to into the file that SUMMARY_FILE names: the counts, then each test that failed,
- * or passed only when it was tried again, with its reason. `.ci/run` ends with it: of a long log the end is what is read.
+ * Writes what a run of the tests came to into the file that SUMMARY_FILE names: each test that failed, or passed only
+ * when it was tried again, with its reason, then the counts. `.ci/run` ends with it: of a long log the end is what is read.
  */
 export default class SummaryReporter implements Reporter {
   onTestRunEnd(
@@ -29,7 +29,7 @@ export default class SummaryReporter implements Reporter {
           entry('could not be run', module.moduleId, messages(module.errors())),
         ),
         ...unhandled.map(({ message }) => entry('an error outside any test', '', message)),
-        `${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped, ${again.length} tried again`,
+        `${count('passed')} passed, ${failed.length} failed, ${count('skipped')} skipped, ${again.length} tried again`,
         '',
       ].join('\n'),
     );
