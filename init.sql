@@ -29,11 +29,25 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0009_events-by-time' then
+    if (select max(name collate "C") from schema_migrations) <> '0010_visit-reasons' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
 end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Time
+-- ---------------------------------------------------------------------------------------------------------------
+
+create or replace function unix_now() returns bigint
+language sql stable parallel safe
+return floor(extract(epoch from now()))::bigint;
+comment on function unix_now() is 'Now in Unix seconds, as Node''s clock counts them: a cast alone rounds, half the time to a second that has not come. The only spelling of it in this archive.';
+
+create or replace function nostr_began() returns bigint
+language sql immutable parallel safe
+return 1604707200;
+comment on function nostr_began() is '2020-11-07 00:00 UTC, the day of the first commit of Nostr, Unix seconds. Events dated before it exist, but say nothing of how long a relay has been there.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Relays
@@ -43,7 +57,7 @@ create table if not exists relays (
     relay_id    integer generated always as identity primary key,
     url         text not null,
     network     text not null,
-    inserted_at bigint not null default extract(epoch from now())::bigint,
+    inserted_at bigint not null default unix_now(),
     constraint relays_url_key unique (url),                                   -- a relay by its URL
     constraint relays_url_length check (octet_length(url) between 1 and 255),   -- longer ones are refused by src/relay/url.ts
     constraint relays_network_check check (network in ('clearnet', 'tor', 'i2p', 'loki'))
@@ -146,7 +160,7 @@ create table if not exists quarantine (
     created_at bigint not null,
     reason     text not null,
     raw        bytea not null,
-    seen_at    bigint not null default extract(epoch from now())::bigint,
+    seen_at    bigint not null default unix_now(),
     constraint quarantine_pkey primary key (relay_id, id)
 );
 comment on table quarantine is 'Verified events that text and jsonb cannot hold exactly (NUL, lone surrogates), kept as the bytes they were, never cleaned. At most 10,000 events and 64 MB for each relay.';
@@ -590,12 +604,12 @@ declare
     woken bigint;
 begin
     update relay_schedule c
-    set seen_again_at = extract(epoch from now())::bigint
+    set seen_again_at = unix_now()
     from (
         select relay_id from relay_schedule
         where relay_id in (select relay_id from relays where url = any (p_urls))
             and seen_again_at is null
-            and checked_at <= extract(epoch from now())::bigint - p_least_age
+            and checked_at <= unix_now() - p_least_age
         order by relay_id
         for update
     ) named
@@ -611,7 +625,7 @@ from relays r
 join relay_states s on s.relay_id = r.relay_id
 join relay_schedule c on c.relay_id = r.relay_id
 cross join lateral (
-    select s.to_at is null and s.state <> 'unknown' and c.known_until < extract(epoch from now())::bigint as lapsed
+    select s.to_at is null and s.state <> 'unknown' and c.known_until < unix_now() as lapsed
 ) l
 cross join lateral (
     select s.state, s.from_at, case when l.lapsed then c.known_until else s.to_at end as to_at
@@ -656,7 +670,7 @@ from (
             greatest(coalesce(u.to_at, t.now) - greatest(u.from_at, t.now - 30 * 86400), 0) as in_30,
             greatest(coalesce(u.to_at, t.now) - greatest(u.from_at, t.now - 90 * 86400), 0) as in_90
         from relay_uptime u
-        cross join (select extract(epoch from now())::bigint as now) t
+        cross join (select unix_now() as now) t
     ) i
     join relays r on r.url = i.relay_url
     group by i.relay_url, r.network
@@ -722,6 +736,11 @@ comment on column coverage.proven_on is 'UTC day of the proof.';
 comment on column coverage.covered is 'Seconds of created_at, upper ends exclusive.';
 comment on column coverage.proven_at is 'Last proof that added to this row, Unix seconds.';
 
+create or replace function is_hole_reason(p_word text) returns boolean
+language sql immutable parallel safe
+return p_word in ('dense', 'overflow', 'oversized', 'quarantine_full', 'contradicted', 'unreadable', 'withheld');
+comment on function is_hole_reason(text) is 'The closed set of holes.reason, explained there. dense: the relay showed as many events as a page may hold; overflow: it sent more than is taken at once; oversized: it holds an event larger than is taken; quarantine_full: it holds events for which its quarantine has no room; contradicted: its answers contradict each other; unreadable: something in it ends every connection; withheld: the relay lists events that it does not serve.';
+
 create table if not exists holes (
     relay_id  integer not null references relays on delete cascade,
     filter_id integer not null references filters on delete cascade,
@@ -729,15 +748,27 @@ create table if not exists holes (
     reason    text not null,
     events    integer not null,
     noted_at  bigint not null,
-    constraint holes_pkey primary key (relay_id, filter_id, stretch)
+    constraint holes_pkey primary key (relay_id, filter_id, stretch),
+    constraint holes_reason_check check (is_hole_reason(reason))
 );
 comment on table holes is 'Stretches that could not be proven complete, though the relay was asked: they stay gaps, with the reason.';
 comment on column holes.relay_id is 'The relay.';
 comment on column holes.filter_id is 'The filter.';
 comment on column holes.stretch is 'Seconds of created_at, upper end exclusive; mostly one second.';
-comment on column holes.reason is 'dense: as many events as a page may hold; overflow: more than we take at once; oversized: an event larger than we take; quarantine_full: it holds events that have no room in the quarantine of this relay.';
+comment on column holes.reason is 'Why it is not proven. dense: as many events as a page may hold; overflow: more than is taken at once; oversized: an event larger than is taken; quarantine_full: it holds events that have no room in the quarantine of this relay; contradicted: answers that contradict each other; unreadable: something in it ends every connection; withheld: the relay lists events that it does not serve. A closed set: is_hole_reason().';
 comment on column holes.events is 'Events the relay showed there.';
 comment on column holes.noted_at is 'When it was last found so, Unix seconds.';
+
+create or replace function is_stop_reason(p_word text) returns boolean
+language sql immutable parallel safe
+return p_word in (
+    'stopped', 'time_is_up', 'proxy_down', 'no_proxy', 'worker_died', 'not_stored',
+    'dns', 'refused', 'unreachable', 'reset', 'tls', 'http_error', 'protocol', 'forbidden',
+    'timeout', 'disconnected', 'closed', 'oversized', 'overflow', 'garbled', 'forged',
+    'ignores_until', 'ignores_since', 'hides_events', 'more_without_events', 'events_after_eose', 'unsteady',
+    'limit_refused', 'filter_refused', 'rate_limited', 'auth_required', 'restricted', 'blocked', 'holes', 'withheld'
+);
+comment on function is_stop_reason(text) is 'The closed set of visits.stop_reason; src/relay/stop-reason.ts explains each word.';
 
 create table if not exists visits (
     relay_id    integer not null references relays on delete cascade,
@@ -749,7 +780,10 @@ create table if not exists visits (
     detail      text,
     failures    integer not null default 0,
     pages       integer not null default 0,
-    constraint visits_pkey primary key (relay_id, filter_id)
+    stop_reason   text,
+    failing_since bigint,
+    constraint visits_pkey primary key (relay_id, filter_id),
+    constraint visits_stop_reason_check check (is_stop_reason(stop_reason))
 );
 comment on table visits is 'The latest visit of each relay and filter: what was wanted and how it ended.';
 comment on column visits.relay_id is 'The relay.';
@@ -758,9 +792,11 @@ comment on column visits.wanted is 'Seconds of created_at that were wanted, uppe
 comment on column visits.started_at is 'When it began, Unix seconds.';
 comment on column visits.ended_at is 'When it ended, Unix seconds; null while it goes on or when it was cut off.';
 comment on column visits.outcome is 'complete, partial, unfinished (stopped on purpose, goes on later) or failed.';
-comment on column visits.detail is 'Why it is not complete.';
-comment on column visits.failures is 'Failed visits in a row.';
+comment on column visits.detail is 'Why it is not complete, as a sentence; after a colon in the words of the relay.';
+comment on column visits.failures is 'Visits in a row that failed, or used up their time without a proof. One that was stopped before it could prove anything counts neither way.';
 comment on column visits.pages is 'Pages asked for.';
+comment on column visits.stop_reason is 'What stopped it, one word of the closed set is_stop_reason(): not reached (dns, refused, unreachable, reset, tls, http_error, protocol, forbidden, no_proxy), lost (timeout, disconnected, closed), refused (rate_limited, auth_required, restricted, blocked, limit_refused, filter_refused), not to be believed (forged, garbled, overflow, ignores_until, ignores_since, hides_events, more_without_events, events_after_eose, unsteady), partly not provable (holes, withheld, oversized), or a matter of ours (stopped, time_is_up, proxy_down, worker_died, not_stored). Null: nothing did. On a complete visit: forged, where most of what was sent was refused.';
+comment on column visits.failing_since is 'When the first of the failures in a row was noted, Unix seconds; null when the latest visit that tells did not fail.';
 
 create table if not exists relay_manners (
     relay_id          integer primary key references relays on delete cascade,
@@ -781,6 +817,41 @@ comment on column relay_manners.pace_ms is 'Least milliseconds from one REQ to t
 comment on column relay_manners.page_limit is 'Largest limit it is asked for, where it refused a larger one or cut its pages short.';
 comment on column relay_manners.page_limit_at is 'When a larger one did not work, Unix seconds; tried again after a day.';
 comment on column relay_manners.nip77_refused_at is 'When it last did not do NIP-77 though it said so, Unix seconds; asked again after a week.';
+
+create or replace function is_offence_reason(p_word text) returns boolean
+language sql immutable parallel safe
+return p_word in (
+    'not_object', 'id', 'pubkey', 'created_at', 'kind', 'tags', 'content', 'sig', 'too_large', 'id_mismatch', 'bad_signature',
+    'filter_mismatch', 'not_json', 'not_a_message', 'too_many_elements', 'wrong_subscription', 'binary_frame',
+    'after_eose', 'repeat', 'quarantine_full'
+);
+comment on function is_offence_reason(text) is 'The closed set of relay_offences.reason, explained there.';
+
+create table if not exists relay_offences (
+    relay_id   integer not null references relays on delete cascade,
+    reason     text not null,
+    count      bigint not null,
+    first_at   bigint not null,
+    last_at    bigint not null,
+    example_id bytea,
+    constraint relay_offences_pkey primary key (relay_id, reason),   -- what was refused of a relay
+    constraint relay_offences_reason_check check (is_offence_reason(reason)),
+    constraint relay_offences_count_check check (count > 0),
+    constraint relay_offences_example_id_length check (octet_length(example_id) = 32)
+);
+comment on table relay_offences is 'What relays sent that was refused, one row a relay and reason: counted in the transaction of the batch with which it came. An event that is sent again at each visit counts each time; a batch whose commit was lost on its way back may count twice.';
+comment on column relay_offences.relay_id is 'The relay.';
+comment on column relay_offences.reason is 'bad_signature: the signature does not hold; id_mismatch: the id is another hash; not_object, id, pubkey, created_at, kind, tags, content or sig: that part is malformed; too_large: an event above 4 MiB; filter_mismatch: not what was asked for; repeat: shown again within one answer; wrong_subscription: under an id that was never used; after_eose: after the end of its answer; not_json, not_a_message, too_many_elements or binary_frame: no message of Nostr; quarantine_full: PostgreSQL cannot hold it, and the quarantine of the relay has no room. A closed set: is_offence_reason().';
+comment on column relay_offences.count is 'How often, in visits and on followed connections.';
+comment on column relay_offences.first_at is 'When the first was noted, Unix seconds.';
+comment on column relay_offences.last_at is 'When the latest was noted, Unix seconds.';
+comment on column relay_offences.example_id is 'The id that the first of them claimed, 32 bytes; null where none had one.';
+
+create or replace view relay_offences_named as
+select r.url as relay_url, o.reason, o.count, o.first_at, o.last_at, encode(o.example_id, 'hex') as example_id
+from relay_offences o
+join relays r on r.relay_id = o.relay_id;
+comment on view relay_offences_named is 'What was refused of each relay, by reason, with its URL and an example as hex.';
 
 create or replace function seconds_in(p_stretches int8multirange) returns numeric
 language sql immutable parallel safe
@@ -807,23 +878,143 @@ cross join lateral (
 ) g;
 comment on view coverage_gaps is 'One row a gap: a stretch of created_at (both ends inclusive) that was wanted of a relay and is not proven complete; hole says why, where it was tried in vain.';
 
+create or replace function sightings_in(p_relay_id integer, p_stretch int8range) returns bigint
+language sql stable parallel safe
+return (
+    select count(*) from sightings
+    where relay_id = p_relay_id and not isempty(p_stretch) and event_key >= event_key_floor(lower(p_stretch))
+        and event_key <= event_key_floor(least(upper(p_stretch), 549755813888) - 1) + 16777215
+);
+comment on function sightings_in(integer, int8range) is 'How many events of these seconds were seen on a relay. Reads one index entry an event: some 5,000,000 a second.';
+
+create or replace function oldest_known(p_relay_id integer, p_stretch int8range) returns bigint
+language sql stable parallel safe
+return least(
+    (select event_key >> 24 from sightings
+     where relay_id = p_relay_id and event_key >= event_key_floor(greatest(lower(p_stretch), nostr_began()))
+     order by event_key limit 1),
+    (select min(created_at) from quarantine
+     where relay_id = p_relay_id and created_at >= greatest(lower(p_stretch), nostr_began()))
+);
+comment on function oldest_known(integer, int8range) is 'The first of these seconds, not before Nostr began, of which a relay is known to hold an event, archived or in quarantine; null when none is known. One look-up.';
+
+create or replace function coverage_share(p_wanted int8range, p_covered int8multirange, p_oldest bigint) returns numeric
+language sql stable parallel safe
+return (
+    select case
+        when isempty(come) then null
+        when isempty(missing) then 1.000000
+        else least(round(seconds_in(measured - missing) / nullif(seconds_in(measured), 0), 6), 0.999999)
+    end
+    from (select p_wanted * int8range(null, unix_now() + 1) as come) c
+    cross join lateral (select come::int8multirange - p_covered as missing) m
+    cross join lateral (
+        select case when upper(come) > nostr_began() then greatest(lower(come), nostr_began()) else lower(come) end as since
+    ) n
+    cross join lateral (
+        select (come * int8range(
+            case when p_oldest > since and not missing && int8range(null, p_oldest) then p_oldest else since end, null
+        ))::int8multirange as measured
+    ) d
+);
+comment on function coverage_share(int8range, int8multirange, bigint) is 'The share that relay_coverage shows: proven seconds of the wanted ones that have come, measured from when Nostr began, since time before it is empty but for backdated events; or from the oldest event known of the relay, where all below it is proven. 1 exactly when nothing that has come is missing, else at most 0.999999; null when nothing was wanted that has come.';
+
+create or replace function events_left(p_relay_id integer, p_wanted int8range, p_covered int8multirange) returns bigint
+language sql stable parallel safe
+return (
+    select case when count(*) = 0 then 0 else round(sum(case when around > 0 then greatest(length * seen / around - held, 0) end))::bigint end
+    from (
+        select gap, (upper(gap) - lower(gap))::numeric as length, upper(come) as come_until, lower(come) as come_since
+        from (
+            select p_wanted * int8range(case when upper(p_wanted) > nostr_began() then nostr_began() end, unix_now() + 1) as come
+        ) c, unnest(come::int8multirange - p_covered) gap
+    ) g
+    cross join lateral (
+        select count(*) as newer, max(event_key >> 24) as newest
+        from (
+            select event_key from sightings
+            where relay_id = p_relay_id and event_key >= event_key_floor(upper(gap)) and event_key < event_key_floor(come_until)
+            order by event_key limit 500
+        ) above
+    ) a
+    cross join lateral (
+        select count(*) as older, min(event_key >> 24) as oldest
+        from (
+            select event_key from sightings
+            where relay_id = p_relay_id and event_key < event_key_floor(lower(gap)) and event_key >= event_key_floor(come_since)
+            order by event_key desc limit 500
+        ) below
+    ) b
+    cross join lateral (
+        select newer + older as seen,
+            case newer when 500 then newest - upper(gap) + 1 else come_until - upper(gap) end
+            + case older when 500 then lower(gap) - oldest else lower(gap) - come_since end as around,
+            sightings_in(p_relay_id, gap) as held
+    ) d
+);
+comment on function events_left(integer, int8range, int8multirange) is 'How many events are left to be archived of what is wanted, if the gaps are as dense as what is next to them: each is taken to hold as many events a second as the 500 nearest on either side, less those in it that are archived already. 0 when nothing is missing, null when all is. Nothing is estimated for the time before Nostr.';
+
 create or replace view relay_coverage as
 select
     r.url as relay_url, f.filter,
-    round(seconds_in(c.covered * v.wanted::int8multirange) / nullif(seconds_in(v.wanted::int8multirange), 0), 6) as share,
+    coverage_share(v.wanted, c.covered, oldest_known(v.relay_id, v.wanted)) as share,
     lower(c.covered) as first_second, upper(c.covered) - 1 as last_second,
     (select count(*) from unnest(v.wanted::int8multirange - c.covered)) as gaps,
     (select count(*) from holes h where h.relay_id = v.relay_id and h.filter_id = v.filter_id) as holes,
-    extract(epoch from now())::bigint - c.oldest_proof as oldest_proof_age,
-    v.outcome, v.detail, v.ended_at as visited_at
+    unix_now() - c.oldest_proof as oldest_proof_age,
+    v.outcome, v.detail, v.ended_at as visited_at,
+    v.stop_reason, v.failures, v.failing_since,
+    case when m.not_before > unix_now() then m.not_before end as paused_until,
+    (select coalesce(sum(o.count), 0)::bigint from relay_offences o where o.relay_id = v.relay_id) as offences,
+    sightings_in(v.relay_id, v.wanted) as events_held,
+    events_left(v.relay_id, v.wanted, c.covered) as events_left_estimate,
+    case
+        when isempty((v.wanted * int8range(null, unix_now() + 1))::int8multirange - c.covered) then 'complete'
+        when events_left(v.relay_id, v.wanted, c.covered) is null then 'unknown'
+        else 'density'
+    end as estimate_basis
 from visits v
 join relays r on r.relay_id = v.relay_id
 join filters f on f.filter_id = v.filter_id
+left join relay_manners m on m.relay_id = v.relay_id
 cross join lateral (
     select coalesce(range_agg(covered), '{}') as covered, min(proven_at) as oldest_proof
     from coverage where relay_id = v.relay_id and filter_id = v.filter_id
 ) c;
-comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, and how the latest visit ended.';
+comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, how the latest visit ended and what stopped it, since when it fails, what was refused, and how many events are archived and left. events_held counts them one by one, 5,000,000 a second, where it is asked for: leave it out where that is too slow. What was never visited is in unread_relays.';
+
+create or replace view unread_relays as
+select
+    r.url as relay_url, r.network,
+    case when latest.generated_at is null then 'never_checked' else 'not_readable' end as reason,
+    h.reason as check_reason,
+    case
+        when latest.generated_at is null then r.inserted_at
+        else (
+            select min(generated_at) from snapshots
+            where relay_id = r.relay_id and generated_at > coalesce((
+                select s.generated_at from snapshots s join nip66 g on g.id = s.nip66_id
+                where s.relay_id = r.relay_id and g.readable order by s.generated_at desc limit 1
+            ), -1)
+        )
+    end as since,
+    latest.generated_at as checked_at, c.due_at as next_check_at,
+    (select max(ended_at) from visits where relay_id = r.relay_id) as visited_at
+from relays r
+left join relay_schedule c on c.relay_id = r.relay_id
+left join lateral (
+    select * from (
+        -- A check while Tor was down tells nothing: the one before it counts, where there is one.
+        (select s.generated_at, s.nip66_id, 1 as place from snapshots s left join nip66 k on k.id = s.nip66_id
+         where s.relay_id = r.relay_id and k.reason is distinct from 'proxy_down' order by s.generated_at desc limit 1)
+        union all
+        (select s.generated_at, s.nip66_id, 2 from snapshots s where s.relay_id = r.relay_id order by s.generated_at desc limit 1)
+    ) either
+    order by place limit 1
+) latest on true
+left join nip66 h on h.id = latest.nip66_id
+where h.readable is not true;
+comment on view unread_relays is 'Relays that the synchronizer does not visit because their latest check did not find them readable, or because there was none: with the reason of that check, since when, and when they are checked again. Priority relays are visited all the same.';
 
 -- A column of a view that bears the name of the column it comes from means the same; the others are explained below.
 do $$
@@ -839,7 +1030,7 @@ begin
         join pg_attribute s on s.attrelid = d.refobjid and s.attnum = d.refobjsubid and s.attname = c.attname and s.attrelid <> v.oid
         where v.oid in (
             'events_hex'::regclass, 'relay_metadata'::regclass, 'relay_metadata_latest'::regclass,
-            'coverage_gaps'::regclass, 'relay_coverage'::regclass,
+            'coverage_gaps'::regclass, 'relay_coverage'::regclass, 'relay_offences_named'::regclass,
             'relay_checks'::regclass, 'relay_checks_latest'::regclass, 'relay_facts'::regclass
         ) and col_description(s.attrelid, s.attnum) is not null
         order by v.oid, c.attname, s.attrelid
@@ -869,13 +1060,28 @@ comment on column coverage_gaps.until is 'Last second of the gap, as in a filter
 comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason); null when it is only not read yet.';
 comment on column coverage_gaps.hole_events is 'Events the relay showed there (holes.events).';
 comment on column relay_coverage.relay_url is 'URL of the relay (relays.url).';
-comment on column relay_coverage.share is 'Share of the wanted seconds that is proven complete: 1 when all are.';
+comment on column relay_coverage.share is 'Share of the wanted seconds that is proven complete: 1 when all that have come are, else less. Counted from 2020-11-07, when Nostr began, or from the oldest event known of the relay where all below it is proven; see coverage_share().';
 comment on column relay_coverage.first_second is 'First second of created_at that is proven complete.';
 comment on column relay_coverage.last_second is 'Last second of created_at that is proven complete.';
 comment on column relay_coverage.gaps is 'How many gaps coverage_gaps shows.';
 comment on column relay_coverage.holes is 'How many stretches were tried in vain.';
 comment on column relay_coverage.oldest_proof_age is 'Seconds since the oldest proof that still stands; null when there is none.';
 comment on column relay_coverage.visited_at is 'When the latest visit ended, Unix seconds; null while it goes on or when it was cut off.';
+comment on column relay_coverage.paused_until is 'The relay is not visited before this, Unix seconds (relay_manners.not_before); null when it does not pause.';
+comment on column relay_coverage.offences is 'How much of what the relay ever sent was refused, by whatever filter: the sum over relay_offences.';
+comment on column relay_coverage.events_held is 'Events of the wanted time that were seen on this relay, by whatever filter. Counted one by one: see sightings_in().';
+comment on column relay_coverage.events_left_estimate is 'How many events may be left to archive: see estimate_basis. Null when nothing tells.';
+comment on column relay_coverage.estimate_basis is 'What the estimate rests on. complete: nothing that has come is missing, so that it is 0; density: the gaps are taken to be as dense as what was archived next to them (events_left()); unknown: nothing next to them is known.';
+comment on column unread_relays.relay_url is 'URL of the relay (relays.url).';
+comment on column unread_relays.network is 'clearnet, tor, i2p or loki: told by the host name.';
+comment on column unread_relays.reason is 'never_checked: it waits for its first check; not_readable: its latest check got no answer to a REQ.';
+comment on column unread_relays.check_reason is 'Why that check failed (nip66.reason): timeout, dns, auth_required, …; null when there was none.';
+comment on column unread_relays.since is 'The first check since the last one that found it readable, or when it became known, Unix seconds.';
+comment on column unread_relays.checked_at is 'When it was checked, Unix seconds; null when it never was.';
+comment on column unread_relays.next_check_at is 'When it is checked again, Unix seconds; null: as soon as there is room.';
+comment on column unread_relays.visited_at is 'When it was last visited, Unix seconds; null when it never was.';
+comment on column relay_offences_named.relay_url is 'URL of the relay (relays.url).';
+comment on column relay_offences_named.example_id is 'The id that the first of them claimed, as 64 hex digits; null where none had one.';
 comment on column relay_checks.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_checks.duration_ms is 'How long it took, milliseconds.';
 comment on column relay_checks_latest.relay_url is 'URL of the relay (relays.url).';
@@ -917,7 +1123,7 @@ return event_key_floor(p_created_at) + (nextval('event_key_sequence') & 16777215
 comment on function new_event_key(bigint) is 'A key for a new event of that second. Taken twice only when 2^24 events were archived in between; the caller then tries again.';
 
 create or replace function insert_relay(
-    p_url text, p_network text, p_inserted_at bigint default extract(epoch from now())::bigint
+    p_url text, p_network text, p_inserted_at bigint default unix_now()
 ) returns boolean
 language sql volatile as $$
     with inserted as (
@@ -931,7 +1137,7 @@ comment on function insert_relay(text, text, bigint) is 'Adds a relay unless it 
 
 create or replace function insert_event(
     p_id bytea, p_pubkey bytea, p_created_at bigint, p_kind integer, p_tags jsonb, p_content text, p_sig bytea,
-    p_relay_url text, p_relay_network text, p_seen_at bigint default extract(epoch from now())::bigint
+    p_relay_url text, p_relay_network text, p_seen_at bigint default unix_now()
 ) returns boolean
 language plpgsql as $$
 declare
@@ -971,7 +1177,7 @@ begin
     if not isempty(p_proven) then
         delete from holes where relay_id = p_relay_id and filter_id = p_filter_id and stretch <@ p_proven;
         insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
-        values (p_relay_id, p_filter_id, p_evidence, today, p_proven - in_vain, extract(epoch from now())::bigint)
+        values (p_relay_id, p_filter_id, p_evidence, today, p_proven - in_vain, unix_now())
         on conflict (relay_id, filter_id, evidence, proven_on) do update
         set covered = coverage.covered + p_proven - in_vain, proven_at = excluded.proven_at;
     end if;
@@ -980,13 +1186,27 @@ begin
     end if;
     insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)
     select distinct on (h.since, h.until)
-        p_relay_id, p_filter_id, int8range(h.since, h.until, '[]'), h.reason, h.count, extract(epoch from now())::bigint
+        p_relay_id, p_filter_id, int8range(h.since, h.until, '[]'), h.reason, h.count, unix_now()
     from jsonb_to_recordset(p_holes) as h (since bigint, until bigint, reason text, count integer)
     order by h.since, h.until, h.count desc
     on conflict (relay_id, filter_id, stretch) do update
     set reason = excluded.reason, events = excluded.events, noted_at = excluded.noted_at;
 end $$;
 comment on function record_coverage is 'Moves what is proven into today''s row of its evidence, so that each stretch stands once, with its latest proof. What was tried in vain (an array of {since, until, reason, count}) is no longer proven, whatever an earlier visit found. In the transaction that stores the events on which it rests.';
+
+create or replace function record_offences(p_relay_id integer, p_offences jsonb) returns void
+language sql volatile as $$
+    insert into relay_offences as known (relay_id, reason, count, first_at, last_at, example_id)
+    select r.relay_id, o.reason, o.count, unix_now(), unix_now(), decode(o.example, 'hex')
+    from relays r
+    cross join jsonb_to_recordset(p_offences) as o (reason text, count bigint, example text)
+    where r.relay_id = p_relay_id
+    order by o.reason
+    on conflict (relay_id, reason) do update
+    set count = known.count + excluded.count, last_at = greatest(known.last_at, excluded.last_at),
+        example_id = coalesce(known.example_id, excluded.example_id)
+$$;
+comment on function record_offences(integer, jsonb) is 'Adds to what was refused of a relay: an array of {reason, count, example}, each reason once; example is an id in hex or null. In the transaction of the batch with which it came.';
 
 create or replace function check_result_hash(p_check jsonb) returns bytea
 language sql stable parallel safe   -- as jsonb_build_array() is, so that it is taken apart where it is called
@@ -1312,7 +1532,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 
