@@ -1,4 +1,4 @@
-import type { Relay, VisitEnd, Wanted } from './bigbrotr.ts';
+import type { Flaws, Relay, VisitEnd, Wanted } from './bigbrotr.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
 import { blame } from './relay/tor.ts';
@@ -6,7 +6,8 @@ import type { LiveRelays } from './visit/live.ts';
 import { type PagesEnd, readPages } from './visit/read-pages.ts';
 import { canReconcile, readReconciled } from './visit/read-reconciled.ts';
 import { openSession } from './visit/session.ts';
-import { TIME_IS_UP, Visit, type VisitContext } from './visit/visit.ts';
+import { Visit, type VisitContext } from './visit/visit.ts';
+import { stopOf, type VisitStop } from './visit/visit-stop.ts';
 
 export type { VisitContext } from './visit/visit.ts';
 
@@ -19,6 +20,9 @@ export interface VisitReport extends VisitEnd {
   readonly invalid: Record<string, number>;
   readonly bytes: number;
 }
+
+/** With so many forged and malformed events, and fewer others, a visit says that they were most of what came. */
+const MANY_BROKEN_EVENTS = 20;
 
 /**
  * Visits one relay: reads what its coverage lacks, archives what verifies, and remembers how the relay took it.
@@ -39,12 +43,8 @@ export async function visitRelay(
     gaps.missing.length + gaps.stale.length === 0
       ? idleReport('complete', null)
       : await readRelay(relay, context, gaps, live);
-  // Holes are not asked for again at each visit, but a relay that has one is not complete.
-  const holes = read.outcome === 'complete' ? await bigbrotr.countHoles(relay, wanted) : 0;
-  const report: VisitReport =
-    holes > 0
-      ? { ...read, outcome: 'partial', detail: `${holes} stretches cannot be proven` }
-      : read;
+  const report =
+    read.outcome === 'complete' ? withFlaws(read, await bigbrotr.countFlaws(relay, wanted)) : read;
   await bigbrotr.endVisit(relay, filterId, report);
   return report;
 }
@@ -64,11 +64,11 @@ async function readRelay(
   const terms = await bigbrotr.relayTerms(relay);
   const session = live?.take(relay.url) ?? (await openSession(relay, context));
   if ('failure' in session) {
-    if (session.failure === 'aborted') return idleReport('unfinished', 'stopped');
+    if (session.failure === 'aborted') return idleReport('unfinished', stopOf('stopped'));
     // It is Tor that failed, and no matter of this relay's manners.
-    if (session.failure === 'proxy_down') return idleReport('unfinished', 'proxy_down');
+    if (session.failure === 'proxy_down') return idleReport('unfinished', stopOf('proxy_down'));
     await bigbrotr.setManners(relay, afterVisit(terms, 'failed', context.now()));
-    return idleReport('failed', session.failure);
+    return idleReport('failed', stopOf(session.failure));
   }
   const visit = new Visit(relay, context, session, terms);
   let followed = false;
@@ -76,7 +76,7 @@ async function readRelay(
     const end = await readGaps(visit, gaps);
     await visit.writer.flush();
     visit.tellInvalid();
-    const report = await withBlame(reportOf(visit, end), visit);
+    const report = withBearing(await withBlame(reportOf(visit, end), visit), visit);
     await bigbrotr.setManners(relay, mannersAfter(visit, report));
     const welcome = report.outcome !== 'failed' && visit.refusal === null;
     followed = welcome && (live?.follow(visit, end.caughtUp) ?? false);
@@ -129,10 +129,29 @@ function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport
     invalid: Object.fromEntries(visit.invalid),
     bytes: visit.bytesReceived,
   };
-  if (interrupted !== null) return { outcome: 'unfinished', detail: interrupted, ...figures };
+  if (interrupted !== null) return { outcome: 'unfinished', ...stopOf(interrupted), ...figures };
   if (stopped !== null)
-    return { outcome: visit.proved ? 'partial' : 'failed', detail: stopped, ...figures };
-  return { outcome: 'complete', detail: null, ...figures };
+    return { outcome: visit.proved ? 'partial' : 'failed', ...stopOf(stopped), ...figures };
+  return { outcome: 'complete', ...mostlyBroken(visit), ...figures };
+}
+
+/** A complete reading of which most was refused says so: what is proven then is that there is little else. */
+function mostlyBroken({ broken, good }: Visit): Pick<VisitEnd, 'reason' | 'detail'> {
+  if (broken < MANY_BROKEN_EVENTS || broken <= good) return { reason: null, detail: null };
+  const detail = `${broken} of ${broken + good} events were refused, forged or malformed`;
+  return { reason: 'forged', detail };
+}
+
+/**
+ * Holes are not asked for again at each visit, but a relay that has one is not complete. Nor are forged events, but a
+ * relay that never sent any other is not one that has nothing.
+ */
+function withFlaws(report: VisitReport, { holes, brokenAlone }: Flaws): VisitReport {
+  if (holes > 0)
+    return { ...report, outcome: 'partial', ...stopOf(`${holes} stretches cannot be proven`) };
+  if (brokenAlone === 0 || report.reason !== null) return report;
+  const detail = `all ${brokenAlone} events that it ever sent were refused, forged or malformed`;
+  return { ...report, reason: 'forged', detail };
 }
 
 /** A visit that Tor cut short is one that goes on another time, and no failure of the relay. */
@@ -143,23 +162,28 @@ async function withBlame(report: VisitReport, visit: Visit): Promise<VisitReport
   const reason = session.connection.isOpen ? 'timeout' : 'disconnected';
   const blamed = await blame(relay.url, reason, { ...context.connect, signal: context.signal });
   if (blamed !== 'proxy_down') return report;
-  return { ...report, outcome: 'unfinished', detail: 'proxy_down' };
+  return { ...report, outcome: 'unfinished', ...stopOf('proxy_down') };
 }
 
-function mannersAfter(visit: Visit, { outcome, detail }: VisitReport): Manners {
-  const inVain = outcome === 'unfinished' && !visit.proved;
-  // A visit that we cut off before the relay has answered tells nothing. One that used up its time does: others wait.
-  const usedUp = inVain && detail === TIME_IS_UP && visit.requests > 0;
-  const failed = outcome === 'failed' || usedUp;
+/** What an unfinished visit says of its relay. One that used up its time in vain has failed: others wait meanwhile. */
+function withBearing(report: VisitReport, { proved, requests }: Visit): VisitReport {
+  if (report.outcome !== 'unfinished') return report;
+  const usedUp = report.reason === 'time_is_up' && requests > 0;
+  return { ...report, countsAs: proved ? 'success' : usedUp ? 'failure' : 'neither' };
+}
+
+function mannersAfter(visit: Visit, { outcome, countsAs }: VisitReport): Manners {
+  const failed = outcome === 'failed' || countsAs === 'failure';
   const reception: Reception = visit.refusal ?? (failed ? 'failed' : 'welcome');
-  if (reception === 'welcome' && inVain) return visit.manners;
+  if (reception === 'welcome' && countsAs === 'neither') return visit.manners;
   return afterVisit(visit.manners, reception, visit.context.now());
 }
 
-function idleReport(outcome: VisitEnd['outcome'], detail: string | null): VisitReport {
+function idleReport(outcome: VisitEnd['outcome'], stop: VisitStop | null): VisitReport {
   return {
     outcome,
-    detail,
+    reason: stop?.reason ?? null,
+    detail: stop?.detail ?? null,
     pages: 0,
     events: 0,
     sightings: 0,

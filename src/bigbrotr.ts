@@ -11,6 +11,7 @@ import * as checks from './bigbrotr/checks.ts';
 import { FinderArchive } from './bigbrotr/finder.ts';
 import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr/monitor.ts';
 import * as monitor from './bigbrotr/monitor.ts';
+import { countFlaws, type Flaws } from './bigbrotr/offences.ts';
 import type { Archived, StoredEvent } from './bigbrotr/reading.ts';
 import * as reading from './bigbrotr/reading.ts';
 import { requireCurrent, schemaState } from './bigbrotr/version.ts';
@@ -34,6 +35,7 @@ export {
 } from './bigbrotr/batch.ts';
 export type { CarriedRow, CheckRow } from './bigbrotr/checks.ts';
 export type { CheckAges, SnapshotRow } from './bigbrotr/monitor.ts';
+export type { Flaws, Offence, OffenceReason } from './bigbrotr/offences.ts';
 export type { Archived, StoredEvent } from './bigbrotr/reading.ts';
 export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr/visits.ts';
 
@@ -299,9 +301,9 @@ export class Bigbrotr {
     return this.#database.transaction((query) => visits.beginVisit(query, relay, wanted, ages));
   }
 
-  /** Stretches inside what is wanted that were tried in vain and are not proven. */
-  countHoles(relay: Relay, wanted: Wanted): Promise<number> {
-    return visits.countHoles(this.#database.query, relay, wanted);
+  /** Counts what keeps a relay of which everything was asked from being whole. */
+  countFlaws(relay: Relay, wanted: Wanted): Promise<Flaws> {
+    return countFlaws(this.#database.query, relay, wanted);
   }
 
   /** Notes how a visit ended. Failures in a row are counted, each once. */

@@ -21,8 +21,8 @@ export const PATIENCE: Patience = {
   retryForMs: 15_000,
 };
 
-/** SQL: Unix seconds as Node's clock counts them. A cast alone rounds, half the time to a second that has not come. */
-export const NOW = 'floor(extract(epoch from now()))::bigint';
+/** SQL: Unix seconds as Node's clock counts them. Nothing else in SQL of ours reads the clock (init.sql). */
+export const NOW = 'unix_now()';
 
 /** With as much again by chance: a database that is back is used within a second. */
 const RETRY_LONGEST_DELAY_MS = 500;

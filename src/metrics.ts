@@ -1,11 +1,12 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { StopReason } from './relay/stop-reason.ts';
 
 /** What a service counts, for Prometheus. Dashboards rely on the names: they do not change meaning. */
 export interface Metrics {
   /** One visit or probe of a relay that ended, with a short stable word for how. */
   relayVisited(outcome: string): void;
-  /** Why a visit did not get all that it asked for: a word of ours, or a sentence, and after a colon what the relay said. */
-  visitStopped(detail: string): void;
+  /** Why a visit did not get all that it asked for. */
+  visitStopped(reason: StopReason): void;
   eventsStored(count: number): void;
   sightingsStored(count: number): void;
   eventsInvalid(reason: string, count?: number): void;
@@ -63,11 +64,10 @@ export function createMetrics(service: string): Metrics {
   const outcomeLabel = boundedLabel();
   const reasonLabel = boundedLabel();
   const publishLabel = boundedLabel();
-  const stopLabel = boundedLabel();
 
   return {
     relayVisited: (outcome) => visited.inc({ outcome: outcomeLabel(outcome) }),
-    visitStopped: (detail) => stopped.inc({ reason: stopLabel(reasonWord(detail)) }),
+    visitStopped: (reason) => stopped.inc({ reason }),
     eventsStored: (count) => events.inc(count),
     sightingsStored: (count) => sightings.inc(count),
     eventsInvalid: (reason, count = 1) => invalid.inc({ reason: reasonLabel(reason) }, count),
@@ -80,13 +80,6 @@ export function createMetrics(service: string): Metrics {
     eventPublished: (outcome) => published.inc({ outcome: publishLabel(outcome) }),
     text: () => registry.metrics(),
   };
-}
-
-/** `http_301`, `closed`, `too_many_forged_or_broken_events`: what is ours in the detail of a visit, as one word. */
-function reasonWord(detail: string): string {
-  const [ours = ''] = detail.split(/:| during /, 1);
-  const word = ours.toLowerCase().replace(/[^a-z0-9]+/g, '_');
-  return word.replace(/^[0-9_]+|_+$/g, '').slice(0, 40);
 }
 
 /**

@@ -112,6 +112,7 @@ async function visit(
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'visit lost');
       service.count('relays_lost');
       if (outcome.notStored) {
+        service.metrics.visitStopped('not_stored');
         service.count('visits_not_stored');
         service.stored(false);
       }
@@ -124,26 +125,27 @@ async function visit(
   return outcome.result.outcome !== 'failed';
 }
 
-function noteTor({ detail, bytes }: VisitReport, { torSeen, count }: Service): void {
-  if (detail === 'proxy_down') count('visits_without_tor');
-  if (detail === 'proxy_down' || bytes > 0) torSeen(detail !== 'proxy_down');
+function noteTor({ reason, bytes }: VisitReport, { torSeen, count }: Service): void {
+  if (reason === 'proxy_down') count('visits_without_tor');
+  if (reason === 'proxy_down' || bytes > 0) torSeen(reason !== 'proxy_down');
 }
 
 /** A relay whose visit kills a worker that does nothing else: it pauses as one that fails, longer each time. */
 async function setAside(
   relay: Relay,
   filterId: number,
-  reason: string,
+  detail: string,
   { bigbrotr, log, count, metrics }: Service,
 ): Promise<void> {
-  log.error({ relay: relay.url, reason }, 'relay set aside: visits to it end their worker');
+  const reason = 'worker_died';
+  log.error({ relay: relay.url, reason, detail }, 'relay set aside: visits to it end their worker');
   for (const figure of ['relays_visited', 'relays_failed', 'relays_set_aside']) count(figure);
   metrics.relayVisited('failed');
   metrics.visitStopped(reason);
   try {
     const terms = await bigbrotr.relayTerms(relay);
     await bigbrotr.setManners(relay, afterVisit(terms, 'failed', Math.floor(Date.now() / 1000)));
-    await bigbrotr.endVisit(relay, filterId, { outcome: 'failed', detail: reason, pages: 0 });
+    await bigbrotr.endVisit(relay, filterId, { outcome: 'failed', reason, detail, pages: 0 });
   } catch (err) {
     log.error({ relay: relay.url, err }, 'what is known of a relay could not be written');
   }
@@ -151,7 +153,7 @@ async function setAside(
 
 function countReport(report: VisitReport, { metrics, count }: Service): void {
   metrics.relayVisited(report.outcome);
-  if (report.detail !== null) metrics.visitStopped(report.detail);
+  if (report.reason !== null) metrics.visitStopped(report.reason);
   metrics.bytesReceived(report.bytes);
   count('relays_visited');
   count(`relays_${report.outcome}`);

@@ -5,6 +5,7 @@ import type { Window } from '../nostr/filter.ts';
 import type { VerifiedEvent } from '../nostr/verify.ts';
 import type { Hole } from '../relay/paging.ts';
 import type { RelayAddress } from '../relay/url.ts';
+import { type Offence, recordOffences } from './offences.ts';
 
 /** The part of `Bigbrotr` that writes: one batch of events and what it proves, in the transaction of its caller. */
 
@@ -34,6 +35,8 @@ export interface Batch {
   readonly holes: readonly Hole[];
   /** Where earlier batches of this visit could not keep everything: what is proven is proven without that. */
   readonly refused?: readonly Refused[];
+  /** What of the relay was refused since the batch before, each reason once. */
+  readonly offences?: readonly Offence[];
 }
 
 /** A stretch of time with events for which the quarantine of a relay has no room. */
@@ -74,6 +77,7 @@ export async function storeBatch(
   const stored = await storeSighted(query, batch, events);
   const { quarantined, refused } = await insertQuarantine(query, batch, aside);
   await recordCoverage(query, batch, [...(batch.refused ?? []), ...(refused ? [refused] : [])]);
+  await recordOffences(query, batch.relay, batch.offences ?? []);
   crashPoint('before-commit', batch.relay.url);
   const counts = { ...stored, quarantined };
   return refused ? { ...counts, refused } : counts;

@@ -2,6 +2,7 @@ import { NOW, type Query } from '../database.ts';
 import type { Window } from '../nostr/filter.ts';
 import { LONGEST_PAUSE } from '../relay/manners.ts';
 import type { Gap } from '../relay/paging.ts';
+import type { StopReason } from '../relay/stop-reason.ts';
 import type { Relay } from './batch.ts';
 
 /** The part of `Bigbrotr` that knows what visits have proven of a relay, and what they still lack. */
@@ -13,10 +14,18 @@ export interface Wanted extends Window {
 
 export type VisitOutcome = 'complete' | 'partial' | 'unfinished' | 'failed';
 
+/** Whether a visit shows that the relay can be read: it resets the failures in a row, adds to them or leaves them. */
+export type VisitCount = 'success' | 'failure' | 'neither';
+
 export interface VisitEnd {
   readonly outcome: VisitOutcome;
+  /** What stopped it; null when nothing did. */
+  readonly reason: StopReason | null;
+  /** The same as a sentence. */
   readonly detail: string | null;
   readonly pages: number;
+  /** Of an unfinished visit, which else counts neither way; the other outcomes say it. */
+  readonly countsAs?: VisitCount;
 }
 
 /** Ages in seconds: of the newest coverage that is read again, and of a proof that is made anew. */
@@ -85,7 +94,8 @@ export async function beginVisit(
     `insert into visits (relay_id, filter_id, wanted, started_at)
      values ($1, $2, int8range($3, $4::bigint + 1), ${NOW})
      on conflict (relay_id, filter_id) do update
-     set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null`,
+     set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null,
+         stop_reason = null`,
     [relay.relayId, wanted.filterId, wanted.since, wanted.until],
   );
   await query(
@@ -147,17 +157,7 @@ export async function beginVisit(
   };
 }
 
-/** Stretches inside what is wanted that were tried in vain and are not proven. */
-export async function countHoles(query: Query, relay: Relay, wanted: Wanted): Promise<number> {
-  const { rows } = await query<{ holes: number }>(
-    `select count(*) as holes from holes
-     where relay_id = $1 and filter_id = $2 and stretch && int8range($3, $4::bigint + 1)`,
-    [relay.relayId, wanted.filterId, wanted.since, wanted.until],
-  );
-  return rows[0]?.holes ?? 0;
-}
-
-/** Notes how a visit ended. Failures in a row are counted, each once. */
+/** Notes how a visit ended. Failures in a row are counted, each once, with the time of the first. */
 export async function endVisit(
   query: Query,
   relay: Relay,
@@ -166,9 +166,15 @@ export async function endVisit(
 ): Promise<void> {
   await query(
     `update visits
-     set ended_at = ${NOW}, outcome = $3, detail = $4, pages = $5,
-         failures = case when $3 = 'failed' then failures + (ended_at is null)::integer else 0 end
+     set ended_at = ${NOW}, outcome = $3, detail = $4, pages = $5, stop_reason = $6,
+         failures = case $7 when 'failure' then failures + (ended_at is null)::integer when 'success' then 0 else failures end,
+         failing_since = case $7 when 'failure' then coalesce(failing_since, ${NOW}) when 'neither' then failing_since end
      where relay_id = $1 and filter_id = $2`,
-    [relay.relayId, filterId, end.outcome, end.detail, end.pages],
+    [relay.relayId, filterId, end.outcome, end.detail, end.pages, end.reason, countOf(end)],
   );
+}
+
+function countOf({ outcome, countsAs = 'neither' }: VisitEnd): VisitCount {
+  if (outcome === 'failed') return 'failure';
+  return outcome === 'unfinished' ? countsAs : 'success';
 }

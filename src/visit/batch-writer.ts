@@ -3,6 +3,7 @@ import { crashPoint } from '../crash-point.ts';
 import type { IdentifiedEvent } from '../nostr/event.ts';
 import { matchesArchived, type VerifiedEvent, type Verifier } from '../nostr/verify.ts';
 import type { Verdict } from '../relay/paging.ts';
+import type { OffenceTally } from './offence-tally.ts';
 import { TimeSlice } from './time-slice.ts';
 
 /** What a page or a reconciliation proved. */
@@ -16,8 +17,10 @@ export interface BatchWriterOptions {
   readonly relay: Relay;
   readonly filterId: number;
   readonly batchSize: number;
+  /** What was refused and is not stored yet: it goes with the next batch, the last of it with `flush`. */
+  readonly offences: OffenceTally;
   readonly onStored: (stored: Stored) => void;
-  readonly onInvalid: (reason: 'bad_signature') => void;
+  readonly onInvalid: (reason: 'bad_signature', id: string) => void;
   readonly now: () => number;
 }
 
@@ -86,6 +89,9 @@ export class BatchWriter {
   async flush(): Promise<void> {
     if (this.#isWaiting) await this.#submit(NOTHING_PROVEN);
     await this.#lastStored;
+    if (this.#options.offences.isEmpty) return;
+    await this.#submit(NOTHING_PROVEN);
+    await this.#lastStored;
   }
 
   get #isWaiting(): boolean {
@@ -131,7 +137,7 @@ export class BatchWriter {
       const same = held === undefined ? null : matchesArchived(event, held.sig);
       const verified = same ?? this.#options.verifier.verify(event);
       if (verified) accepted.add(event.id);
-      if (!verified) this.#options.onInvalid('bad_signature');
+      if (!verified) this.#options.onInvalid('bad_signature', event.id);
       else if (held === undefined) events.push(verified);
       else {
         known.push(verified);
@@ -144,7 +150,7 @@ export class BatchWriter {
   }
 
   async #store(batch: Prepared & Pick<Batch, 'sighted'>, verdict: Proof): Promise<void> {
-    const { bigbrotr, relay, filterId, now } = this.#options;
+    const { bigbrotr, relay, filterId, offences, now } = this.#options;
     const stored = await bigbrotr.store({
       relay,
       filterId,
@@ -154,6 +160,7 @@ export class BatchWriter {
       holes: verdict.holes,
       evidence: verdict.evidence,
       refused: this.#refused,
+      offences: offences.take(),
     });
     crashPoint('after-commit', relay.url);
     if (stored.refused) this.#refused.push(stored.refused);

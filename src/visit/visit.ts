@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Refused, Relay, RelayTerms, Stored } from '../bigbrotr.ts';
+import type { OffenceReason, Refused, Relay, RelayTerms, Stored } from '../bigbrotr.ts';
 import { crashPoint } from '../crash-point.ts';
 import { createdAtOf, parseEvent } from '../nostr/event.ts';
 import { matchesFilter, type ReqFilter } from '../nostr/filter.ts';
@@ -13,6 +13,7 @@ import {
 } from '../relay/subscription.ts';
 import { BatchWriter } from './batch-writer.ts';
 import { CountedTally } from './counted-tally.ts';
+import { OffenceTally } from './offence-tally.ts';
 import { openSession } from './session.ts';
 import { TimeSlice } from './time-slice.ts';
 import type { RelaySession, Tally, VisitContext } from './visit-context.ts';
@@ -27,7 +28,7 @@ const MAX_USELESS_LIVE_EVENTS = 1000;
 /** So long after a batch of live events the next one begins, in milliseconds: a transaction for each event is dear. */
 const LIVE_BATCH_MS = 250;
 /** What a visit says that ends because its time is over. */
-export const TIME_IS_UP = 'time is up';
+const TIME_IS_UP = 'time is up';
 const NOT_KEPT = 'quarantine_full';
 /** Connections that one visit opens after the first: an event too large to be taken is found in about forty. */
 const MAX_RECONNECTS = 60;
@@ -64,6 +65,8 @@ export class Visit {
   stored: Stored = { events: 0, sightings: 0, quarantined: 0 };
   /** What is remembered of the relay; changed where this visit learns something. */
   manners: Manners;
+  /** The same since the latest batch, for the archive. */
+  readonly #offences = new OffenceTally();
   readonly #deadline: number;
   #bytesBefore: number;
   #reconnects = 0;
@@ -95,11 +98,12 @@ export class Visit {
       relay,
       filterId: context.filterId,
       batchSize: context.batchSize,
+      offences: this.#offences,
       onStored: (stored) => this.#count(stored),
-      onInvalid: (reason) => {
+      onInvalid: (reason, id) => {
         this.#good -= 1; // it seemed so before its signature was checked
         this.session.connection.noteUseless(BYTES_A_SIGNATURE);
-        this.#countBroken(reason);
+        this.#countBroken(reason, id);
       },
       now: context.now,
     });
@@ -133,6 +137,16 @@ export class Visit {
   /** Events that nothing could hold: the columns not exactly, and the quarantine is full. */
   get notKept(): number {
     return this.invalid.get(NOT_KEPT) ?? 0;
+  }
+
+  /** Events that were malformed or forged. */
+  get broken(): number {
+    return this.#broken;
+  }
+
+  /** Events that were whole and asked for, repeats of other answers among them. */
+  get good(): number {
+    return this.#good;
   }
 
   /** Whether the relay has sent more forged and broken events than a visit puts up with. */
@@ -224,14 +238,15 @@ export class Visit {
     this.#lastRequest = performance.now();
   }
 
-  countInvalid(reason: string, times = 1): void {
+  countInvalid(reason: OffenceReason, times = 1, id: string | null = null): void {
+    this.#offences.note(reason, times, id);
     this.invalid.set(reason, (this.invalid.get(reason) ?? 0) + times);
     this.#untold[reason] = (this.#untold[reason] ?? 0) + times;
   }
 
-  #countBroken(reason: string): void {
+  #countBroken(reason: OffenceReason, id: string | null): void {
     this.#broken += 1;
-    this.countInvalid(reason);
+    this.countInvalid(reason, 1, id);
   }
 
   /** Tells what was refused since the last batch was stored. */
@@ -272,6 +287,7 @@ export class Visit {
       await page.return({ type: 'aborted' }); // closes the subscription also when the archive could not be written
       const binaryFrames = connection.binaryFrames - this.#binaryFrames;
       if (binaryFrames > 0) this.countInvalid('binary_frame', binaryFrames);
+      if (counted.repeats > 0) this.#offences.note('repeat', counted.repeats);
       this.#binaryFrames = connection.binaryFrames;
     }
   }
@@ -302,9 +318,10 @@ export class Visit {
   #receive(value: unknown, tally: Tally): Promise<void> | undefined {
     const parsed = parseEvent(value);
     if (!parsed.ok) {
-      this.#countBroken(parsed.reason);
+      const id = this.#claimedId(value);
+      this.#countBroken(parsed.reason, id);
       const createdAt = createdAtOf(value);
-      if (createdAt !== null) tally.add(this.#claimedId(value), createdAt);
+      if (createdAt !== null) tally.add(id, createdAt);
       return undefined;
     }
     const { event } = parsed;
@@ -314,7 +331,7 @@ export class Visit {
     if (!isNew && this.#copies.has(copy)) return undefined;
     this.#copies.add(copy);
     if (!matchesFilter(event, this.context.filter)) {
-      this.countInvalid('filter_mismatch');
+      this.countInvalid('filter_mismatch', 1, event.id);
       return undefined;
     }
     this.#good += 1;

@@ -1,6 +1,7 @@
 import type { Relay } from '../../src/bigbrotr.ts';
 import { type IdentifiedEvent, parseEvent } from '../../src/nostr/event.ts';
 import { BatchWriter } from '../../src/visit/batch-writer.ts';
+import { OffenceTally } from '../../src/visit/offence-tally.ts';
 import type { Bench } from './bench-run.ts';
 import { CpuCount } from './bench-run.ts';
 import { eventsOf } from './event-set.ts';
@@ -111,6 +112,7 @@ export async function writeKnown(
   );
   const writer = new BatchWriter({
     ...{ bigbrotr, verifier, relay, filterId, batchSize: PAGE, now },
+    offences: new OffenceTally(),
     onStored: () => {},
     onInvalid: (reason) => {
       throw new Error(reason);

@@ -3,6 +3,7 @@ import type { Batch, Bigbrotr, Relay, Stored } from '../../src/bigbrotr.ts';
 import { type IdentifiedEvent, type NostrEvent, parseEvent } from '../../src/nostr/event.ts';
 import { createVerifier, type Verifier } from '../../src/nostr/verify.ts';
 import { BatchWriter, type BatchWriterOptions } from '../../src/visit/batch-writer.ts';
+import { OffenceTally } from '../../src/visit/offence-tally.ts';
 import { knownRelay, openBigbrotr, verified } from '../support/bigbrotr.ts';
 import { type TestDatabase, testDatabase } from '../support/database.ts';
 import { forge, signedEvent, signedEvents } from '../support/events.ts';
@@ -75,6 +76,7 @@ function open(options: Partial<BatchWriterOptions> & { store?: Store } = {}): Wr
     relay,
     filterId,
     batchSize: 10,
+    offences: new OffenceTally(),
     onStored: (stored) => written.stored.push(stored),
     onInvalid: (reason) => written.invalid.push(reason),
     now: () => 1_700_000_000,

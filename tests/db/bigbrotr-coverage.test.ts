@@ -236,17 +236,21 @@ describe('beginVisit()', () => {
         'select wanted, outcome, detail, failures, pages, ended_at is null as open from visits',
       );
     await begin(window(0, 10));
-    await bigbrotr.endVisit(relay, filterId, { outcome: 'failed', detail: 'timeout', pages: 3 });
+    await bigbrotr.endVisit(relay, filterId, {
+      ...{ outcome: 'failed', reason: 'timeout', detail: 'timeout', pages: 3 },
+    });
     await begin(window(5, 20));
     expect(await visits()).toEqual([
       { wanted: '[5,21)', outcome: null, detail: null, failures: 1, pages: 3, open: true },
     ]);
-    const failed = { outcome: 'failed', detail: 'x', pages: 4 } as const;
+    const failed = { outcome: 'failed', reason: 'dns', detail: 'x', pages: 4 } as const;
     await bigbrotr.endVisit(relay, filterId, failed);
     await bigbrotr.endVisit(relay, filterId, failed); // the answer was lost: it is sent again
     expect(await visits()).toMatchObject([{ failures: 2, open: false, outcome: 'failed' }]);
     await begin(window(5, 20));
-    await bigbrotr.endVisit(relay, filterId, { outcome: 'complete', detail: null, pages: 1 });
+    await bigbrotr.endVisit(relay, filterId, {
+      ...{ outcome: 'complete', reason: null, detail: null, pages: 1 },
+    });
     expect(await visits()).toMatchObject([{ failures: 0, outcome: 'complete', detail: null }]);
   });
 });

@@ -404,7 +404,7 @@ describe('resumeFrom()', () => {
         { overlapSeconds: 10, reproveSeconds: HOUR },
       );
     const end = (outcome: 'complete' | 'failed') =>
-      bigbrotr.endVisit(relay, filterId, { outcome, detail: null, pages: 1 });
+      bigbrotr.endVisit(relay, filterId, { outcome, reason: null, detail: null, pages: 1 });
     expect(await bigbrotr.resumeFrom(relay, filterId, 10)).toBe(0);
     await begin(0);
     await bigbrotr.store(batchOf({ relay, filterId, proven: [{ since: 500, until: 1000 }] }));

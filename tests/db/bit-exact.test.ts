@@ -9,6 +9,7 @@ import type { Refused, Relay, StoredEvent } from '../../src/bigbrotr.ts';
 import { type NostrEvent, parseEvent, storageObstacle } from '../../src/nostr/event.ts';
 import { createVerifier, type VerifiedEvent } from '../../src/nostr/verify.ts';
 import { BatchWriter } from '../../src/visit/batch-writer.ts';
+import { OffenceTally } from '../../src/visit/offence-tally.ts';
 import { batchOf, verified } from '../support/bigbrotr.ts';
 import { type EventTemplate, signedEvent, signedEvents } from '../support/events.ts';
 import { relayAddress } from '../support/relays.ts';
@@ -313,6 +314,7 @@ describe('a quarantine that is full', () => {
     const refused: Refused[] = [];
     const writer = new BatchWriter({
       ...{ bigbrotr: archive.bigbrotr, verifier, relay, filterId, batchSize: 5, now: () => T },
+      offences: new OffenceTally(),
       onStored: (stored) => stored.refused && refused.push(stored.refused),
       onInvalid: () => {},
     });

@@ -412,7 +412,7 @@ describe('candidates', () => {
       const [candidate] = await claimAll();
       await bigbrotr.finder.putOff(candidate?.nameId ?? 0, 'refused');
       const [row] = await database.query<{ wait: string }>(
-        'select next_try_at - extract(epoch from now())::bigint as wait from named_relays',
+        'select next_try_at - unix_now() as wait from named_relays',
       );
       waits.push(Number(row?.wait));
       await database.query('update named_relays set next_try_at = 1, last_try_at = 1');

@@ -71,7 +71,12 @@ describe.skipIf(version === null)(`through ${version} in transaction mode`, () =
           nip66: { openable: true, readable: true, writable: true },
         },
       ]);
-      await bigbrotr.endVisit(relay, filterId, { outcome: 'complete', detail: null, pages: 4 });
+      await bigbrotr.endVisit(relay, filterId, {
+        outcome: 'complete',
+        reason: null,
+        detail: null,
+        pages: 4,
+      });
     }
   });
 

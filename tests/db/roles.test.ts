@@ -160,7 +160,12 @@ describe.skipIf(missing.length > 0)('through PgBouncer', () => {
       const batch = batchOf({ relay, filterId, events, proven: [window] });
       expect(await bigbrotr.store(batch)).toMatchObject({ events: 10, sightings: 10 });
       await bigbrotr.setManners(relay, NEW_RELAY);
-      await bigbrotr.endVisit(relay, filterId, { outcome: 'complete', detail: null, pages: 1 });
+      await bigbrotr.endVisit(relay, filterId, {
+        outcome: 'complete',
+        reason: null,
+        detail: null,
+        pages: 1,
+      });
       expect(await bigbrotr.store(batch)).toMatchObject({ events: 0, sightings: 0 });
     } finally {
       await bigbrotr.close();

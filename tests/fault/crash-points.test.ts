@@ -257,7 +257,7 @@ describe('a relay that ends each worker that visits it', () => {
     expect(await first.ended, first.said).toEqual(SUCCESS);
     expect(workerDeaths(first)).toHaveLength(3);
     expect(first.log.filter(({ msg }) => msg.startsWith('relay set aside'))).toMatchObject([
-      { relay: paged.url, reason: 'the worker died: exit code 86' },
+      { relay: paged.url, reason: 'worker_died', detail: 'the worker died: exit code 86' },
     ]);
     await expectWhole(database, model.slice(1));
     expect(await seenOn(database, paged.url)).toEqual(new Set());

@@ -154,7 +154,7 @@ test.skipIf(obstacle !== null)(
     // Somebody says that all of them were readable a moment ago.
     await database.query('delete from snapshots');
     await database.query(
-      `select insert_relay_metadata(url, network, extract(epoch from now())::bigint, null,
+      `select insert_relay_metadata(url, network, unix_now(), null,
        '{"openable":true,"readable":true,"writable":true}') from relays`,
     );
     const outcomes = async () => {

@@ -13,7 +13,7 @@ export async function letMinutesPass(servers: Servers, urls: readonly string[]):
   );
   await servers.query(
     `update relay_manners m
-     set not_before = least(not_before, extract(epoch from now())::bigint + 1), pace_ms = least(pace_ms, 400)
+     set not_before = least(not_before, unix_now() + 1), pace_ms = least(pace_ms, 400)
      from relays r where r.relay_id = m.relay_id and r.url = any ($1)`,
     [urls],
   );

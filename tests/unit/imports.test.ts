@@ -19,7 +19,11 @@ const ROOMS: Readonly<Record<string, Room>> = {
   relay: { files: /^relay\//, sees: ['nostr'] },
   checks: { files: /^checks\//, sees: ['nostr', 'relay'] },
   settings: { files: /^config(\.ts$|\/)/, sees: ['nostr', 'relay'] },
-  watching: { files: /^(logger|health|metrics)\.ts$/, sees: ['settings'] },
+  watching: {
+    files: /^(logger|health|metrics)\.ts$/,
+    sees: ['settings'],
+    seesTypesOf: ['relay'],
+  },
   database: {
     files: /^(database\.ts$|bigbrotr(\.ts$|\/))/,
     sees: ['crashes', 'settings', 'nostr', 'relay'],

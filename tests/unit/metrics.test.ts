@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createMetrics } from '../../src/metrics.ts';
+import { STOP_REASONS } from '../../src/relay/stop-reason.ts';
 
 const sampleOf = (text: string, series: string) =>
   text
@@ -60,26 +61,12 @@ describe('metrics', () => {
     expect(await two.text()).toContain('bigbrotr_events_stored_total{service="monitor"} 0');
   });
 
-  test('name why visits stopped, without a word of the relay', async () => {
+  test('name why visits stopped', async () => {
     const metrics = createMetrics('synchronizer');
-    const words: Record<string, string> = {
-      timeout: 'timeout',
-      http_301: 'http_301',
-      'closed: error: <b>no</b>': 'closed',
-      'disconnected: Invalid WebSocket frame: RSV1 must be clear': 'disconnected',
-      'rate_limited during NIP-77': 'rate_limited',
-      'ignores until': 'ignores_until',
-      'too many forged or broken events': 'too_many_forged_or_broken_events',
-      '17 stretches cannot be proven': 'stretches_cannot_be_proven',
-      'the worker died: exit code 86': 'the_worker_died',
-      'shows nothing, though it has shown events before':
-        'shows_nothing_though_it_has_shown_events',
-      ': }': 'other',
-    };
-    for (const detail of Object.keys(words)) metrics.visitStopped(detail);
+    for (const reason of STOP_REASONS) metrics.visitStopped(reason);
     const text = await metrics.text();
     const found = [...text.matchAll(/^bigbrotr_visits_stopped_total\{reason="(.*?)",.* 1$/gm)];
-    expect(found.map(([, word]) => word)).toEqual(Object.values(words));
+    expect(found.map(([, word]) => word)).toEqual([...STOP_REASONS]);
   });
 
   test('cannot be flooded with label values', async () => {
