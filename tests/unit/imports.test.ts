@@ -21,7 +21,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   settings: { files: /^config(\.ts$|\/)/, sees: ['nostr', 'relay'] },
   watching: { files: /^(logger|health|metrics)\.ts$/, sees: ['settings'] },
   database: {
-    files: /^(database\.ts$|bigbrotr(\.ts$|\/))/,
+    files: /^(database(-\w+)?\.ts$|bigbrotr(\.ts$|\/))/,
     sees: ['crashes', 'settings', 'nostr', 'relay'],
   },
   // The archive is handed to them: who opens it is a worker or an entrypoint.
@@ -35,7 +35,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     sees: [...BELOW_SERVICES, 'checks', 'visits'],
   },
   services: {
-    files: /^(service|scheduler|run-shown|synchronize|publisher|publishing)\.ts$/,
+    files: /^(service|storage-status|scheduler|run-shown|synchronize|publisher|publishing)\.ts$/,
     sees: BELOW_SERVICES,
     seesTypesOf: ['visits', 'workers'],
   },
