@@ -231,13 +231,14 @@ const oneConnection = { minPool: 0, maxPool: 1, commandTimeoutMs: 60_000 };
 type Pool = Pick<DatabaseConfig, 'minPool' | 'maxPool' | 'commandTimeoutMs'>;
 
 function databaseOf(values: Values<typeof databaseVariables>, pool: Pool): DatabaseConfig {
+  const { POSTGRES_SSL_MODE: mode } = values;
   return {
     host: values.POSTGRES_HOST,
     port: values.POSTGRES_PORT,
     user: values.POSTGRES_USER,
     password: values.POSTGRES_PASSWORD,
     database: values.POSTGRES_DB,
-    ssl: { mode: values.POSTGRES_SSL_MODE, ca: values.POSTGRES_SSL_CA },
+    ...(mode !== 'disable' && { ssl: { mode, ca: values.POSTGRES_SSL_CA } }),
     ...pool,
   };
 }

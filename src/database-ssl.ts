@@ -9,5 +9,8 @@ export function sslOptions({ host, ssl }: DatabaseConfig): false | ConnectionOpt
   // As in libpq: with an authority at hand `require` checks the certificate too.
   if (ssl.mode === 'require' && ssl.ca === null) return { rejectUnauthorized: false };
   const ca = ssl.ca === null ? {} : { ca: ssl.ca };
-  return ssl.mode === 'verify-full' ? ca : { ...ca, checkServerIdentity: () => undefined };
+  const checked = { ...ca, rejectUnauthorized: true }; // whatever NODE_TLS_REJECT_UNAUTHORIZED says
+  return ssl.mode === 'verify-full'
+    ? checked
+    : { ...checked, checkServerIdentity: () => undefined };
 }
