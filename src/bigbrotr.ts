@@ -18,7 +18,7 @@ import { requireCurrent, schemaState } from './bigbrotr/version.ts';
 import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
 import * as visits from './bigbrotr/visits.ts';
 import type { DatabaseConfig } from './config.ts';
-import { Database, isDataError, NOW } from './database.ts';
+import { Database, isDataError, NOW, type OpenOptions, type Query } from './database.ts';
 import { type IdentifiedEvent, storageObstacle } from './nostr/event.ts';
 import { canonicalFilter, type EventFilter, type Window } from './nostr/filter.ts';
 import type { Nip11Limitation } from './nostr/nip11.ts';
@@ -38,6 +38,8 @@ export type { CheckAges, SnapshotRow } from './bigbrotr/monitor.ts';
 export type { Flaws, Offence, OffenceReason } from './bigbrotr/offences.ts';
 export type { Archived, StoredEvent } from './bigbrotr/reading.ts';
 export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr/visits.ts';
+
+type WaitOptions = Pick<OpenOptions, 'signal' | 'onRefused' | 'loginWorked'>;
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */
 export interface SynchronizeAges {
@@ -78,28 +80,23 @@ export class Bigbrotr {
     this.finder = new FinderArchive(database.query, (work) => database.transaction(work));
   }
 
-  /** @throws DatabaseError with one sentence that says what is wrong. */
-  static async connect(config: DatabaseConfig, log: Logger): Promise<Bigbrotr> {
-    const database = await Database.connect(config, log);
-    const bigbrotr = new Bigbrotr(database);
-    try {
-      await requireCurrent(database.query, config);
-    } catch (error) {
-      await database.close();
-      throw error;
-    }
-    return bigbrotr;
+  /** Waits as `Database.connect` does. @throws DatabaseError with one sentence that says what is wrong. */
+  static async connect(
+    config: DatabaseConfig,
+    log: Logger,
+    wait: WaitOptions = {},
+  ): Promise<Bigbrotr> {
+    const check = (query: Query) => requireCurrent(query, config);
+    return new Bigbrotr(await Database.connect(config, log, { ...wait, check }));
   }
 
   /** Makes the archive where there is none, by init.sql. One that an older version made is left as it is. @throws DatabaseError */
-  static async load(config: DatabaseConfig, initSql: string, log: Logger): Promise<void> {
-    const database = await Database.connect(config, log);
-    try {
-      const { state } = await schemaState(database.query);
-      if (state === 'missing') await database.query(initSql);
-    } finally {
-      await database.close();
-    }
+  static async load(config: DatabaseConfig, initSql: string, log: Logger, wait: WaitOptions = {}) {
+    const check = async (query: Query) => {
+      if ((await schemaState(query)).state === 'missing') await query(initSql);
+    };
+    const database = await Database.connect(config, log, { ...wait, check });
+    await database.close();
   }
 
   close(): Promise<void> {
@@ -108,6 +105,11 @@ export class Bigbrotr {
 
   isUp(timeoutMs = 2000): Promise<boolean> {
     return this.#database.isUp(timeoutMs);
+  }
+
+  /** What refused us, and how; null when the database answers. Never throws. */
+  whyDown(timeoutMs = 2000): Promise<string | null> {
+    return this.#database.whyDown(timeoutMs);
   }
 
   // Relays

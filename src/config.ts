@@ -20,6 +20,7 @@ import {
   prioritySynchronizerVariables,
   publishProblem,
   relayVariables,
+  sslProblem,
   synchronizerVariables,
   syncVariables,
   timeProblem,
@@ -57,13 +58,13 @@ export function loadDatabaseConfig(env?: Environment): {
   warnings: readonly string[];
 } {
   const shape = { ...databaseVariables, LOG_LEVEL: commonVariables.LOG_LEVEL };
-  const { values, warnings } = readVariables(shape, env);
+  const { values, warnings } = readVariables(shape, env, (given) => [sslProblem(given)]);
   return { database: databaseOf(values, oneConnection), logLevel: values.LOG_LEVEL, warnings };
 }
 
 /** @throws ConfigError */
 export function loadInitializerConfig(env?: Environment): InitializerConfig {
-  const { values, warnings } = readVariables(initializerShape, env);
+  const { values, warnings } = readVariables(initializerShape, env, (given) => [sslProblem(given)]);
   return {
     service: 'initializer',
     ...serviceOf(values),
@@ -78,6 +79,7 @@ export function loadInitializerConfig(env?: Environment): InitializerConfig {
 export function loadMonitorConfig(env?: Environment): MonitorConfig {
   const { values, warnings } = readVariables(monitorShape, env, (given) => [
     pairProblem(given),
+    sslProblem(given),
     poolProblem('MONITOR', given.MONITOR_DB_MIN_POOL, given.MONITOR_DB_MAX_POOL),
     publishProblem(given),
   ]);
@@ -155,6 +157,7 @@ export function loadSynchronizerConfig(
 /** @throws ConfigError */
 export function loadFinderConfig(env?: Environment): FinderConfig {
   const { values, warnings } = readVariables(finderShape, env, (given) => [
+    sslProblem(given),
     poolProblem('FINDER', given.FINDER_DB_MIN_POOL, given.FINDER_DB_MAX_POOL),
   ]);
   const cores = limitCores('FINDER_NUM_CORES', values.FINDER_NUM_CORES);
@@ -228,12 +231,14 @@ const oneConnection = { minPool: 0, maxPool: 1, commandTimeoutMs: 60_000 };
 type Pool = Pick<DatabaseConfig, 'minPool' | 'maxPool' | 'commandTimeoutMs'>;
 
 function databaseOf(values: Values<typeof databaseVariables>, pool: Pool): DatabaseConfig {
+  const { POSTGRES_SSL_MODE: mode } = values;
   return {
     host: values.POSTGRES_HOST,
     port: values.POSTGRES_PORT,
     user: values.POSTGRES_USER,
     password: values.POSTGRES_PASSWORD,
     database: values.POSTGRES_DB,
+    ...(mode !== 'disable' && { ssl: { mode, ca: values.POSTGRES_SSL_CA } }),
     ...pool,
   };
 }
@@ -294,6 +299,7 @@ function readSynchronizer(service: SynchronizerService, env: Environment | undef
 function syncProblems(given: Partial<Values<typeof syncShape>>): (string | null)[] {
   return [
     pairProblem(given),
+    sslProblem(given),
     poolProblem('SYNCHRONIZER', given.SYNCHRONIZER_DB_MIN_POOL, given.SYNCHRONIZER_DB_MAX_POOL),
     timeProblem(given.SYNCHRONIZER_START_TIMESTAMP, given.SYNCHRONIZER_STOP_TIMESTAMP),
   ];

@@ -2,22 +2,45 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import type { DatabaseConfig } from './config.ts';
+import {
+  ConnectionFailure,
+  codeOf,
+  DatabaseError,
+  explain,
+  isHopeless,
+  isOfConnection,
+  isTransient,
+  messageOf,
+} from './database-error.ts';
+import { sslOptions } from './database-ssl.ts';
+import { waitForDatabase } from './database-wait.ts';
+
+export { DatabaseError, isDataError, isTransient } from './database-error.ts';
 
 /** How long a database that does not answer is waited for. Times are milliseconds. */
 export interface Patience {
   /** Longest wait for a free connection, or for a new one. */
   readonly connectionWaitMs: number;
-  readonly connectTries: number;
-  /** Before the second try; doubles from try to try. */
+  /** A start waits for its database this long; Infinity: until it answers. */
+  readonly startWaitMs: number;
+  /** Before the second try; doubles from try to try, up to a second. */
   readonly connectFirstDelayMs: number;
   /** A statement that fails for a passing reason is tried again for this long. */
   readonly retryForMs: number;
 }
 
-export const PATIENCE: Patience = {
+/** Of a command, and of a service with `--once`: whoever waits for its end is told after a minute. */
+export const COMMAND_PATIENCE: Patience = {
   connectionWaitMs: 30_000,
-  connectTries: 5,
+  startWaitMs: 60_000,
   connectFirstDelayMs: 250,
+  retryForMs: 60_000,
+};
+
+/** Of a service: it starts when its database answers; in a round it turns to what is due next sooner. */
+export const SERVICE_PATIENCE: Patience = {
+  ...COMMAND_PATIENCE,
+  startWaitMs: Number.POSITIVE_INFINITY,
   retryForMs: 15_000,
 };
 
@@ -26,106 +49,6 @@ export const NOW = 'unix_now()';
 
 /** With as much again by chance: a database that is back is used within a second. */
 const RETRY_LONGEST_DELAY_MS = 500;
-
-/**
- * A query failed for good. `code` is the SQLSTATE (PostgreSQL appendix A) or the system's error code;
- * `permanent` tells whether trying again later can help.
- */
-export class DatabaseError extends Error {
-  override readonly name = 'DatabaseError';
-  readonly code: string;
-  readonly permanent: boolean;
-
-  constructor(message: string, code: string, permanent: boolean, cause: unknown) {
-    super(message, { cause });
-    this.code = code;
-    this.permanent = permanent;
-  }
-}
-
-/** SQLSTATE classes and codes that pass by themselves. PgBouncer answers 08P01 after its server died. */
-const TRANSIENT_STATES = new Set([
-  '40001', // serialization failure
-  '40P01', // deadlock
-  '25P03', // idle in transaction for too long
-  '55P03', // lock not available
-  '53000', // insufficient resources
-  '53100', // disk full
-  '53200', // out of memory
-  '53300', // too many connections
-  '57014', // statement timeout, which may come before our own; or cancelled
-  '57P01', // admin shutdown
-  '57P02', // crash shutdown
-  '57P03', // cannot connect now
-  '58000', // system error
-  '58030', // I/O error
-]);
-/** Unique indexes that are violated by chance alone: the next try finds what was in the way. */
-const RACES = new Set([
-  'events_pkey', // two events of one second got the same key, and the next try draws another (new_event_key in init.sql)
-  'sightings_relay_id_event_key_index', // two batches of one relay brought the same event at once
-]);
-const TRANSIENT_SYSTEM_CODES = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-]);
-const TRANSIENT_MESSAGES =
-  /connection terminated|connection ended|timeout exceeded when trying to connect|timeout expired|query read timeout|client has encountered a connection error|server closed the connection/i;
-
-function codeOf(error: unknown): string {
-  if (!(error instanceof Error && 'code' in error && typeof error.code === 'string')) return '';
-  return error.code === '08P01' ? codeOfPooler(error.message) : error.code;
-}
-
-/** PgBouncer before 1.20 gives every error of its own the code 08P01, which else means that its server is gone. */
-function codeOfPooler(message: string): string {
-  if (/authentication failed|no such user/i.test(message)) return '28P01';
-  return /no such database/i.test(message) ? '3D000' : '08P01';
-}
-
-/** Whether the same statement may succeed when it is sent again. */
-export function isTransient(error: unknown): boolean {
-  const code = codeOf(error);
-  if (code.startsWith('08') || TRANSIENT_STATES.has(code) || TRANSIENT_SYSTEM_CODES.has(code))
-    return true;
-  if (code === '23505' && RACES.has(constraintOf(error) ?? '')) return true;
-  return code === '' && error instanceof Error && TRANSIENT_MESSAGES.test(error.message);
-}
-
-/** Whether a value in the statement, not the server, is to blame: data exceptions, constraints, program limits. */
-export function isDataError(error: unknown): boolean {
-  return /^(22|23|54)/.test(codeOf(error)) && !isTransient(error);
-}
-
-function constraintOf(error: unknown): string | undefined {
-  return error instanceof pg.DatabaseError ? error.constraint : undefined;
-}
-
-function explain(error: unknown, config: DatabaseConfig): string {
-  const where = `${config.user}@${config.host}:${config.port}/${config.database}`;
-  const said = error instanceof Error ? error.message || codeOf(error) : String(error);
-  switch (codeOf(error)) {
-    case '28P01':
-    case '28000':
-      return `PostgreSQL refuses the login ${where}: check POSTGRES_USER and POSTGRES_PASSWORD (${said})`;
-    case '3D000':
-      return `There is no database at ${where}: create it, or check POSTGRES_DB (${said})`;
-    case '42P01':
-    case '42883':
-    case '42703':
-      return `The archive at ${where} lacks something that init.sql makes: load init.sql (${said})`;
-    case '42501':
-      return `The login ${where} lacks a privilege: ${said}`;
-    default:
-      return `The database ${where} failed: ${said}`;
-  }
-}
 
 /**
  * Begins a transaction that the server ends by itself when we are gone without its noticing: a dead wire would
@@ -149,6 +72,21 @@ export type Query = <T extends Row = Row>(
   values?: readonly unknown[],
 ) => Promise<pg.QueryResult<T>>;
 
+export interface OpenOptions {
+  readonly patience?: Patience;
+  /** Ends the wait for the database. */
+  readonly signal?: AbortSignal;
+  /** Hears why the database is waited for. */
+  readonly onRefused?: (reason: string) => void;
+  /** Whether this login has worked: what refuses it now passes, as a failover or a rotated password does. */
+  readonly loginWorked?: boolean;
+  /** What else must hold before the database is used. It is asked again while that fails for a passing reason. */
+  readonly check?: (query: Query) => Promise<void>;
+}
+
+/** Longest text of the server that is shown, in characters. */
+const MAX_REASON_LENGTH = 200;
+
 /**
  * A pool of connections with retries. Made for PgBouncer in transaction mode: unnamed statements only,
  * no session state, no startup parameters.
@@ -158,6 +96,8 @@ export class Database {
   readonly #config: DatabaseConfig;
   readonly #log: Logger;
   readonly #patience: Patience;
+  /** Why the latest connection was refused; null where the latest one was made. */
+  #refusal: string | null = null;
 
   private constructor(config: DatabaseConfig, log: Logger, patience: Patience) {
     this.#config = config;
@@ -169,6 +109,7 @@ export class Database {
       user: config.user,
       password: config.password,
       database: config.database,
+      ssl: sslOptions(config),
       min: config.minPool,
       max: config.maxPool,
       connectionTimeoutMillis: patience.connectionWaitMs,
@@ -184,38 +125,48 @@ export class Database {
   }
 
   /**
-   * Opens the pool and proves that it works: 5 tries with exponential back-off.
+   * Opens the pool when the database answers; until then it is tried again and again, with back-off.
    *
-   * @throws DatabaseError at once for what no retry mends (wrong password, missing database), else after the last try.
+   * @throws DatabaseError at once for what no waiting mends (wrong password, missing database), else when the time is
+   * over or the signal aborts
    */
   static async connect(
     config: DatabaseConfig,
     log: Logger,
-    patience: Patience = PATIENCE,
+    options: OpenOptions = {},
   ): Promise<Database> {
+    const patience = options.patience ?? patienceOf(config);
     const database = new Database(config, log, patience);
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await database.#pool.query('select 1');
-        return database;
-      } catch (error) {
-        if (attempt < patience.connectTries && isTransient(error)) {
-          log.warn(
-            { attempt, reason: (error as Error).message || codeOf(error) },
-            'database not reachable, trying again',
-          );
-          await sleep(patience.connectFirstDelayMs * 2 ** (attempt - 1));
-          continue;
-        }
-        await database.close();
-        throw database.#asDatabaseError(error);
-      }
+    const { signal, onRefused, loginWorked = false, check = async () => {} } = options;
+    try {
+      await waitForDatabase(() => database.#begin(check, loginWorked), {
+        log,
+        waitMs: patience.startWaitMs,
+        firstDelayMs: patience.connectFirstDelayMs,
+        signal,
+        onRefused,
+      });
+      return database;
+    } catch (error) {
+      const closing = database.close();
+      if (!signal?.aborted) await closing; // else a connection that is being made is not waited for
+      throw error;
+    }
+  }
+
+  async #begin(check: (query: Query) => Promise<void>, loginWorked: boolean): Promise<void> {
+    const once: Query = (text, values) => this.#queryOnce(text, values);
+    try {
+      await once('select 1');
+      await check(once);
+    } catch (error) {
+      const isForGood = loginWorked ? !isTransient(error) : isHopeless(error);
+      throw this.#asDatabaseError(error, isForGood);
     }
   }
 
   /** One statement, retried while it fails for a passing reason. @throws DatabaseError */
-  query: Query = (text, values) =>
-    this.#retrying(() => this.#pool.query(text, values as unknown[]));
+  query: Query = (text, values) => this.#retrying(() => this.#queryOnce(text, values));
 
   /**
    * Runs `work` in one transaction, again from its start when it fails for a passing reason: it must do the
@@ -225,8 +176,23 @@ export class Database {
     return this.#retrying(() => this.#transactionOnce(work));
   }
 
-  async #transactionOnce<T>(work: (query: Query) => Promise<T>): Promise<T> {
-    const client = await this.#pool.connect();
+  #queryOnce<T extends Row>(text: string, values?: readonly unknown[]) {
+    return this.#withClient((client) => client.query<T>(text, values as unknown[]));
+  }
+
+  #transactionOnce<T>(work: (query: Query) => Promise<T>): Promise<T> {
+    return this.#withClient(async (client) => {
+      await client.query(begin(this.#config.commandTimeoutMs));
+      const result = await work((text, values) => client.query(text, values as unknown[]));
+      const { command } = await client.query('commit');
+      // PostgreSQL answers so, without an error, when a statement of the transaction has failed.
+      if (command !== 'COMMIT') throw new Error(`a transaction ended in ${command}, not in COMMIT`);
+      return result;
+    });
+  }
+
+  async #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    const client = await this.#connected();
     let failure: Error | undefined;
     // A connection lost between two statements says so here, or ends the process. The next statement fails by itself.
     const onError = (error: Error) => {
@@ -234,27 +200,35 @@ export class Database {
     };
     client.on('error', onError);
     try {
-      await client.query(begin(this.#config.commandTimeoutMs));
-      const result = await work((text, values) => client.query(text, values as unknown[]));
-      const { command } = await client.query('commit');
-      // PostgreSQL answers so, without an error, when a statement of the transaction has failed.
-      if (command !== 'COMMIT') throw new Error(`a transaction ended in ${command}, not in COMMIT`);
-      return result;
+      return await work(client);
     } catch (error) {
       failure = error as Error;
-      // Where the server has answered, or the mistake is ours, the connection is sound; else it is given up.
-      if (error instanceof pg.DatabaseError || !isTransient(error)) {
-        await client.query('rollback').then(
-          () => {
-            failure = undefined;
-          },
-          () => {},
-        );
-      }
+      if (!mayBeSound(error)) throw error;
+      const isSound = await client.query('rollback').then(
+        () => true,
+        () => false,
+      );
+      if (isSound) failure = undefined;
+      // An error after which the connection is gone is one of the connection.
+      else if (error instanceof pg.DatabaseError) throw new ConnectionFailure(error);
       throw error;
     } finally {
       client.off('error', onError);
       client.release(failure);
+    }
+  }
+
+  /** A connection of the pool. @throws ConnectionFailure */
+  async #connected(): Promise<pg.PoolClient> {
+    if (this.#pool.ending) throw new Error('the database was closed');
+    try {
+      const client = await this.#pool.connect();
+      this.#refusal = null;
+      return client;
+    } catch (error) {
+      const code = codeOf(error);
+      this.#refusal = `${messageOf(error)}${code ? ` (${code})` : ''}`.slice(0, MAX_REASON_LENGTH);
+      throw new ConnectionFailure(error);
     }
   }
 
@@ -264,8 +238,9 @@ export class Database {
       try {
         return await work();
       } catch (error) {
-        if (!isTransient(error) || performance.now() - started > this.#patience.retryForMs)
-          throw this.#asDatabaseError(error);
+        const isForGood = !isTransient(error);
+        if (isForGood || performance.now() - started > this.#patience.retryForMs)
+          throw this.#asDatabaseError(error, isForGood);
         this.#log.debug(
           { code: codeOf(error), err: error },
           'a statement failed for a passing reason, trying again',
@@ -275,29 +250,50 @@ export class Database {
     }
   }
 
-  #asDatabaseError(error: unknown): Error {
+  #asDatabaseError(error: unknown, permanent: boolean): Error {
     if (error instanceof DatabaseError) return error;
     if (!(error instanceof Error)) return new Error(String(error));
     if (codeOf(error) === '' && !isTransient(error)) return error; // not from the database: a mistake of ours
-    return new DatabaseError(
-      explain(error, this.#config),
-      codeOf(error),
-      !isTransient(error),
-      error,
-    );
+    return new DatabaseError(explain(error, this.#config), codeOf(error), permanent, error);
   }
 
   /** Whether the server answers within the given milliseconds. Never throws. */
   async isUp(timeoutMs: number): Promise<boolean> {
-    const answer = this.#pool.query('select 1').then(
-      () => true,
-      () => false,
+    return (await this.whyDown(timeoutMs)) === null;
+  }
+
+  /** What refused us, and how; null when the server answers within the given milliseconds. Never throws. */
+  async whyDown(timeoutMs: number): Promise<string | null> {
+    const { host, port } = this.#config;
+    const answer = this.#queryOnce('select 1').then(
+      () => null,
+      (error: unknown) => this.#refusal ?? messageOf(error).slice(0, MAX_REASON_LENGTH),
     );
-    return Promise.race([answer, sleep(timeoutMs, false, { ref: false })]);
+    const silence = sleep(timeoutMs, undefined, { ref: false }).then(
+      () => this.#refusal ?? `no answer in ${timeoutMs / 1000} s`,
+    );
+    const reason = await Promise.race([answer, silence]);
+    return reason === null ? null : `${host}:${port}: ${reason}`;
   }
 
   /** Closes every connection; statements that are running end first. */
   async close(): Promise<void> {
     await this.#pool.end();
   }
+}
+
+/** A service says that it waits without end (`runService`); everything else is a command. */
+function patienceOf({ waitsForever }: DatabaseConfig): Patience {
+  return waitsForever ? SERVICE_PATIENCE : COMMAND_PATIENCE;
+}
+
+/** How long a start waits for this database, in milliseconds. */
+export function startWaitOf(config: DatabaseConfig): number {
+  return patienceOf(config).startWaitMs;
+}
+
+/** Whether the connection may be used further: where the server has answered, or the mistake is ours. */
+function mayBeSound(error: unknown): boolean {
+  if (isOfConnection(error)) return false;
+  return error instanceof pg.DatabaseError || !isTransient(error);
 }

@@ -15,7 +15,7 @@ await serveJobs<FinderConfig & { threadName: string }, FinderJob, FinderReport, 
   async (config) => {
     const log = createWorkerLogger(config.service, config.logLevel, config.threadName);
     const verifier = await createVerifier();
-    const bigbrotr = await Bigbrotr.connect(config.database, log);
+    const bigbrotr = await Bigbrotr.connect(config.database, log, { loginWorked: true });
     const finding = new Finding({
       finder: bigbrotr.finder,
       verifier,

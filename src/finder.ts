@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Candidate } from './bigbrotr/candidates.ts';
 import { ConfigError, type FinderConfig, loadFinderConfig } from './config.ts';
+import { startWaitOf } from './database.ts';
 import type { FinderJob, FinderProgress, FinderReport } from './finder/find-names.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { readSeedFile, SeedListError } from './relay/seed-list.ts';
@@ -50,7 +51,10 @@ async function begin(config: FinderConfig, service: Service): Promise<Work> {
         if (times > 0) service.count(name, times);
     },
   });
-  await scheduler.start();
+  await scheduler.start({
+    signal: service.signal,
+    waitMs: startWaitOf(config.database),
+  });
   const following = new Set<Promise<void>>();
   if (!service.once)
     for (const url of sources.monitored) following.add(follow(url, service, scheduler));
@@ -210,5 +214,5 @@ async function follow(url: RelayUrl, service: Service, scheduler: FinderSchedule
 function lost(what: string, { reason, notStored }: Lost, service: Service): void {
   if (service.signal.aborted) return;
   service.log.error({ what, reason }, 'a job of the finder was lost');
-  if (notStored) service.stored(false);
+  if (notStored) service.stored(false, `${what}: ${reason}`);
 }

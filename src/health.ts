@@ -6,8 +6,12 @@ export interface HealthStatus {
   /** True once the service has all it needs to do its work. */
   readonly ready: boolean;
   readonly database: 'up' | 'down';
+  /** While it is down: what refused the service, and with which words. */
+  readonly databaseReason?: string;
   /** Whether the database takes what is archived: with a full disk it may answer and take nothing. */
   readonly storing: 'works' | 'fails';
+  /** While it fails: what could not be stored last, and why. */
+  readonly storingReason?: string;
   /** `no_circuit`: the proxy answers, but has no way into the Tor network. */
   readonly tor: 'up' | 'down' | 'no_circuit' | 'off';
   readonly uptimeSeconds: number;

@@ -26,6 +26,8 @@ import { parseArguments } from './service.ts';
 
 /** Before a service that ended by itself is started again, in milliseconds. */
 const RESTART_DELAY_MS = 2000;
+/** It doubles while the service cannot start, up to this. */
+const LONGEST_RESTART_DELAY_MS = 30_000;
 
 /** The embedded PostgreSQL cannot be started; the message says why and what to do. */
 class StartError extends Error {}
@@ -70,10 +72,18 @@ async function runLocally(once: boolean): Promise<number> {
     const run: Run = { once, started, stopping, progress, log, embedded: postgres !== null };
     const code = await runServices(complete, run);
     return isLost ? 1 : code;
+  } catch (error) {
+    // Shutting down while the database is unreachable is not a failure.
+    if (isLost || !stopping.signal.aborted || !isPassing(error)) throw error;
+    return 0;
   } finally {
     progress.end();
     await postgres?.stop();
   }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof DatabaseError && !error.permanent;
 }
 
 /** @throws ConfigError */
@@ -113,6 +123,8 @@ function login(
     POSTGRES_OWNER_PASSWORD: '',
     POSTGRES_OWNER_PASSWORD_FILE: '',
     POSTGRES_DIRECT_HOST: '',
+    POSTGRES_SSL_MODE: 'disable',
+    POSTGRES_SSL_CA: '',
     POSTGRES_DB: server?.database ?? 'bigbrotr',
   };
 }
@@ -132,8 +144,10 @@ async function runServices(env: Environment, run: Run): Promise<number> {
   const { initializer, initSqlPath } = loadAllConfigs(env);
   const { progress, log } = run;
   const { signal } = run.stopping;
-  await Bigbrotr.load(initializer.database, await readInitSql(initSqlPath), log);
-  await migrateArchive(initializer.database, initializer.owner, log);
+  // A run that goes on waits for its database; whoever waits for the end of --once is told after a minute.
+  const database = { ...initializer.database, waitsForever: !run.once };
+  await Bigbrotr.load(database, await readInitSql(initSqlPath), log, { signal });
+  await migrateArchive(database, initializer.owner, log, { signal });
   sayHowToConnect(initializer.database, run.embedded);
   progress.begin();
   const start = (name: string, once: boolean) =>
@@ -155,7 +169,8 @@ function sayHowToConnect(config: DatabaseConfig, embedded: boolean): void {
   const { host, port, user, password, database } = config;
   const login = encodeURIComponent(user) + (embedded ? `:${encodeURIComponent(password)}` : '');
   const server = `${host.includes(':') ? `[${host}]` : encodeURIComponent(host)}:${port}`;
-  const url = `postgresql://${login}@${server}/${encodeURIComponent(database)}`;
+  const mode = config.ssl && config.ssl.mode !== 'disable' ? `?sslmode=${config.ssl.mode}` : '';
+  const url = `postgresql://${login}@${server}/${encodeURIComponent(database)}${mode}`;
   process.stdout.write(`\npsql "${url}"\n\n`);
 }
 
@@ -184,21 +199,28 @@ async function runOnce(start: Start, stopping: AbortSignal): Promise<number> {
   return Math.max(...codes, found);
 }
 
-/** A service that ends by itself is started again, as `restart: unless-stopped` does; not when it cannot start at all. */
+/**
+ * A service that ends by itself is started again, as `restart: unless-stopped` does; not when it never could start. One
+ * that was ready before is tried again later and later: what keeps it from its start may pass.
+ */
 async function runUntilStopped(start: Start, { stopping, log }: Run): Promise<number> {
+  const { signal } = stopping;
   const keepRunning = async (name: string): Promise<number> => {
-    for (;;) {
+    let hasWorked = false;
+    for (let delay = RESTART_DELAY_MS; ; delay = Math.min(2 * delay, LONGEST_RESTART_DELAY_MS)) {
       const service = start(name, false);
       const code = await service.ended;
-      if (stopping.signal.aborted) return code;
-      if (!service.wasReady) {
+      if (signal.aborted) return code;
+      if (service.wasReady) delay = RESTART_DELAY_MS;
+      hasWorked ||= service.wasReady;
+      if (!hasWorked) {
         log.fatal({ name }, 'a service cannot start: everything stops');
         stopping.abort();
         return 1;
       }
-      log.warn({ name, code }, 'a service ended, starting it again');
-      await sleep(RESTART_DELAY_MS, undefined, { signal: stopping.signal }).catch(() => {});
-      if (stopping.signal.aborted) return 0;
+      log.warn({ name, code, seconds: delay / 1000 }, 'a service ended, starting it again');
+      await sleep(delay, undefined, { signal }).catch(() => {});
+      if (signal.aborted) return 0;
     }
   };
   const names = ['monitor', 'synchronizer', 'priority-synchronizer', 'finder'];

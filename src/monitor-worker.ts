@@ -34,7 +34,7 @@ await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(asyn
     city: await GeoipDatabase.open('GEOIP_CITY_PATH', cityPath),
     asn: await GeoipDatabase.open('GEOIP_ASN_PATH', asnPath),
   };
-  const bigbrotr = await Bigbrotr.connect(config.database, log);
+  const bigbrotr = await Bigbrotr.connect(config.database, log, { loginWorked: true });
   const writer = new SnapshotWriter(bigbrotr, config.chunkSize, config.frequencyMs / 1000);
   const context: Omit<ProbeContext, 'signal' | 'timeoutMs' | 'carried'> = {
     secretKey: Buffer.from(config.keys.secretKey, 'hex'),

@@ -1,6 +1,7 @@
 /** Entry: the monitor checks every relay that is due, by the schedule in the archive. */
 import type { Relay } from './bigbrotr.ts';
 import { loadMonitorConfig, type MonitorConfig } from './config.ts';
+import { startWaitOf } from './database.ts';
 import type { ProbeReport } from './monitor-worker.ts';
 import { toNip66Result } from './nostr/nip66.ts';
 import { type Publishing, startPublishing } from './publishing.ts';
@@ -24,7 +25,10 @@ async function begin(config: MonitorConfig, service: Service): Promise<Work> {
     log: service.log,
     onDead: service.fail,
   });
-  await scheduler.start();
+  await scheduler.start({
+    signal: service.signal,
+    waitMs: startWaitOf(config.database),
+  });
   const publishing = startPublishing(config, service);
   let nextRound = 0;
   /** Relays that did not wait for a round: when their check was lost they wait for the next one. */
@@ -86,7 +90,7 @@ async function check(
     if (outcome.deadly) await setAside(relay, outcome.reason, config, service);
     else if (!service.signal.aborted) {
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
-      if (outcome.notStored) service.stored(false);
+      if (outcome.notStored) service.stored(false, `${relay.url}: ${outcome.reason}`);
     }
     return false;
   }

@@ -67,6 +67,24 @@ const MAX_BARREN_RESTARTS = 5;
 /** Its deaths by so many different jobs are the fault of those jobs; by more without a result in between, its own. */
 const MAX_DEADLY_JOBS = 5;
 
+/** How long a start of workers may wait for their database. */
+export interface StartOptions {
+  /** Ends the wait. */
+  readonly signal?: AbortSignal;
+  /** Milliseconds; Infinity: until it answers. Not at all unless told. */
+  readonly waitMs?: number;
+}
+
+/** A worker could not start; `passing`: because its database is away. */
+class StartFailure extends Error {
+  readonly passing: boolean;
+
+  constructor(message: string, passing: boolean) {
+    super(message);
+    this.passing = passing;
+  }
+}
+
 interface Waiting<Job, Result> {
   /** Tells apart what has the same key. */
   readonly id: string;
@@ -126,13 +144,40 @@ export class Scheduler<Job, Result, Progress = never> {
     return this.#seats.flatMap(({ running }) => [...running.values()].map(({ key }) => key));
   }
 
-  /** Starts every worker, or none. @throws Error with the sentence of the first worker that cannot start. */
-  async start(): Promise<void> {
+  /**
+   * Starts every worker, or none. A worker whose database is away is started again with back-off.
+   *
+   * @throws Error with the sentence of the first worker that cannot start, AbortError when the signal aborts
+   */
+  async start({ signal, waitMs = 0 }: StartOptions = {}): Promise<void> {
+    const stop = () => void this.stop();
+    signal?.addEventListener('abort', stop, { once: true });
     try {
-      await Promise.all(this.#seats.map((seat) => this.#startWorker(seat)));
+      signal?.throwIfAborted();
+      const until = performance.now() + waitMs;
+      await Promise.all(this.#seats.map((seat) => this.#startFirst(seat, until)));
     } catch (error) {
       await this.stop(); // a thread that is left would keep the process alive
+      signal?.throwIfAborted();
       throw error;
+    } finally {
+      signal?.removeEventListener('abort', stop);
+    }
+  }
+
+  async #startFirst(seat: Seat<Job, Result>, until: number): Promise<void> {
+    for (let doublings = 0; ; doublings = Math.min(doublings + 1, MAX_DOUBLINGS)) {
+      try {
+        return await this.#startWorker(seat);
+      } catch (error) {
+        const passing = error instanceof StartFailure && error.passing;
+        const delay = RESTART_DELAY_MS * 2 ** doublings;
+        if (!passing || this.#stopping || performance.now() + delay > until) throw error;
+        const { message: reason } = error;
+        this.#options.log.warn({ thread: seat.name, reason }, 'a worker waits for its database');
+        await sleep(delay);
+        if (this.#stopping) throw error;
+      }
     }
   }
 
@@ -161,7 +206,9 @@ export class Scheduler<Job, Result, Progress = never> {
     if (!worker) return Promise.resolve();
     return new Promise((resolve) => {
       worker.once('exit', () => resolve());
-      worker.postMessage({ type: 'stop' } satisfies ToWorker<Job>);
+      // One that is not ready has nothing to store, and may wait for its database without looking at messages.
+      if (!seat.ready) void worker.terminate();
+      else worker.postMessage({ type: 'stop' } satisfies ToWorker<Job>);
     });
   }
 
@@ -197,7 +244,8 @@ export class Scheduler<Job, Result, Progress = never> {
       });
       worker.on('exit', (code) => {
         clearInterval(watch);
-        reject(new Error(fatal ?? `a worker thread ended with code ${code} before it was ready`));
+        const why = fatal ?? `a worker thread ended with code ${code} before it was ready`;
+        reject(new StartFailure(why, passing));
         void this.#replace(seat, fatal ?? `exit code ${code}`, passing);
       });
     });

@@ -3,11 +3,13 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bigbrotr } from './bigbrotr.ts';
 import { ConfigError, type DatabaseConfig, type HealthConfig, type TorConfig } from './config.ts';
-import { DatabaseError } from './database.ts';
+import { DatabaseError, startWaitOf } from './database.ts';
+import { waitForDatabase } from './database-wait.ts';
 import { buildHealthApp, type HealthStatus, ListenError, listenHealth } from './health.ts';
 import { createLogger, type Logger } from './logger.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { BlocklistError } from './relay/blocklist.ts';
+import { StorageStatus } from './storage-status.ts';
 
 /** What a service needs to know of its configuration; each service has more of its own. */
 export interface ServiceConfig {
@@ -35,8 +37,8 @@ export interface Service {
   counted(name: string): number;
   /** Sets a text of `/health`. */
   detail(name: string, text: string): void;
-  /** Tells whether the database took what was archived: while it does not, the service is not ready. */
-  stored(works: boolean): void;
+  /** Tells whether the database took what was archived, or which relay's it did not and why: then the service is not ready. */
+  stored(works: boolean, why?: string): void;
   /** Hears whether Tor had a circuit when a relay was to be reached through it. */
   torSeen(works: boolean): void;
   /** Whether Tor was lately found not to work: nobody needs to be asked for through it. */
@@ -71,8 +73,6 @@ const TOR_CHECK_MS = 2000;
 /** Tor that was found without a circuit is tried again after so long, in milliseconds. */
 const NO_CIRCUIT_MS = 30_000;
 const RETRY_ROUND_MS = 2000;
-/** What could not be stored is tried again sooner than this, in milliseconds: after it without a failure, it works. */
-const STORING_FAILS_MS = 60_000;
 const WARN_ABOVE_FAILED_SHARE = 0.1;
 
 /**
@@ -91,7 +91,9 @@ export async function runService<Config extends ServiceConfig>(
   let once: boolean;
   try {
     once = parseArguments(process.argv.slice(2));
-    config = load();
+    const loaded = load();
+    // A service waits for its database; whoever waits for the end of --once is told after a minute.
+    config = { ...loaded, database: { ...loaded.database, waitsForever: !once } };
   } catch (error) {
     process.exitCode = 1;
     if (!(error instanceof ConfigError)) throw error;
@@ -111,6 +113,10 @@ export function parseArguments(given: readonly string[]): boolean {
   return given.includes('--once');
 }
 
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
+}
+
 function isPassing(error: unknown): error is DatabaseError {
   return error instanceof DatabaseError && !error.permanent;
 }
@@ -125,8 +131,7 @@ class ServiceLife {
   readonly #counts: Record<string, number> = {};
   readonly #details: Record<string, string> = {};
   #state: HealthStatus['state'] = 'starting';
-  #database: HealthStatus['database'] = 'down';
-  #notStoredAt = Number.NEGATIVE_INFINITY;
+  readonly #storage: StorageStatus;
   #tor: HealthStatus['tor'];
   /** When relays could last not be reached because Tor had no circuit; null while it has one. */
   #noCircuitAt: number | null = null;
@@ -140,6 +145,7 @@ class ServiceLife {
     this.#once = once;
     setMaxListeners(0, this.#stopping.signal); // one for each relay that is waited for: many is no leak
     this.#log = createLogger(config.service, config.logLevel);
+    this.#storage = new StorageStatus(this.#log);
     this.#metrics = createMetrics(config.service);
     this.#tor = config.tor ? 'down' : 'off';
   }
@@ -161,17 +167,16 @@ class ServiceLife {
     try {
       const address = await listenHealth(app, this.#config.health);
       this.#log.info({ host: address.address, port: address.port }, 'health is served');
-      bigbrotr = await Bigbrotr.connect(
-        { ...this.#config.database, minPool: 0, maxPool: 2 },
-        this.#log,
-      );
-      this.#database = 'up';
-      const work = await begin(this.#service(bigbrotr));
+      const own = { ...this.#config.database, minPool: 0, maxPool: 2 };
+      bigbrotr = await Bigbrotr.connect(own, this.#log, this.#waiting());
+      this.#storage.noteDatabase(null);
+      const work = await this.#begin(begin, this.#service(bigbrotr));
       this.#ready = true;
       await this.#do(work, bigbrotr);
     } catch (error) {
-      // Who is told to stop while the database is away has not failed.
-      if (!(this.#stopping.signal.aborted && isPassing(error))) this.#fail(error);
+      // Shutting down while the database is unreachable is not a failure.
+      if (!(this.#stopping.signal.aborted && (isPassing(error) || isAbort(error))))
+        this.#fail(error);
     }
     this.#state = 'stopping';
     await this.#end(async () => {
@@ -179,6 +184,17 @@ class ServiceLife {
       await app.close();
     });
     return this.#exitCode;
+  }
+
+  /** Starts the work, again while that fails because the database is away. */
+  #begin(begin: (service: Service) => Promise<Work>, service: Service): Promise<Work> {
+    const waitMs = startWaitOf(this.#config.database);
+    return waitForDatabase(() => begin(service), { log: this.#log, waitMs, ...this.#waiting() });
+  }
+
+  #waiting() {
+    const onRefused = (reason: string) => this.#storage.refused(reason);
+    return { signal: this.#stopping.signal, onRefused };
   }
 
   #service(bigbrotr: Bigbrotr): Service {
@@ -195,9 +211,7 @@ class ServiceLife {
       detail: (name, text) => {
         this.#details[name] = text;
       },
-      stored: (works) => {
-        this.#notStoredAt = works ? Number.NEGATIVE_INFINITY : performance.now();
-      },
+      stored: (works, why = '') => this.#storage.noteStored(works, why),
       torSeen: (works) => {
         this.#noCircuitAt = works ? null : performance.now();
       },
@@ -276,15 +290,10 @@ class ServiceLife {
   /** Looks at database and Tor, and tells the parent process, until the service stops. */
   async #watch(bigbrotr: Bigbrotr): Promise<void> {
     const { signal } = this.#stopping;
-    let stored = this.#storing;
     while (!signal.aborted) {
-      const [database, tor] = await Promise.all([bigbrotr.isUp(), this.#torProxy()]);
-      this.#note('database', this.#database, database ? 'up' : 'down');
-      const storing = this.#storing;
-      if (storing !== stored)
-        this.#log[storing === 'fails' ? 'error' : 'info'](`storing ${storing}`);
-      stored = storing;
-      this.#database = database ? 'up' : 'down';
+      const [whyDown, tor] = await Promise.all([bigbrotr.whyDown(), this.#torProxy()]);
+      this.#storage.noteDatabase(whyDown);
+      this.#storage.logStoring();
       this.#noteTor(tor);
       this.#report();
       await sleep(CHECK_INTERVAL_MS, undefined, { signal }).catch(() => {});
@@ -296,10 +305,6 @@ class ServiceLife {
     if (now === 'down') this.#log.error(`${what} is down`);
     else if (now === 'no_circuit') this.#log.error('tor is up and has no circuit');
     else this.#log.info(`${what} is ${now}`);
-  }
-
-  get #storing(): HealthStatus['storing'] {
-    return performance.now() - this.#notStoredAt < STORING_FAILS_MS ? 'fails' : 'works';
   }
 
   /** What is known of circuits was found out by relays that were to be reached; a Tor that comes back begins anew. */
@@ -341,8 +346,7 @@ class ServiceLife {
     return {
       state: this.#state,
       ready: this.#ready,
-      database: this.#database,
-      storing: this.#storing,
+      ...this.#storage.shown(),
       tor: this.#tor,
       uptimeSeconds: Math.floor((Date.now() - this.#started) / 1000),
       lastRound: this.#lastRound,

@@ -24,7 +24,7 @@ await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport,
   async (config) => {
     const log = createWorkerLogger(config.service, config.logLevel, config.threadName);
     const verifier = await createVerifier();
-    const bigbrotr = await Bigbrotr.connect(config.database, log);
+    const bigbrotr = await Bigbrotr.connect(config.database, log, { loginWorked: true });
     const context: Omit<VisitContext, 'signal' | 'onProgress' | 'stopTimestamp'> = {
       bigbrotr,
       verifier,

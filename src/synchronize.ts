@@ -2,6 +2,7 @@
 import type { VisitReport } from './archive.ts';
 import type { Relay } from './bigbrotr.ts';
 import type { SynchronizerConfig } from './config.ts';
+import { startWaitOf } from './database.ts';
 import { readBlocklist } from './relay/blocklist.ts';
 import { afterVisit } from './relay/manners.ts';
 import { networkOf } from './relay/url.ts';
@@ -47,7 +48,10 @@ export async function beginSynchronizing(
       if (live) unfollowed.seats.add(seat);
     },
   });
-  await scheduler.start();
+  await scheduler.start({
+    signal: service.signal,
+    waitMs: startWaitOf(config.database),
+  });
   /** Relays whose worker died, or was without its database: visited, and so followed again, without waiting. */
   const alsoDue = async (due: readonly Relay[]): Promise<Relay[]> => {
     const all = await source(filterId, 0);
@@ -114,7 +118,7 @@ async function visit(
       if (outcome.notStored) {
         service.metrics.visitStopped('not_stored');
         service.count('visits_not_stored');
-        service.stored(false);
+        service.stored(false, `${relay.url}: ${outcome.reason}`);
       }
     }
     return false;

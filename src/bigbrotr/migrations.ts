@@ -3,7 +3,17 @@ import { PG_MIGRATE_LOCK_ID, runner } from 'node-pg-migrate';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import type { DatabaseConfig } from '../config.ts';
-import { Database, DatabaseError } from '../database.ts';
+import { COMMAND_PATIENCE, Database, startWaitOf } from '../database.ts';
+import {
+  ConnectionFailure,
+  codeOf,
+  DatabaseError,
+  explain,
+  isHopeless,
+  isOfConnection,
+} from '../database-error.ts';
+import { sslOptions } from '../database-ssl.ts';
+import { waitForDatabase } from '../database-wait.ts';
 import { schemaState, tooNew } from './version.ts';
 
 /** Numbered SQL files; the build copies them beside the code. */
@@ -20,6 +30,12 @@ const RECORD = `create table if not exists schema_migrations (
     constraint schema_migrations_name_key unique (name)
 )`;
 
+export interface MigrateOptions {
+  readonly folder?: string;
+  /** Ends the wait for the database. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Brings an archive that an older version made up to this one: all migrations that it has not had, in one
  * transaction, under a lock, so that a second initializer waits and finds nothing left to do. An archive that is up
@@ -35,30 +51,38 @@ export async function migrateArchive(
   config: DatabaseConfig,
   owner: DatabaseConfig,
   log: Logger,
-  folder = FOLDER,
+  { folder = FOLDER, signal }: MigrateOptions = {},
 ): Promise<string[]> {
-  const database = await Database.connect(config, log);
+  const database = await Database.connect(config, log, signal && { signal });
   const { state, newest } = await schemaState(database.query).finally(() => database.close());
   const archive = `The archive at ${owner.host}:${owner.port}/${owner.database}`;
   if (state === 'newer') throw tooNew(archive, newest);
   if (state !== 'older') return [];
-  try {
-    const applied = await asOwner(owner, (client) => applyAll(client, log, folder));
-    if (applied.length > 0) log.info({ applied }, 'the archive was migrated to this version');
-    return applied;
-  } catch (error) {
-    throw explained(error, archive, owner.user);
-  }
+  const applied = await waitForDatabase(
+    () =>
+      asOwner(owner, (client) => applyAll(client, log, folder)).catch((error: unknown) => {
+        throw explained(error, archive, owner);
+      }),
+    { log, waitMs: startWaitOf(config), signal },
+  );
+  if (applied.length > 0) log.info({ applied }, 'the archive was migrated to this version');
+  return applied;
 }
 
 async function asOwner<T>(
-  { host, port, user, password, database }: DatabaseConfig,
+  owner: DatabaseConfig,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const client = new pg.Client({ host, port, user, password, database, keepAlive: true });
+  const { host, port, user, password, database } = owner;
+  const client = new pg.Client({
+    ...{ host, port, user, password, database, ssl: sslOptions(owner) },
+    ...{ keepAlive: true, connectionTimeoutMillis: COMMAND_PATIENCE.connectionWaitMs },
+  });
   client.on('error', () => {}); // the statement that waits on it fails and says so
   try {
-    await client.connect();
+    await client.connect().catch((error: unknown) => {
+      throw new ConnectionFailure(error);
+    });
     return await work(client);
   } finally {
     await client.end();
@@ -91,13 +115,19 @@ function quiet(log: Logger) {
   return { debug: tell, info: tell, warn: tell, error: tell };
 }
 
-function explained(error: unknown, archive: string, user: string): unknown {
+function explained(error: unknown, archive: string, owner: DatabaseConfig): unknown {
   if (!(error instanceof Error)) return error;
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  if (code === '') return error;
+  const code = codeOf(error);
+  if (isOfConnection(error) && !isHopeless(error))
+    return new DatabaseError(explain(error, owner), code, false, error);
+  if (code === '') return error instanceof ConnectionFailure ? asRefusal(error, owner) : error;
   const refused = code === '42501' || code === '28P01' || code === '28000';
   const message = refused
-    ? `${archive} must be migrated to this version, and ${user} may not do it (${error.message}): set POSTGRES_OWNER_PASSWORD and run the initializer again, for example by docker compose up -d.`
+    ? `${archive} must be migrated to this version, and ${owner.user} may not do it (${error.message}): set POSTGRES_OWNER_PASSWORD and run the initializer again, for example by docker compose up -d.`
     : `${archive} could not be migrated to this version and is as it was: ${error.message}`;
   return new DatabaseError(message, code, true, error);
+}
+
+function asRefusal(error: ConnectionFailure, owner: DatabaseConfig): DatabaseError {
+  return new DatabaseError(explain(error, owner), '', true, error);
 }

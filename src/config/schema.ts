@@ -4,6 +4,7 @@ import { forbiddenHost } from '../relay/address.ts';
 import { networkOf, type RelayUrl } from '../relay/url.ts';
 import {
   boolean,
+  certificateFile,
   checkList,
   cores,
   count,
@@ -33,6 +34,7 @@ import {
   secondsOrNone,
   secretKey,
   size,
+  sslMode,
   startTimestamp,
   stopTimestamp,
   webUrls,
@@ -74,6 +76,8 @@ export const databaseVariables = {
   POSTGRES_USER: identifier.prefault('bigbrotr'),
   POSTGRES_PASSWORD: password,
   POSTGRES_DB: identifier.prefault('bigbrotr'),
+  POSTGRES_SSL_MODE: sslMode.prefault('disable'),
+  POSTGRES_SSL_CA: certificateFile.prefault(''),
 };
 
 export const initializerVariables = {
@@ -215,6 +219,18 @@ export function pairProblem(given: Given<typeof optionalKeyVariables>): string |
   if (secret && 'PUBLIC_KEY' in given)
     return `PUBLIC_KEY is not set but SECRET_KEY is. ${makeKeys}`;
   if (open && 'SECRET_KEY' in given) return `SECRET_KEY is not set but PUBLIC_KEY is. ${makeKeys}`;
+  return null;
+}
+
+/** What is wrong with the two settings of TLS together, or null. */
+export function sslProblem({
+  POSTGRES_SSL_MODE: mode,
+  POSTGRES_SSL_CA: ca,
+}: Given<Pick<typeof databaseVariables, 'POSTGRES_SSL_MODE' | 'POSTGRES_SSL_CA'>>): string | null {
+  if (mode === 'verify-ca' && ca === null)
+    return 'POSTGRES_SSL_MODE verify-ca needs POSTGRES_SSL_CA: the certificate of the authority, as a PEM file.';
+  if (mode === 'disable' && ca)
+    return 'POSTGRES_SSL_CA is set but POSTGRES_SSL_MODE is disable: nothing would be encrypted. Set it to verify-full.';
   return null;
 }
 

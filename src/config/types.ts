@@ -15,6 +15,19 @@ export interface DatabaseConfig {
   readonly minPool: number;
   readonly maxPool: number;
   readonly commandTimeoutMs: number;
+  /** How the connection is encrypted; absent: not. */
+  readonly ssl?: DatabaseSsl;
+  /** Whether a start waits until the database answers, as services do; else for a minute. */
+  readonly waitsForever?: boolean;
+}
+
+/** The modes of libpq that say what they do: those between, `allow` and `prefer`, encrypt or do not, as the server likes. */
+export type SslMode = 'disable' | 'require' | 'verify-ca' | 'verify-full';
+
+export interface DatabaseSsl {
+  readonly mode: SslMode;
+  /** The certificates of the authorities that are trusted, as PEM; null: those of Node.js. */
+  readonly ca: string | null;
 }
 
 /** The SOCKS5 proxy that reaches `.onion` relays. */

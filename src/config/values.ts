@@ -1,9 +1,12 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { getPublicKey } from 'nostr-tools/pure';
 import { z } from 'zod';
 import { type CheckName, checkNames } from '../nostr/check-result.ts';
 import { canonicalFilter, type EventFilter } from '../nostr/filter.ts';
 import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
+import type { SslMode } from './types.ts';
 
 /**
  * Kinds of values that a variable may have: from its text to what it becomes, or the end of a sentence that says what
@@ -87,6 +90,32 @@ export const databaseHost = z
   .string()
   .refine((text) => text === '' || text.startsWith('/') || isHost(text), hostRule)
   .transform((text) => text || '127.0.0.1');
+
+const sslModes = [
+  'disable',
+  'require',
+  'verify-ca',
+  'verify-full',
+] as const satisfies readonly SslMode[];
+export const sslMode = z
+  .string()
+  .toLowerCase()
+  .pipe(z.enum(sslModes, { error: `must be one of ${sslModes.join(', ')}.` }));
+
+/** The path of a PEM file: what it holds. */
+export const certificateFile = z.string().transform((path, ctx): string | null => {
+  if (path === '') return null;
+  try {
+    const pem = readFileSync(path, 'utf8');
+    new X509Certificate(pem);
+    return pem;
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? `${error.code}` : 'unreadable';
+    const why = /^E[A-Z]+$/.test(code) ? `cannot be read (${code})` : 'holds no PEM certificate';
+    refuse(ctx, `names a file that ${why}: ${quote(path)}.`);
+    return z.NEVER;
+  }
+});
 
 const isPlain = (text: string) => text.trim() === text && !/\p{Cc}/u.test(text);
 const plainRule = 'must not begin or end with a space or hold control characters.';

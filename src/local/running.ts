@@ -61,5 +61,7 @@ function login(port: number, password: string): Environment {
     POSTGRES_DB: 'bigbrotr',
     POSTGRES_PASSWORD: password,
     POSTGRES_PASSWORD_FILE: '',
+    POSTGRES_SSL_MODE: 'disable',
+    POSTGRES_SSL_CA: '',
   };
 }

@@ -1,7 +1,7 @@
 import { finalizeEvent } from 'nostr-tools/pure';
 import { parseRelayMessage, type RelayMessage } from '../nostr/message.ts';
+import { answerDeadline } from './answer-deadline.ts';
 import type { RelayConnection } from './connection.ts';
-import { deadline } from './deadline.ts';
 
 /** Kind of the event that answers a challenge (NIP-42). */
 const CLIENT_AUTHENTICATION = 22242;
@@ -93,7 +93,7 @@ export class Authenticator {
         if (heard !== null) finish(heard);
       });
       const stopWatching = this.#connection.onClosed(giveUp);
-      const cancel = deadline(timeoutMs, giveUp);
+      const cancel = answerDeadline(this.#connection, timeoutMs, giveUp);
       signal?.addEventListener('abort', giveUp, { once: true });
       if (signal?.aborted) giveUp();
     });

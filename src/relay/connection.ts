@@ -82,9 +82,11 @@ export class RelayConnection {
   readonly inFlight: ByteBudget;
   readonly #account: UselessAccount | undefined;
   readonly #heldHandlers = new Set<() => void>();
+  readonly #flowHandlers = new Set<() => void>();
+  /** Those that have more than they can hand on: it is read again when none is left. */
+  readonly #pausedBy = new Set<object>();
   #wasHeard = false;
   #keptAlive = false;
-  #isPaused = false;
   #held: NodeJS.Timeout | null = null;
 
   /** @param socket before it is open: what goes wrong in its first moment is an error that nobody else hears */
@@ -150,7 +152,7 @@ export class RelayConnection {
     this.#handlers.add(handler);
     if (!this.#wasHeard) {
       this.#wasHeard = true;
-      if (this.#held === null) this.#socket.resume();
+      if (!this.isPausedByUs) this.#socket.resume();
     }
     return () => this.#handlers.delete(handler);
   }
@@ -165,15 +167,39 @@ export class RelayConnection {
     return () => this.#closedHandlers.delete(handler);
   }
 
-  /** Stops reading from the socket; TCP then stops the relay. */
-  pause(): void {
-    this.#isPaused = true;
+  /** Stops reading from the socket; TCP then stops the relay. It is read again when all that paused it have resumed. */
+  pause(by: object = this): void {
+    const wasPaused = this.isPausedByReader;
+    this.#pausedBy.add(by);
     this.#socket.pause();
+    if (!wasPaused) this.#tellFlow();
   }
 
-  resume(): void {
-    this.#isPaused = false;
-    if (this.#held === null) this.#socket.resume();
+  resume(by: object = this): void {
+    const wasPaused = this.isPausedByReader;
+    this.#pausedBy.delete(by);
+    if (!this.isPausedByUs) this.#socket.resume();
+    if (wasPaused && !this.isPausedByReader) this.#tellFlow();
+  }
+
+  /** Whether we do not read from the relay, for whatever reason: its answer may lie in the socket. */
+  get isPausedByUs(): boolean {
+    return this.isPausedByReader || this.isHeld;
+  }
+
+  /** Whether we do not read from the relay because what it has sent is not handed on yet. */
+  get isPausedByReader(): boolean {
+    return this.#pausedBy.size > 0;
+  }
+
+  /** Calls the handler whenever reading begins or ends, by readers or because the relay is held. @returns a function that stops it */
+  onFlow(handler: () => void): () => void {
+    this.#flowHandlers.add(handler);
+    return () => this.#flowHandlers.delete(handler);
+  }
+
+  #tellFlow(): void {
+    for (const handler of [...this.#flowHandlers]) handler();
   }
 
   /** Whether the relay is not read from for a while, because much of what it sent was of no use. */
@@ -198,6 +224,7 @@ export class RelayConnection {
     this.#socket.pause();
     this.#held = setTimeout(() => this.#release(), waitMs);
     for (const handler of this.#heldHandlers) handler();
+    this.#tellFlow();
   }
 
   #release(): void {
@@ -205,8 +232,9 @@ export class RelayConnection {
     if (this.#held === null) return;
     clearTimeout(this.#held);
     this.#held = null;
-    if (!this.#isPaused) this.#socket.resume();
+    if (!this.isPausedByReader) this.#socket.resume();
     for (const handler of this.#heldHandlers) handler();
+    this.#tellFlow();
   }
 
   /**
@@ -223,7 +251,7 @@ export class RelayConnection {
     let cancel: () => void;
     const wait = () => {
       cancel = deadline(intervalMs, () => {
-        const reads = !this.#isPaused && this.#held === null; // else a pong may have come that we do not see
+        const reads = !this.isPausedByUs; // else a pong may have come that we do not see
         if (!answered && reads) this.#socket.terminate();
         else if (this.isOpen) this.#socket.ping();
         answered = !reads;
@@ -231,13 +259,21 @@ export class RelayConnection {
       });
     };
     wait();
-    void this.closed.then(() => cancel());
+    // A pong may lie behind all that came while nobody read: the time for it begins anew.
+    const stopWatching = this.onFlow(() => {
+      cancel();
+      wait();
+    });
+    void this.closed.then(() => {
+      stopWatching();
+      cancel();
+    });
   }
 
   /** Closes politely, and cuts the socket when the relay has not answered the close within a second. */
   close(): void {
     if (this.#socket.readyState === WebSocket.CLOSED) return;
-    this.#isPaused = false;
+    this.#pausedBy.clear();
     this.#release();
     this.#socket.resume(); // a paused socket would never see the relay's close frame
     this.#socket.close(1000);

@@ -1,9 +1,9 @@
 import type { NostrEvent } from '../nostr/event.ts';
 import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import { refusalOfOk } from '../nostr/nip66.ts';
+import { answerDeadline } from './answer-deadline.ts';
 import type { Authenticator } from './authentication.ts';
 import type { RelayConnection } from './connection.ts';
-import { deadline } from './deadline.ts';
 
 /**
  * How publishing one event ended, in one stable word: `accepted`, `timeout`, `disconnected`, `aborted`, or what the
@@ -56,7 +56,7 @@ function publishOnce(
         refusal = refusalOf(message.text);
     });
     const stopWatching = connection.onClosed(() => finish(refusal ?? 'disconnected'));
-    const cancel = deadline(timeoutMs, () => finish(refusal ?? 'timeout'));
+    const cancel = answerDeadline(connection, timeoutMs, () => finish(refusal ?? 'timeout'));
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
     else connection.send(['EVENT', event]);

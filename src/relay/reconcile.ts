@@ -6,6 +6,7 @@ import { deadline } from './deadline.ts';
 import type { LocalSet } from './local-set.ts';
 import { NegentropyInitiator } from './negentropy.ts';
 import { NegentropyError } from './negentropy-message.ts';
+import { isAnswer, type OpenRequests, openRequests } from './open-requests.ts';
 
 /**
  * How a reconciliation ended. Only `done` proves anything; what was learned before another end is true all the same.
@@ -170,7 +171,10 @@ class Exchange {
   readonly #signal: AbortSignal | undefined;
   readonly #stopListening: () => void;
   readonly #onAbort = () => this.#finish(failed('aborted', 'stopped'));
-  readonly #deadline: number;
+  readonly #open: OpenRequests;
+  readonly #stopMinding: () => void;
+  #deadline: number;
+  #pausedAt: number | null = null;
   #end: ReconcileEnd | null = null;
   #payload: string | null = null;
   #isWaiting = false;
@@ -186,6 +190,10 @@ class Exchange {
     this.#signal = signal;
     this.#deadline = performance.now() + limits.totalTimeoutMs;
     this.#stopListening = connection.onMessage((data) => this.#receive(data));
+    this.#open = openRequests(connection);
+    this.#open.exchanges.add(this.#id);
+    this.#stopMinding = connection.onFlow(() => this.#noteFlow());
+    if (connection.isPausedByReader) this.#pausedAt = performance.now();
     void connection.closed.then(({ code, reason }) =>
       this.#finish(failed('disconnected', reason || `code ${code}`)),
     );
@@ -213,27 +221,48 @@ class Exchange {
   close(): void {
     this.#end ??= { type: 'done' };
     this.#stopListening();
+    this.#stopMinding();
+    this.#open.exchanges.delete(this.#id);
     this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#connection.send(['NEG-CLOSE', this.#id]);
   }
 
   /** Resolves when something has changed or a deadline has passed. */
   async #arrival(): Promise<void> {
-    const { at, end } = this.#nextDeadline();
-    const cancel = deadline(Math.max(0, at - performance.now()), () => this.#finish(end));
+    const next = this.#nextDeadline();
+    const cancel =
+      next === null
+        ? () => {}
+        : deadline(Math.max(0, next.at - performance.now()), () => this.#finish(next.end));
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
     cancel();
   }
 
-  /** The deadline that passes first, and how it ends then: decided here, since timers may fire a little early. */
-  #nextDeadline(): { at: number; end: ReconcileEnd } {
+  /** While nobody reads from the relay, its deadlines stand still; that of silence begins anew afterwards. */
+  #noteFlow(): void {
+    const now = performance.now();
+    if (this.#pausedAt !== null) this.#deadline += now - this.#pausedAt;
+    this.#pausedAt = this.#connection.isPausedByReader ? now : null;
+    this.#sentAt = now;
+    if (this.#refusal) this.#refusal.at = now;
+    this.#wake?.();
+  }
+
+  /**
+   * The deadline that passes first, and how it ends then: decided here, since timers may fire a little early. Null
+   * while our readers hold the connection up; what it is held for by its junk counts in the total.
+   */
+  #nextDeadline(): { at: number; end: ReconcileEnd } | null {
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
-    const deadlines = [
-      { at: this.#deadline, end: failed('timeout', `not reconciled in ${totalTimeoutMs} ms`) },
-      { at: this.#sentAt + idleTimeoutMs, end: this.#silent() },
-    ];
+    if (this.#connection.isPausedByReader) return null;
+    const total = {
+      at: this.#deadline,
+      end: failed('timeout', `not reconciled in ${totalTimeoutMs} ms`),
+    };
+    if (this.#connection.isPausedByUs) return total;
+    const deadlines = [total, { at: this.#sentAt + idleTimeoutMs, end: this.#silent() }];
     if (this.#refusal) {
       const { text, at } = this.#refusal;
       deadlines.push({ at: at + REFUSAL_GRACE_MS, end: this.#refused(text) });
@@ -255,10 +284,11 @@ class Exchange {
 
   #receive(data: string): void {
     if (this.#end) return;
-    this.#received += data.length;
     const message = parseRelayMessage(data);
-    if (!('subscription' in message) || message.subscription !== this.#id)
-      this.#receiveUnrelated(message);
+    const isOurs = 'subscription' in message && message.subscription === this.#id;
+    if (!isOurs && isAnswer(message, this.#open)) return;
+    this.#received += data.length;
+    if (!isOurs) this.#receiveUnrelated(message);
     else if (message.type === 'NEG-MSG') this.#receiveAnswer(message.payload);
     else if (message.type === 'NEG-ERR') this.#finish(this.#negErr(message.text));
     else if (message.type === 'CLOSED') this.#finish(this.#refused(message.text));

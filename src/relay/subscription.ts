@@ -8,6 +8,7 @@ import {
 } from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
+import { isAnswer, type OpenRequests, openRequests } from './open-requests.ts';
 
 /** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
 export type PageEnd =
@@ -98,14 +99,20 @@ const LIVE: SubscriptionLimits = {
   maxBytes: Number.POSITIVE_INFINITY,
 };
 
-const SUBSCRIPTIONS = new WeakMap<RelayConnection, Set<string>>();
+/** Of each step that is handed out: the bytes of the message in which each of its events came. */
+const SIZES = new WeakMap<readonly unknown[], readonly number[]>();
+
+/** The bytes that each event of a step has cost to receive. */
+export function sizesOf(step: readonly unknown[]): readonly number[] {
+  return SIZES.get(step) ?? [];
+}
 
 class Subscription {
   readonly id = OURS + randomBytes(4).toString('hex');
   end: PageEnd | null = null;
   readonly #connection: RelayConnection;
-  /** Ids of the subscriptions that are open on this connection, this one among them. */
-  readonly #siblings: Set<string>;
+  /** What is open on this connection, this subscription among it. */
+  readonly #open: OpenRequests;
   readonly #limits: SubscriptionLimits;
   readonly #signal: AbortSignal | undefined;
   readonly #onUnusable: (reason: UnusableMessage) => void;
@@ -114,6 +121,7 @@ class Subscription {
   readonly #stopMinding: () => void;
   readonly #onAbort = () => this.#finish({ type: 'aborted' });
   #events: unknown[] = [];
+  #sizes: number[] = [];
   #bufferedBytes = 0;
   /** Bytes of the events that the reader has taken and is busy with. */
   #takenBytes = 0;
@@ -139,8 +147,8 @@ class Subscription {
     onUnusable: (reason: UnusableMessage) => void,
   ) {
     this.#connection = connection;
-    this.#siblings = SUBSCRIPTIONS.get(connection) ?? new Set();
-    SUBSCRIPTIONS.set(connection, this.#siblings.add(this.id));
+    this.#open = openRequests(connection);
+    this.#open.subscriptions.add(this.id);
     this.#limits = limits;
     this.#signal = signal;
     this.#onUnusable = onUnusable;
@@ -152,7 +160,7 @@ class Subscription {
       }),
     );
     if (connection.inFlight.isSpent) this.#pause();
-    this.#stopMinding = connection.onHeld(() => this.#wake?.()); // another deadline holds from now on
+    this.#stopMinding = connection.onFlow(() => this.#wake?.()); // another deadline holds from now on
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
   }
@@ -162,7 +170,9 @@ class Subscription {
     this.#connection.inFlight.give(this.#takenBytes);
     this.#takenBytes = this.#bufferedBytes;
     const events = this.#events;
+    SIZES.set(events, this.#sizes);
     this.#events = [];
+    this.#sizes = [];
     this.#bufferedBytes = 0;
     return events;
   }
@@ -174,15 +184,16 @@ class Subscription {
     const stopWaiting = isCrowded ? inFlight.onRoom(() => this.#wake?.()) : null;
     if (this.#paused && !isCrowded) {
       this.#paused = false;
-      this.#connection.resume();
+      this.#connection.resume(this);
     }
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
     const patience =
       this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
-    const isOurs = this.#connection.isHeld || isCrowded; // the silence, which is then no fault of the relay
-    const idle = isOurs ? Number.POSITIVE_INFINITY : patience;
+    // Whoever does not read, this subscription or a sibling: the answer may lie in the socket.
+    const idle = this.#connection.isPausedByUs ? Number.POSITIVE_INFINITY : patience;
     const started = performance.now();
-    const left = isCrowded ? Number.POSITIVE_INFINITY : totalTimeoutMs - this.#waitedMs;
+    const standsStill = this.#connection.isPausedByReader; // time of being held for junk counts in the total
+    const left = standsStill ? Number.POSITIVE_INFINITY : totalTimeoutMs - this.#waitedMs;
     const wait = Math.min(idle, left);
     const cancel =
       wait === Number.POSITIVE_INFINITY
@@ -193,11 +204,11 @@ class Subscription {
     });
     cancel();
     stopWaiting?.();
-    if (!isCrowded) this.#waitedMs += performance.now() - started;
+    if (!standsStill) this.#waitedMs += performance.now() - started;
   }
 
   dispose(): void {
-    this.#siblings.delete(this.id);
+    this.#open.subscriptions.delete(this.id);
     this.#connection.inFlight.give(this.#takenBytes + this.#bufferedBytes);
     this.#takenBytes = 0;
     this.#bufferedBytes = 0;
@@ -206,7 +217,7 @@ class Subscription {
     this.#stopMinding();
     this.#signal?.removeEventListener('abort', this.#onAbort);
     if (!this.#closedByRelay) this.#connection.send(['CLOSE', this.id]);
-    if (this.#paused) this.#connection.resume();
+    if (this.#paused) this.#connection.resume(this);
   }
 
   #expire(): void {
@@ -222,9 +233,11 @@ class Subscription {
 
   #receive(data: string): void {
     if (this.end) return;
-    this.#byteCount += data.length;
     const message = parseRelayMessage(data);
-    if (!this.#isOurs(message)) this.#receiveUnrelated(message, data.length);
+    const isOurs = this.#isOurs(message);
+    if (!isOurs && isAnswer(message, this.#open)) return;
+    this.#byteCount += data.length;
+    if (!isOurs) this.#receiveUnrelated(message, data.length);
     else if (message.type === 'EVENT') this.#receiveEvent(message.event, data.length);
     else if (message.type === 'EOSE') this.#receiveEose(message.hint);
     else if (message.type === 'CLOSED') this.#receiveClosed(message.text);
@@ -240,6 +253,7 @@ class Subscription {
 
   #receiveEvent(event: unknown, bytes: number): void {
     this.#events.push(event);
+    this.#sizes.push(bytes);
     this.#eventCount += 1;
     this.#bufferedBytes += bytes;
     this.#connection.inFlight.take(bytes);
@@ -258,7 +272,7 @@ class Subscription {
 
   #pause(): void {
     this.#paused = true;
-    this.#connection.pause();
+    this.#connection.pause(this);
   }
 
   #receiveClosed(text: string): void {
@@ -283,7 +297,6 @@ class Subscription {
     if (unusable !== null) this.#onUnusable(unusable);
     this.#isMixedUp ||= unusable !== null && message.type === 'EVENT';
     const isEvent = message.type === 'EVENT';
-    if (isEvent && this.#siblings.has(message.subscription)) return;
     const isLate = isEvent && unusable === null; // of the page before, when that was cut short
     if (this.#isEldest) this.#connection.noteUseless(isLate ? bytes * LATE_COST : bytes);
     if (isLate) this.#late += 1;
@@ -303,7 +316,7 @@ class Subscription {
 
   /** What is no answer to anybody is heard by all that are open, and is noted once. */
   get #isEldest(): boolean {
-    const [eldest] = this.#siblings;
+    const [eldest] = this.#open.subscriptions;
     return eldest === this.id;
   }
 

@@ -10,6 +10,7 @@ import {
   readLive,
   readPage,
   type SubscriptionLimits,
+  sizesOf,
 } from '../relay/subscription.ts';
 import { BatchWriter } from './batch-writer.ts';
 import { CountedTally } from './counted-tally.ts';
@@ -40,6 +41,8 @@ const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 const MAX_BROKEN_EVENTS = 20_000;
 /** An answer may show so many events again, and one more for each that it shows once. */
 const MAX_REPEATS = 1000;
+/** What nobody can use: broken, shown before, or not asked for. */
+const USELESS = 'useless';
 /** A signature that does not hold has cost as much time to check as so many bytes to read. */
 const BYTES_A_SIGNATURE = 1500;
 
@@ -77,8 +80,6 @@ export class Visit {
   #good = 0;
   #broken = 0;
   #binaryFrames: number;
-  /** Bytes received up to the events that were looked at last. */
-  #bytesSeen: number;
   #hasToldRefused = false;
   #untold: Record<string, number> = {};
 
@@ -89,7 +90,6 @@ export class Visit {
     this.terms = terms;
     this.manners = mannersOf(terms);
     this.#bytesBefore = session.connection.bytesReceived;
-    this.#bytesSeen = this.#bytesBefore;
     this.#binaryFrames = session.connection.binaryFrames;
     this.#deadline = performance.now() + context.visitMs;
     this.writer = new BatchWriter({
@@ -121,7 +121,6 @@ export class Visit {
     const session = await openSession(this.relay, this.context);
     if ('failure' in session) return false;
     this.#bytesBefore = -this.bytesReceived;
-    this.#bytesSeen = 0;
     this.#binaryFrames = 0;
     this.session = session;
     return true;
@@ -207,8 +206,8 @@ export class Visit {
       for (;;) {
         const step = await page.next();
         if (step.done) return step.value;
-        const lasting = step.value.filter((value) => !isEphemeral(value));
-        await this.#receiveAll(lasting, EVERY_EVENT);
+        const { lasting, sizes } = withoutEphemeral(step.value);
+        await this.#receiveAll(lasting, sizes, EVERY_EVENT);
         if (lasting.length > 0) crashPoint('live-batch', this.relay.url);
         await this.writer.flush();
         this.#copies.clear();
@@ -278,7 +277,7 @@ export class Visit {
       for (;;) {
         const step = await page.next();
         if (step.done) return step.value;
-        await this.#receiveAll(step.value, counted);
+        await this.#receiveAll(step.value, sizesOf(step.value), counted);
         if (this.isFlooded) return { type: 'overflow', text: 'forged or broken events' };
         if (counted.repeats > MAX_REPEATS + counted.shown)
           return { type: 'overflow', text: `${counted.repeats} events that it had shown before` };
@@ -293,46 +292,57 @@ export class Visit {
   }
 
   /**
-   * Looks at what has arrived, in slices; the share of it that is of no use goes to the account of the relay. An
-   * await for each event would cost more than most of what is done with it.
+   * Looks at what has arrived, in slices; the bytes of what is of no use go to the account of the relay, and nothing
+   * else that came over its connection. An await for each event would cost more than most of what is done with it.
    */
-  async #receiveAll(values: readonly unknown[], tally: Tally): Promise<void> {
-    const { connection } = this.session;
-    const bytes = connection.bytesReceived - this.#bytesSeen;
-    this.#bytesSeen = connection.bytesReceived;
+  async #receiveAll(
+    values: readonly unknown[],
+    sizes: readonly number[],
+    tally: Tally,
+  ): Promise<void> {
     const goodBefore = this.#good;
     const slice = new TimeSlice();
-    for (const value of values) {
+    let usable = 0;
+    let usableBytes = 0;
+    let uselessBytes = 0;
+    for (const [index, value] of values.entries()) {
       const full = this.#receive(value, tally);
-      if (full !== undefined) await full;
+      if (full === USELESS) uselessBytes += sizes[index] ?? 0;
+      else {
+        usable += 1;
+        usableBytes += sizes[index] ?? 0;
+        if (full !== undefined) await full;
+      }
       if (slice.isOver) await slice.pause();
     }
-    const useless = values.length - Math.max(0, this.#good - goodBefore);
-    if (useless > 0) connection.noteUseless((bytes * useless) / values.length);
+    // Signatures are checked later, many at once: of those that did not hold the size is not known one by one.
+    const forged = usable - Math.max(0, this.#good - goodBefore);
+    if (forged > 0) uselessBytes += (usableBytes * forged) / usable;
+    if (uselessBytes > 0) this.session.connection.noteUseless(uselessBytes);
   }
 
   /**
    * Every well-formed event counts for progress; only what is whole and was asked for goes on.
    * @returns what has to be waited for before the next, where that is anything. @throws DatabaseError
    */
-  #receive(value: unknown, tally: Tally): Promise<void> | undefined {
+  #receive(value: unknown, tally: Tally): Promise<void> | undefined | typeof USELESS {
     const parsed = parseEvent(value);
     if (!parsed.ok) {
       const id = this.#claimedId(value);
       this.#countBroken(parsed.reason, id);
       const createdAt = createdAtOf(value);
       if (createdAt !== null) tally.add(id, createdAt);
-      return undefined;
+      return USELESS;
     }
     const { event } = parsed;
     const isNew = tally.add(event.id, event.created_at);
     // What only claims to be this event must not keep it out: it may have another signature, or be broken.
     const copy = event.id + event.sig;
-    if (!isNew && this.#copies.has(copy)) return undefined;
+    if (!isNew && this.#copies.has(copy)) return USELESS;
     this.#copies.add(copy);
     if (!matchesFilter(event, this.context.filter)) {
       this.countInvalid('filter_mismatch', 1, event.id);
-      return undefined;
+      return USELESS;
     }
     this.#good += 1;
     crashPoint('after-receive', this.relay.url);
@@ -367,6 +377,19 @@ export class Visit {
       'the quarantine of this relay is full: further events that PostgreSQL cannot hold are not kept',
     );
   }
+}
+
+/** The events of a step that are no ephemeral ones, and the size of each. */
+function withoutEphemeral(step: readonly unknown[]) {
+  const sizes = sizesOf(step);
+  const lasting: unknown[] = [];
+  const sizesOfLasting: number[] = [];
+  for (const [index, value] of step.entries()) {
+    if (isEphemeral(value)) continue;
+    lasting.push(value);
+    sizesOfLasting.push(sizes[index] ?? 0);
+  }
+  return { lasting, sizes: sizesOfLasting };
 }
 
 /** Kinds that relays are not expected to store (NIP-01), the monitor's own test event among them. */

@@ -10,8 +10,9 @@ import {
   isDataError,
   isTransient,
   NOW,
-  PATIENCE,
+  COMMAND_PATIENCE,
   type Patience,
+  SERVICE_PATIENCE,
 } from '../../src/database.ts';
 import { databaseConfig, silent } from '../support/bigbrotr.ts';
 import { type TestDatabase, testDatabase, testServer } from '../support/database.ts';
@@ -30,7 +31,7 @@ vi.mock('node:timers/promises', async (original) => {
 
 const QUICK: Patience = {
   connectionWaitMs: 2000,
-  connectTries: 5,
+  startWaitMs: 100,
   connectFirstDelayMs: 5,
   retryForMs: 10_000,
 };
@@ -60,7 +61,7 @@ function config(parts: Partial<DatabaseConfig> = {}): DatabaseConfig {
 }
 
 async function open(parts: Partial<DatabaseConfig> = {}, patience: Partial<Patience> = {}) {
-  const database = await Database.connect(config(parts), silent, { ...QUICK, ...patience });
+  const database = await Database.connect(config(parts), silent, { patience: { ...QUICK, ...patience } });
   opened.push(database);
   return database;
 }
@@ -76,11 +77,12 @@ async function failure(attempt: Promise<unknown>): Promise<DatabaseError> {
 }
 
 const attempt = (parts: Partial<DatabaseConfig>, patience: Partial<Patience> = {}) =>
-  failure(Database.connect(config(parts), silent, { ...QUICK, ...patience }));
+  failure(Database.connect(config(parts), silent, { patience: { ...QUICK, ...patience } }));
 
 describe('connecting', () => {
-  test('is as patient as it was promised to be', () => {
-    expect(PATIENCE).toMatchObject({ connectionWaitMs: 30_000, connectTries: 5 });
+  test('waits a minute for a command, and for a service until the database answers', () => {
+    expect(COMMAND_PATIENCE).toMatchObject({ connectionWaitMs: 30_000, startWaitMs: 60_000 });
+    expect(SERVICE_PATIENCE.startWaitMs).toBe(Number.POSITIVE_INFINITY);
   });
 
   test('with a wrong password fails at once, with a sentence that helps', async () => {
@@ -124,18 +126,23 @@ describe('connecting', () => {
     expect(database).not.toBe(name);
   });
 
-  test('is tried five times, after longer and longer waits, when nobody listens', async () => {
+  test('is tried after longer and longer waits when nobody listens, and says for how long', async () => {
     await proxy.close();
-    const warnings: number[] = [];
-    const log = pino(
-      { level: 'warn' },
-      { write: (line) => warnings.push(JSON.parse(line).attempt) },
-    );
-    const error = await failure(Database.connect(config(), log, QUICK));
+    const warnings: Record<string, unknown>[] = [];
+    const log = pino({ level: 'warn' }, { write: (line) => void warnings.push(JSON.parse(line)) });
+    const error = await failure(Database.connect(config(), log, { patience: QUICK }));
     expect(error).toMatchObject({ code: 'ECONNREFUSED', permanent: false });
-    expect(error.message).toMatch(/ECONNREFUSED/);
-    expect(warnings).toEqual([1, 2, 3, 4]);
-    expect(delays).toEqual([5, 10, 20, 40]);
+    expect(error.message).toMatch(/ECONNREFUSED.*; given up after 0 s$/);
+    expect(warnings[0]).toMatchObject({
+      msg: 'database not reachable, trying again',
+      attempt: 1,
+      code: 'ECONNREFUSED',
+      waitedSeconds: 0,
+      until: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
+    });
+    expect(warnings).toHaveLength(3); // the first tries; the same reason is told again after 30 s
+    expect(delays.slice(0, 4)).toEqual([5, 10, 20, 40]);
+    expect(delays.length).toBeLessThanOrEqual(4);
     proxy = await startTcpProxy(made.config);
   });
 
@@ -148,7 +155,7 @@ describe('connecting', () => {
 
   test('to a server that never answers is given up in time', async () => {
     proxy.stall();
-    const error = await attempt({}, { connectionWaitMs: 100, connectTries: 2 });
+    const error = await attempt({}, { connectionWaitMs: 100, startWaitMs: 150 });
     expect(error).toMatchObject({ permanent: false });
     expect(error.message).toMatch(/timeout/);
     expect(proxy.total).toBe(2);
@@ -161,7 +168,7 @@ describe('connecting', () => {
     });
     await new Promise<void>((done) => web.listen(0, '127.0.0.1', done));
     const { port } = web.address() as { port: number };
-    await expect(Database.connect(config({ port }), silent, QUICK)).rejects.toThrow();
+    await expect(Database.connect(config({ port }), silent, { patience: QUICK })).rejects.toThrow();
     web.close();
   });
 });

@@ -50,7 +50,12 @@ afterEach(async () => {
 
 const config = (database: TestDatabase) => databaseConfig(database);
 const migrate = (database: TestDatabase, from?: string) =>
-  migrateArchive(config(database), config(database), silent, from);
+  migrateArchive(
+    config(database),
+    config(database),
+    silent,
+    from === undefined ? {} : { folder: from },
+  );
 const connect = async (database: TestDatabase) =>
   (await Bigbrotr.connect(config(database), silent)).close();
 

@@ -25,7 +25,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     seesTypesOf: ['relay'],
   },
   database: {
-    files: /^(database\.ts$|bigbrotr(\.ts$|\/))/,
+    files: /^(database(-\w+)?\.ts$|bigbrotr(\.ts$|\/))/,
     sees: ['crashes', 'settings', 'nostr', 'relay'],
   },
   // The archive is handed to them: who opens it is a worker or an entrypoint.
@@ -39,7 +39,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     sees: [...BELOW_SERVICES, 'checks', 'visits'],
   },
   services: {
-    files: /^(service|scheduler|run-shown|synchronize|publisher|publishing)\.ts$/,
+    files: /^(service|storage-status|scheduler|run-shown|synchronize|publisher|publishing)\.ts$/,
     sees: BELOW_SERVICES,
     seesTypesOf: ['visits', 'workers'],
   },
