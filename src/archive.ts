@@ -5,7 +5,7 @@ import { blame } from './relay/tor.ts';
 import type { LiveRelays } from './visit/live.ts';
 import { type PagesEnd, readPages } from './visit/read-pages.ts';
 import { canReconcile, readReconciled } from './visit/read-reconciled.ts';
-import { openSession } from './visit/session.ts';
+import { isRateLimit, openSession } from './visit/session.ts';
 import { TIME_IS_UP, Visit, type VisitContext } from './visit/visit.ts';
 
 export type { VisitContext } from './visit/visit.ts';
@@ -67,7 +67,10 @@ async function readRelay(
     if (session.failure === 'aborted') return idleReport('unfinished', 'stopped');
     // It is Tor that failed, and no matter of this relay's manners.
     if (session.failure === 'proxy_down') return idleReport('unfinished', 'proxy_down');
-    await bigbrotr.setManners(relay, afterVisit(terms, 'failed', context.now()));
+    const { failure, retryAfterSeconds: after } = session;
+    if (after !== null) await bigbrotr.retryTimes.setRelay(relay, after);
+    const reception: Reception = isRateLimit(failure, after) ? 'rate_limited' : 'failed';
+    await bigbrotr.setManners(relay, afterVisit(terms, reception, context.now(), after));
     return idleReport('failed', session.failure);
   }
   const visit = new Visit(relay, context, session, terms);
@@ -77,6 +80,8 @@ async function readRelay(
     await visit.writer.flush();
     visit.tellInvalid();
     const report = await withBlame(reportOf(visit, end), visit);
+    const { retryAfterSeconds: after } = visit;
+    if (after !== null) await bigbrotr.retryTimes.setRelay(relay, after);
     await bigbrotr.setManners(relay, mannersAfter(visit, report));
     const welcome = report.outcome !== 'failed' && visit.refusal === null;
     followed = welcome && (live?.follow(visit, end.caughtUp) ?? false);
@@ -153,7 +158,7 @@ function mannersAfter(visit: Visit, { outcome, detail }: VisitReport): Manners {
   const failed = outcome === 'failed' || usedUp;
   const reception: Reception = visit.refusal ?? (failed ? 'failed' : 'welcome');
   if (reception === 'welcome' && inVain) return visit.manners;
-  return afterVisit(visit.manners, reception, visit.context.now());
+  return afterVisit(visit.manners, reception, visit.context.now(), visit.retryAfterSeconds);
 }
 
 function idleReport(outcome: VisitEnd['outcome'], detail: string | null): VisitReport {

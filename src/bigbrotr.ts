@@ -13,6 +13,7 @@ import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr/monitor.ts';
 import * as monitor from './bigbrotr/monitor.ts';
 import type { Archived, StoredEvent } from './bigbrotr/reading.ts';
 import * as reading from './bigbrotr/reading.ts';
+import { RetryTimes } from './bigbrotr/retry-times.ts';
 import { requireCurrent, schemaState } from './bigbrotr/version.ts';
 import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
 import * as visits from './bigbrotr/visits.ts';
@@ -70,9 +71,11 @@ export class Bigbrotr {
   readonly #database: Database;
   /** What the finder asks. */
   readonly finder: FinderArchive;
+  readonly retryTimes: RetryTimes;
 
   private constructor(database: Database) {
     this.#database = database;
+    this.retryTimes = new RetryTimes(database.query);
     this.finder = new FinderArchive(database.query, (work) => database.transaction(work));
   }
 

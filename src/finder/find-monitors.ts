@@ -3,6 +3,7 @@ import { parseEvent } from '../nostr/event.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
 import type { VerifiedEvent, Verifier } from '../nostr/verify.ts';
 import { asRelayError, type ConnectOptions, connectRelay } from '../relay/connection.ts';
+import { retryAfterOf } from '../relay/relay-error.ts';
 import { type PageEnd, readLive, readPage } from '../relay/subscription.ts';
 import type { RelayUrl } from '../relay/url.ts';
 
@@ -27,6 +28,13 @@ export interface MonitorFeedOptions {
   readonly connect: Omit<ConnectOptions, 'signal' | 'maxMessageBytes'>;
 }
 
+/** How reading ended. */
+export interface FeedEnd {
+  readonly end: string;
+  /** How long the server asked to be left alone (`Retry-After`), in seconds; null where it did not. */
+  readonly retryAfterSeconds: number | null;
+}
+
 /** Takes sound reports. @throws DatabaseError */
 export type OnReports = (events: readonly VerifiedEvent[]) => Promise<void>;
 
@@ -43,7 +51,7 @@ export class MonitorFeed {
    * Reads what a relay has, and goes on listening where that is wanted.
    *
    * @param onReports hears of each report once, whichever relay it comes from
-   * @returns one stable word for how it ended; `eose` is good
+   * @returns `end` is one stable word for how it ended; `eose` is good
    * @throws DatabaseError
    */
   async read(
@@ -51,7 +59,7 @@ export class MonitorFeed {
     live: boolean,
     signal: AbortSignal,
     onReports: OnReports,
-  ): Promise<string> {
+  ): Promise<FeedEnd> {
     const { connect } = this.#options;
     const limits = { idleTimeoutMs: connect.timeoutMs, totalTimeoutMs: 10 * connect.timeoutMs };
     let connection: Awaited<ReturnType<typeof connectRelay>>;
@@ -62,7 +70,7 @@ export class MonitorFeed {
         maxMessageBytes: MAX_MESSAGE_BYTES,
       });
     } catch (error) {
-      return asRelayError(error, url).reason;
+      return { end: asRelayError(error, url).reason, retryAfterSeconds: retryAfterOf(error) };
     }
     try {
       const bounds = { ...limits, maxEvents: PAGE_EVENTS, maxBytes: PAGE_BYTES };
@@ -73,10 +81,12 @@ export class MonitorFeed {
         signal,
         0,
       );
-      if (!live || signal.aborted || !connection.isOpen) return end;
+      if (!live || signal.aborted || !connection.isOpen) return { end, retryAfterSeconds: null };
       connection.keepAlive(KEEP_ALIVE_MS);
       const coming: ReqFilter = { kinds: [RELAY_DISCOVERY], limit: 0 };
-      return await this.#take(readLive(connection, coming, signal), onReports, signal, PAUSE_MS);
+      const page = readLive(connection, coming, signal);
+      const liveEnd = await this.#take(page, onReports, signal, PAUSE_MS);
+      return { end: liveEnd, retryAfterSeconds: null };
     } finally {
       connection.close();
     }

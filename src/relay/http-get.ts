@@ -102,11 +102,6 @@ function refusedGet(address: URL, { statusCode, headers }: Dispatcher.ResponseDa
   );
 }
 
-/** How long a failed GET keeps us away (`Retry-After`), in seconds; null where the server did not say. */
-export function retryAfterOf(error: unknown): number | null {
-  return error instanceof RelayError ? error.retryAfterSeconds : null;
-}
-
 /** The body as it came. @throws RelayError `too_large` above so many bytes */
 export async function readBody(
   address: URL,

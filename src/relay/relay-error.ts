@@ -29,6 +29,11 @@ const REASON_OF_CODE: Record<string, string> = {
   EPIPE: 'reset',
 };
 
+/** How long a failure keeps us away (`Retry-After`), in seconds; null where the server did not say. */
+export function retryAfterOf(error: unknown): number | null {
+  return error instanceof RelayError ? error.retryAfterSeconds : null;
+}
+
 /** Names the reason of a failed connect; used for WebSocket and for NIP-11 over HTTP alike. */
 export function asRelayError(error: unknown, url: RelayUrl): RelayError {
   if (error instanceof RelayError) return error;

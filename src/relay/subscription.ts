@@ -6,15 +6,19 @@ import {
   type RelayMessage,
   refusalOf,
 } from '../nostr/message.ts';
-import type { RelayConnection } from './connection.ts';
+import { isAboutReading, refersTo } from '../nostr/notice.ts';
+import { type ClientRefusal, refusalOfClose } from './close-frame.ts';
+import type { Closed, RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
+import { beginRequest, endRequest, isLateCopy, sendAgainWhenSilent } from './first-request.ts';
 
 /** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
 export type PageEnd =
   | { type: 'finish' | 'more' | 'eose' }
   | { type: 'closed'; text: string }
   | { type: 'timeout'; text: string }
-  | { type: 'disconnected'; text: string }
+  /** `refusal`: what the relay said in its close frame. */
+  | { type: 'disconnected'; text: string; refusal?: ClientRefusal }
   | { type: 'oversized'; text: string }
   | { type: 'overflow'; text: string }
   | { type: 'garbled'; text: string }
@@ -65,7 +69,7 @@ export async function* readPage(
   onUnusable: (reason: UnusableMessage) => void = () => {},
 ): AsyncGenerator<unknown[], PageEnd, void> {
   const subscription = new Subscription(connection, limits, signal, onUnusable);
-  connection.send(['REQ', subscription.id, filter]);
+  subscription.open(filter);
   try {
     for (;;) {
       const events = subscription.take();
@@ -128,7 +132,18 @@ class Subscription {
   /** Of a live subscription: whether the relay has taken it, so that what it refuses from now on is something else. */
   #established = false;
   #waitedMs = 0;
+  /** Time that the relay gets on top, because the request was sent once more. */
+  #extraMs = 0;
+  readonly #openedAt = performance.now();
+  /** Whether this is the first request of the connection: a NOTICE may be a greeting. */
+  readonly #isFirst: boolean;
+  #cancelSendAgain: () => void = () => {};
+  /** Events of a request that was sent twice, each of which may come twice; null otherwise. */
+  #copies: Set<string> | null = null;
+  /** A NOTICE that refuses and may refer to this request. */
   #refusal: string | null = null;
+  /** Whether it refers to this request for certain, so that nothing else is to be expected. */
+  #isRefused = false;
   #closedByRelay = false;
   #wake: (() => void) | null = null;
 
@@ -142,19 +157,30 @@ class Subscription {
     this.#siblings = SUBSCRIPTIONS.get(connection) ?? new Set();
     SUBSCRIPTIONS.set(connection, this.#siblings.add(this.id));
     this.#limits = limits;
+    this.#isFirst = beginRequest(connection);
     this.#signal = signal;
     this.#onUnusable = onUnusable;
     this.#stopListening = connection.onMessage((data) => this.#receive(data));
-    this.#stopWatching = connection.onClosed(({ code, reason, oversized }) =>
-      this.#finish({
-        type: oversized ? 'oversized' : 'disconnected',
-        text: reason || `code ${code}`,
-      }),
-    );
+    this.#stopWatching = connection.onClosed((closed) => this.#finish(endOfClose(closed)));
     if (connection.inFlight.isSpent) this.#pause();
     this.#stopMinding = connection.onHeld(() => this.#wake?.()); // another deadline holds from now on
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
+  }
+
+  /** Sends the REQ; the first one of a connection once more where nothing comes of it. */
+  open(filter: ReqFilter): void {
+    this.#connection.send(['REQ', this.id, filter]);
+    if (!this.#isFirst || this.#limits === LIVE) return;
+    const { idleTimeoutMs } = this.#limits;
+    this.#cancelSendAgain = sendAgainWhenSilent(this.#connection, this.id, idleTimeoutMs, () => {
+      if (this.end || this.#paused) return false;
+      this.#connection.send(['REQ', this.id, filter]);
+      this.#copies = new Set();
+      this.#extraMs = performance.now() - this.#openedAt;
+      this.#wake?.(); // the deadline begins anew
+      return true;
+    });
   }
 
   /** Takes the events that are waiting, and lets the socket go on. */
@@ -177,12 +203,13 @@ class Subscription {
       this.#connection.resume();
     }
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
-    const patience =
-      this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
+    const patience = this.#isRefused ? Math.min(idleTimeoutMs, REFUSAL_GRACE_MS) : idleTimeoutMs;
     const isOurs = this.#connection.isHeld || isCrowded; // the silence, which is then no fault of the relay
     const idle = isOurs ? Number.POSITIVE_INFINITY : patience;
     const started = performance.now();
-    const left = isCrowded ? Number.POSITIVE_INFINITY : totalTimeoutMs - this.#waitedMs;
+    const left = isCrowded
+      ? Number.POSITIVE_INFINITY
+      : totalTimeoutMs + this.#extraMs - this.#waitedMs;
     const wait = Math.min(idle, left);
     const cancel =
       wait === Number.POSITIVE_INFINITY
@@ -197,6 +224,8 @@ class Subscription {
   }
 
   dispose(): void {
+    this.#cancelSendAgain();
+    endRequest(this.#connection, this.id, this.#eventCount);
     this.#siblings.delete(this.id);
     this.#connection.inFlight.give(this.#takenBytes + this.#bufferedBytes);
     this.#takenBytes = 0;
@@ -224,7 +253,9 @@ class Subscription {
     if (this.end) return;
     this.#byteCount += data.length;
     const message = parseRelayMessage(data);
-    if (!this.#isOurs(message)) this.#receiveUnrelated(message, data.length);
+    const isOurs = this.#isOurs(message);
+    if (isOurs) this.#cancelSendAgain();
+    if (!isOurs) this.#receiveUnrelated(message, data.length);
     else if (message.type === 'EVENT') this.#receiveEvent(message.event, data.length);
     else if (message.type === 'EOSE') this.#receiveEose(message.hint);
     else if (message.type === 'CLOSED') this.#receiveClosed(message.text);
@@ -239,6 +270,7 @@ class Subscription {
   }
 
   #receiveEvent(event: unknown, bytes: number): void {
+    if (this.#isCopy(event)) return;
     this.#events.push(event);
     this.#eventCount += 1;
     this.#bufferedBytes += bytes;
@@ -254,6 +286,15 @@ class Subscription {
       this.#pause();
     }
     this.#wake?.();
+  }
+
+  /** Whether the event is part of the second answer to a request that was sent twice. */
+  #isCopy(event: unknown): boolean {
+    if (!this.#copies) return false;
+    const copy = JSON.stringify(event);
+    const isKnown = this.#copies.has(copy);
+    this.#copies.add(copy);
+    return isKnown;
   }
 
   #pause(): void {
@@ -284,6 +325,7 @@ class Subscription {
     this.#isMixedUp ||= unusable !== null && message.type === 'EVENT';
     const isEvent = message.type === 'EVENT';
     if (isEvent && this.#siblings.has(message.subscription)) return;
+    if ('subscription' in message && isLateCopy(this.#connection, message.subscription)) return;
     const isLate = isEvent && unusable === null; // of the page before, when that was cut short
     if (this.#isEldest) this.#connection.noteUseless(isLate ? bytes * LATE_COST : bytes);
     if (isLate) this.#late += 1;
@@ -295,10 +337,20 @@ class Subscription {
         type: 'garbled',
         text: `more than ${MAX_UNRELATED_MESSAGES} unrelated messages`,
       });
-    } else if (message.type === 'NOTICE' && this.#isRefusal(message.text)) {
-      this.#refusal = message.text;
-      this.#wake?.(); // the shorter deadline begins now
-    }
+    } else if (message.type === 'NOTICE') this.#receiveNotice(message.text);
+  }
+
+  /**
+   * A refusal that may be meant for this request is the reason if nothing else comes. It shortens the wait only where
+   * it cannot be a greeting: after another request, or as an error about requests.
+   */
+  #receiveNotice(text: string): void {
+    if (this.#established || refusalOf(text) === 'other' || !isAboutReading(text, this.id)) return;
+    this.#cancelSendAgain();
+    this.#refusal = text;
+    if (this.#isFirst && !refersTo(text, this.id)) return;
+    this.#isRefused = true;
+    this.#wake?.(); // the shorter deadline begins now
   }
 
   /** What is no answer to anybody is heard by all that are open, and is noted once. */
@@ -306,10 +358,13 @@ class Subscription {
     const [eldest] = this.#siblings;
     return eldest === this.id;
   }
+}
 
-  #isRefusal(notice: string): boolean {
-    return !this.#established && refusalOf(notice) !== 'other';
-  }
+function endOfClose(closed: Closed): PageEnd {
+  const text = closed.reason || `code ${closed.code}`;
+  if (closed.oversized) return { type: 'oversized', text };
+  const refusal = refusalOfClose(closed);
+  return { type: 'disconnected', text, ...(refusal !== null && { refusal }) };
 }
 
 /** Why nobody can use the message; null where somebody may. */
