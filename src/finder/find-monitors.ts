@@ -28,13 +28,6 @@ export interface MonitorFeedOptions {
   readonly connect: Omit<ConnectOptions, 'signal' | 'maxMessageBytes'>;
 }
 
-/** How reading ended. */
-export interface FeedEnd {
-  readonly end: string;
-  /** How long the server asked to be left alone (`Retry-After`), in seconds; null where it did not. */
-  readonly retryAfterSeconds: number | null;
-}
-
 /** Takes sound reports. @throws DatabaseError */
 export type OnReports = (events: readonly VerifiedEvent[]) => Promise<void>;
 
@@ -51,7 +44,8 @@ export class MonitorFeed {
    * Reads what a relay has, and goes on listening where that is wanted.
    *
    * @param onReports hears of each report once, whichever relay it comes from
-   * @returns `end` is one stable word for how it ended; `eose` is good
+   * @param onRetryAfter hears how long the server asked to be left alone (`Retry-After`), in seconds
+   * @returns one stable word for how it ended; `eose` is good
    * @throws DatabaseError
    */
   async read(
@@ -59,7 +53,8 @@ export class MonitorFeed {
     live: boolean,
     signal: AbortSignal,
     onReports: OnReports,
-  ): Promise<FeedEnd> {
+    onRetryAfter: (seconds: number) => void = () => {},
+  ): Promise<string> {
     const { connect } = this.#options;
     const limits = { idleTimeoutMs: connect.timeoutMs, totalTimeoutMs: 10 * connect.timeoutMs };
     let connection: Awaited<ReturnType<typeof connectRelay>>;
@@ -70,7 +65,9 @@ export class MonitorFeed {
         maxMessageBytes: MAX_MESSAGE_BYTES,
       });
     } catch (error) {
-      return { end: asRelayError(error, url).reason, retryAfterSeconds: retryAfterOf(error) };
+      const seconds = retryAfterOf(error);
+      if (seconds !== null) onRetryAfter(seconds);
+      return asRelayError(error, url).reason;
     }
     try {
       const bounds = { ...limits, maxEvents: PAGE_EVENTS, maxBytes: PAGE_BYTES };
@@ -81,12 +78,10 @@ export class MonitorFeed {
         signal,
         0,
       );
-      if (!live || signal.aborted || !connection.isOpen) return { end, retryAfterSeconds: null };
+      if (!live || signal.aborted || !connection.isOpen) return end;
       connection.keepAlive(KEEP_ALIVE_MS);
       const coming: ReqFilter = { kinds: [RELAY_DISCOVERY], limit: 0 };
-      const page = readLive(connection, coming, signal);
-      const liveEnd = await this.#take(page, onReports, signal, PAUSE_MS);
-      return { end: liveEnd, retryAfterSeconds: null };
+      return await this.#take(readLive(connection, coming, signal), onReports, signal, PAUSE_MS);
     } finally {
       connection.close();
     }

@@ -7,8 +7,8 @@ import type { ConnectOptions } from '../relay/connection.ts';
 import { fetchRelayList } from '../relay/relay-list.ts';
 import { RelayNames } from '../relay/relay-names.ts';
 import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
-import { type Answer, answerOf } from './find-answer.ts';
-import { MonitorFeed } from './find-monitors.ts';
+import { answerOf } from './find-answer.ts';
+import { MonitorFeed, type OnReports } from './find-monitors.ts';
 
 /** One thing for a worker of the finder to do. */
 export type FinderJob =
@@ -83,7 +83,10 @@ export class Finding {
 
   async #ask({ nameId, url }: Candidate, signal: AbortSignal): Promise<FinderReport> {
     const { finder, connect } = this.#context;
-    const { reason, retryAfterSeconds } = await this.#answerOf(url, { ...connect, signal });
+    let retryAfterSeconds: number | null = null;
+    const reason = await this.#reasonAgainst(url, { ...connect, signal }, (seconds) => {
+      retryAfterSeconds = seconds;
+    });
     crashPoint('answered', url);
     if (reason === null) return { ...DONE, isNew: await finder.promote(nameId) };
     await finder.putOff(nameId, reason, retryAfterSeconds);
@@ -91,15 +94,15 @@ export class Finding {
   }
 
   /** What was named may have been blocked since. */
-  async #answerOf(
+  async #reasonAgainst(
     text: string,
     options: ConnectOptions & { signal: AbortSignal },
-  ): Promise<Answer> {
+    onRetryAfter: (seconds: number) => void,
+  ): Promise<string | null> {
     const parsed = parseRelayUrl(text);
-    if (!parsed.ok) return { reason: 'invalid', retryAfterSeconds: null };
+    if (!parsed.ok) return 'invalid';
     const blocklist = await this.#blocklist();
-    if (blocklist.blocks(parsed.url)) return { reason: 'blocked', retryAfterSeconds: null };
-    return answerOf(parsed.url, options);
+    return blocklist.blocks(parsed.url) ? 'blocked' : answerOf(parsed.url, options, onRetryAfter);
   }
 
   async #readList(url: RelayUrl, signal: AbortSignal, tell: Tell): Promise<FinderReport> {
@@ -122,11 +125,15 @@ export class Finding {
     signal: AbortSignal,
     tell: Tell,
   ): Promise<FinderReport> {
-    const { end, retryAfterSeconds } = await this.#feed.read(url, live, signal, async (reports) => {
+    let retryAfterSeconds: number | null = null;
+    const onReports: OnReports = async (reports) => {
       const names = this.#names(await this.#blocklist());
       for (const report of reports) names.addHeard(report);
       const written = await this.#context.finder.record(names.named());
       tell({ monitor_reports: reports.length, ...figures(written, names.refused) });
+    };
+    const end = await this.#feed.read(url, live, signal, onReports, (seconds) => {
+      retryAfterSeconds = seconds;
     });
     const reason = ['eose', 'finish', 'more'].includes(end) ? null : end;
     return { reason, isNew: false, retryAfterSeconds };

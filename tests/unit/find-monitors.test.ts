@@ -30,11 +30,9 @@ async function read(urls: readonly string[], live = false, signal = new AbortCon
   const ends: string[] = [];
   for (const url of urls)
     ends.push(
-      (
-        await feed.read(relayUrl(url), live, signal, async (events) => {
-          ids.push(...events.map(({ id }) => id));
-        })
-      ).end,
+      await feed.read(relayUrl(url), live, signal, async (events) => {
+        ids.push(...events.map(({ id }) => id));
+      }),
     );
   return { ids, ends };
 }
