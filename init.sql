@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0010_visit-reasons' then
+    if (select max(name collate "C") from schema_migrations) <> '0014_retry-after' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -806,7 +806,10 @@ create table if not exists relay_manners (
     pace_ms           integer not null default 0,
     page_limit        integer,
     nip77_refused_at  bigint,
-    page_limit_at     bigint
+    page_limit_at     bigint,
+    retry_at          bigint,
+    nip11_retry_at    bigint,
+    nip11_retry_reason text
 );
 comment on table relay_manners is 'How a relay wants to be treated, as it was learnt: pauses after refusals, a pace, and what it does not do.';
 comment on column relay_manners.relay_id is 'The relay.';
@@ -817,6 +820,9 @@ comment on column relay_manners.pace_ms is 'Least milliseconds from one REQ to t
 comment on column relay_manners.page_limit is 'Largest limit it is asked for, where it refused a larger one or cut its pages short.';
 comment on column relay_manners.page_limit_at is 'When a larger one did not work, Unix seconds; tried again after a day.';
 comment on column relay_manners.nip77_refused_at is 'When it last did not do NIP-77 though it said so, Unix seconds; asked again after a week.';
+comment on column relay_manners.retry_at is 'Not connected to before this, Unix seconds: it refused a connection with Retry-After, of which at most a day is heeded.';
+comment on column relay_manners.nip11_retry_at is 'Its NIP-11 document is not asked for before this, Unix seconds: that request was refused with Retry-After.';
+comment on column relay_manners.nip11_retry_reason is 'What that request was refused with, as relay_checks has it: http_429, http_503 and the like.';
 
 create or replace function is_offence_reason(p_word text) returns boolean
 language sql immutable parallel safe

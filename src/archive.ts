@@ -5,7 +5,7 @@ import { blame } from './relay/tor.ts';
 import type { LiveRelays } from './visit/live.ts';
 import { type PagesEnd, readPages } from './visit/read-pages.ts';
 import { canReconcile, readReconciled } from './visit/read-reconciled.ts';
-import { openSession } from './visit/session.ts';
+import { isRateLimit, openSession } from './visit/session.ts';
 import { Visit, type VisitContext } from './visit/visit.ts';
 import { stopOf, type VisitStop } from './visit/visit-stop.ts';
 
@@ -67,7 +67,10 @@ async function readRelay(
     if (session.failure === 'aborted') return idleReport('unfinished', stopOf('stopped'));
     // It is Tor that failed, and no matter of this relay's manners.
     if (session.failure === 'proxy_down') return idleReport('unfinished', stopOf('proxy_down'));
-    await bigbrotr.setManners(relay, afterVisit(terms, 'failed', context.now()));
+    const { failure, retryAfterSeconds: after } = session;
+    if (after !== null) await bigbrotr.retryTimes.setRelay(relay, after);
+    const reception: Reception = isRateLimit(failure, after) ? 'rate_limited' : 'failed';
+    await bigbrotr.setManners(relay, afterVisit(terms, reception, context.now(), after));
     return idleReport('failed', stopOf(session.failure));
   }
   const visit = new Visit(relay, context, session, terms);
@@ -77,6 +80,8 @@ async function readRelay(
     await visit.writer.flush();
     visit.tellInvalid();
     const report = withBearing(await withBlame(reportOf(visit, end), visit), visit);
+    const { retryAfterSeconds: after } = visit;
+    if (after !== null) await bigbrotr.retryTimes.setRelay(relay, after);
     await bigbrotr.setManners(relay, mannersAfter(visit, report));
     const welcome = report.outcome !== 'failed' && visit.refusal === null;
     followed = welcome && (live?.follow(visit, end.caughtUp) ?? false);
@@ -176,7 +181,7 @@ function mannersAfter(visit: Visit, { outcome, countsAs }: VisitReport): Manners
   const failed = outcome === 'failed' || countsAs === 'failure';
   const reception: Reception = visit.refusal ?? (failed ? 'failed' : 'welcome');
   if (reception === 'welcome' && countsAs === 'neither') return visit.manners;
-  return afterVisit(visit.manners, reception, visit.context.now());
+  return afterVisit(visit.manners, reception, visit.context.now(), visit.retryAfterSeconds);
 }
 
 function idleReport(outcome: VisitEnd['outcome'], stop: VisitStop | null): VisitReport {

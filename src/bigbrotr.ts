@@ -14,6 +14,7 @@ import * as monitor from './bigbrotr/monitor.ts';
 import { countFlaws, type Flaws } from './bigbrotr/offences.ts';
 import type { Archived, StoredEvent } from './bigbrotr/reading.ts';
 import * as reading from './bigbrotr/reading.ts';
+import { RetryTimes } from './bigbrotr/retry-times.ts';
 import { requireCurrent, schemaState } from './bigbrotr/version.ts';
 import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
 import * as visits from './bigbrotr/visits.ts';
@@ -74,9 +75,11 @@ export class Bigbrotr {
   readonly #database: Database;
   /** What the finder asks. */
   readonly finder: FinderArchive;
+  readonly retryTimes: RetryTimes;
 
   private constructor(database: Database) {
     this.#database = database;
+    this.retryTimes = new RetryTimes(database.query);
     this.finder = new FinderArchive(database.query, (work) => database.transaction(work));
   }
 

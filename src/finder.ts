@@ -31,12 +31,18 @@ type FinderScheduler = Scheduler<FinderJob, FinderReport, FinderProgress>;
 interface Sources {
   readonly lists: readonly RelayUrl[];
   readonly monitored: readonly RelayUrl[];
+  /** Not asked before this, in `performance.now()` milliseconds: their servers said so (`Retry-After`). */
+  readonly notBefore: Map<RelayUrl, number>;
 }
 
 await runService(() => loadFinderConfig(), begin);
 
 async function begin(config: FinderConfig, service: Service): Promise<Work> {
-  const sources = { lists: listUrls(config), monitored: await monitoredRelays(config, service) };
+  const sources: Sources = {
+    lists: listUrls(config),
+    monitored: await monitoredRelays(config, service),
+    notBefore: new Map(),
+  };
   const scheduler: FinderScheduler = new Scheduler({
     workerUrl: new URL('./finder-worker.js', import.meta.url),
     workerData: config,
@@ -134,18 +140,26 @@ async function askSources(sources: Sources, service: Service, scheduler: FinderS
   const jobs: SourceJob[] = sources.lists.map((url) => ({ type: 'list', url }));
   if (service.once)
     for (const url of sources.monitored) jobs.push({ type: 'monitors', url, live: false });
-  const outcomes = await Promise.all(jobs.map((job) => askSource(job, service, scheduler)));
+  const now = performance.now();
+  const due = jobs.filter(({ url }) => (sources.notBefore.get(url) ?? 0) <= now);
+  const outcomes = await Promise.all(due.map((job) => askSource(job, sources, service, scheduler)));
   return outcomes.filter((good) => !good).length;
 }
 
-async function askSource(job: SourceJob, service: Service, scheduler: FinderScheduler) {
+async function askSource(
+  job: SourceJob,
+  { notBefore }: Sources,
+  service: Service,
+  scheduler: FinderScheduler,
+) {
   const url = job.type === 'list' ? job.url.replace(/^ws/, 'http') : job.url;
   const outcome = await scheduler.run(url, job);
   if (!outcome.ok) {
     lost(url, outcome, service);
     return false;
   }
-  const { reason } = outcome.result;
+  const { reason, retryAfterSeconds } = outcome.result;
+  notBefore.set(job.url, performance.now() + (retryAfterSeconds ?? 0) * 1000);
   if (reason !== null) service.log.warn({ url, reason }, 'no relays to be had from this source');
   return reason === null;
 }
@@ -207,7 +221,9 @@ async function follow(url: RelayUrl, service: Service, scheduler: FinderSchedule
     service.log.debug({ relay: url, reason }, 'no longer listening for reports');
     const wasLong = performance.now() - started > FOLLOW_AGAIN_LONGEST_MS;
     pause = wasLong ? FOLLOW_AGAIN_MS : Math.min(2 * pause, FOLLOW_AGAIN_LONGEST_MS);
-    await sleep(pause, undefined, { signal: service.signal }).catch(() => {});
+    const asked = outcome.ok ? (outcome.result.retryAfterSeconds ?? 0) * 1000 : 0;
+    const { signal } = service;
+    await sleep(Math.max(pause, asked), undefined, { signal }).catch(() => {});
   }
 }
 

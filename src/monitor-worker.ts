@@ -53,8 +53,13 @@ await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(asyn
     run: async (relay, signal) => {
       const { clearnet, tor } = config.timeoutsMs;
       const timeoutMs = relay.network === 'tor' ? tor : clearnet;
-      const carried = async () => readCarried(await bigbrotr.carriedChecks(relay));
+      const carried = async () => {
+        const nip11Retry = await bigbrotr.retryTimes.document(relay);
+        const checks = readCarried(await bigbrotr.carriedChecks(relay));
+        return nip11Retry ? { ...checks, nip11Retry } : checks;
+      };
       const snapshot = await probeRelay(relay, { ...context, timeoutMs, carried, signal });
+      if (snapshot.retry) await bigbrotr.retryTimes.set(relay, snapshot.retry);
       await writer.write(snapshot);
       const { openable, readable, writable, reason } = snapshot.nip66;
       const state = relayState(snapshot.nip66);

@@ -14,6 +14,7 @@ import { type Nip66Result, type StepResult, toNip66Result } from './nostr/nip66.
 import { Authenticator } from './relay/authentication.ts';
 import type { connectRelay, RelayConnection } from './relay/connection.ts';
 import type { fetchNip11 } from './relay/nip11-fetch.ts';
+import { retryAfterOf } from './relay/relay-error.ts';
 import { blame } from './relay/tor.ts';
 import type { RelayAddress } from './relay/url.ts';
 
@@ -28,7 +29,19 @@ export interface Snapshot {
   readonly nip66: Nip66Result;
   readonly checks: CheckResults;
   /** Which of the results later snapshots may repeat, and how long. */
-  readonly carry: { readonly [Name in keyof CarriedChecks]?: CarryTerms };
+  readonly carry: Carry;
+  /** When the relay asked to be contacted again, where it did. */
+  readonly retry?: RetryTerms;
+}
+
+type Carry = { readonly [Name in 'nip11' | 'capabilities']?: CarryTerms };
+
+/** What the relay said with `Retry-After`; null where it did not. */
+export interface RetryTerms {
+  /** In seconds, when it refused the WebSocket. */
+  readonly seconds: number | null;
+  /** When it refused its NIP-11 document. */
+  readonly nip11: Nip11Check['retry'];
 }
 
 export interface ProbeContext extends CheckContext {
@@ -82,7 +95,8 @@ class Probe {
   readonly #relay: RelayAddress;
   readonly #ctx: ProbeContext;
   readonly #results: Results = {};
-  readonly #carry: { nip11?: CarryTerms; capabilities?: CarryTerms } = {};
+  readonly #carry: { -readonly [Name in keyof Carry]: Carry[Name] } = {};
+  #retryAfterSeconds: number | null = null;
   readonly #generatedAt: number;
   readonly #carried: Promise<CarriedChecks>;
   /** The address that was connected to; Tor's proxy is none. */
@@ -115,7 +129,13 @@ class Probe {
       nip66: this.#nip66(),
       checks: this.#results,
       carry: this.#carry,
+      ...this.#retry(nip11),
     };
+  }
+
+  #retry(document: Nip11Check | null): { retry?: RetryTerms } {
+    const retry = { seconds: this.#retryAfterSeconds, nip11: document?.retry ?? null };
+    return retry.seconds === null && retry.nip11 === null ? {} : { retry };
   }
 
   #wants(name: CheckName): boolean {
@@ -123,8 +143,8 @@ class Probe {
   }
 
   async #document(): Promise<Nip11Check> {
-    const { nip11 } = await this.#carried;
-    return checkNip11(this.#relay, this.#ctx, this.#ctx.fetchNip11, nip11);
+    const { nip11, nip11Retry } = await this.#carried;
+    return checkNip11(this.#relay, this.#ctx, this.#ctx.fetchNip11, nip11, nip11Retry);
   }
 
   /** Names of Tor and its like are never looked up, and their addresses nobody knows. */
@@ -146,7 +166,10 @@ class Probe {
     const started = performance.now();
     let connection: RelayConnection | undefined;
     const open = await measured(url, async () => {
-      connection = await this.#ctx.connect(url, this.#ctx);
+      connection = await this.#ctx.connect(url, this.#ctx).catch((error: unknown) => {
+        this.#retryAfterSeconds = retryAfterOf(error);
+        throw error;
+      });
       return {};
     });
     this.#results.open = open;

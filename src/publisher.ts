@@ -5,9 +5,10 @@ import type { Logger } from './logger.ts';
 import { type NostrEvent, parseEvent } from './nostr/event.ts';
 import { refusalOf } from './nostr/message.ts';
 import { CLIENT_TAG, signed } from './nostr/nip66-events.ts';
-import { Authenticator } from './relay/authentication.ts';
+import { Authenticator, askAuthenticated } from './relay/authentication.ts';
 import type { RelayConnection } from './relay/connection.ts';
 import { publishEvent } from './relay/publish.ts';
+import { retryAfterOf } from './relay/relay-error.ts';
 import { readPage } from './relay/subscription.ts';
 import type { RelayUrl } from './relay/url.ts';
 
@@ -175,7 +176,8 @@ class Outlet {
       } catch (error) {
         const reason = reasonOf(error);
         if (this.#signal.aborted) break;
-        this.#pause('failed', reason);
+        const isLimit = reason === 'http_429';
+        this.#pause(isLimit ? 'rate_limited' : 'failed', reason, retryAfterOf(error));
         this.#tell(reason);
       }
     }
@@ -230,9 +232,10 @@ class Outlet {
     this.#wake = null;
   }
 
-  #pause(kind: PauseReason, reason: string): void {
+  #pause(kind: PauseReason, reason: string, atLeastSeconds: number | null = null): void {
     const { first, longest } = this.#options.pauses?.[kind] ?? PAUSES[kind];
-    const ms = Math.min(first * 2 ** Math.min(this.#strikes, 20), longest);
+    const usual = Math.min(first * 2 ** Math.min(this.#strikes, 20), longest);
+    const ms = Math.max(usual, (atLeastSeconds ?? 0) * 1000);
     this.#strikes += 1;
     this.#pausedUntil = performance.now() + ms;
     this.#pauseReason = reason;
@@ -301,12 +304,13 @@ class Outlet {
     templates: readonly EventTemplate[],
   ): Promise<NostrEvent[] | null> {
     const kinds = templates.map(({ kind }) => kind);
-    const first = await this.#ask(session.connection, kinds);
-    if (first.end.type !== 'closed' || refusalOf(first.end.text) !== 'auth_required')
-      return first.events;
     const { timeoutMs } = this.#options;
-    const answer = await session.authenticator.authenticate(timeoutMs, this.#signal);
-    return answer === 'accepted' ? (await this.#ask(session.connection, kinds)).events : null;
+    const { answer } = await askAuthenticated(
+      () => this.#ask(session.connection, kinds),
+      ({ end }) => end.type === 'closed' && refusalOf(end.text) === 'auth_required',
+      { authenticator: session.authenticator, timeoutMs, signal: this.#signal },
+    );
+    return answer.events;
   }
 
   async #ask(connection: RelayConnection, kinds: readonly number[]) {

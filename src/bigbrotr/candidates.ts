@@ -109,15 +109,25 @@ export async function promoteCandidate(query: Query, nameId: number): Promise<bo
   return rows[0]?.is_new ?? false;
 }
 
-/** Puts a candidate off that has not answered, longer each time, a quarter sooner or later; the eighth time it is dropped. */
-export async function putOffCandidate(query: Query, nameId: number, reason: string): Promise<void> {
+/**
+ * Puts a candidate off that has not answered, longer each time, a quarter sooner or later; the eighth time it is dropped.
+ *
+ * @param atLeast how long the server asked to be left alone (`Retry-After`), in seconds
+ */
+export async function putOffCandidate(
+  query: Query,
+  nameId: number,
+  reason: string,
+  atLeast: number | null = null,
+): Promise<void> {
   await query(
     `update named_relays
      set tries = tries + 1, reason = $2,
-         next_try_at = ${NOW} + ($3::bigint[])[tries + 1] * (0.75 + random() / 2),
+         next_try_at = ${NOW} + case when tries < cardinality($3::bigint[])
+             then greatest(($3::bigint[])[tries + 1] * (0.75 + random() / 2), $4) end,
          dropped_at = case when tries >= cardinality($3::bigint[]) then ${NOW} end
      where name_id = $1 and next_try_at is not null`,
-    [nameId, reason, NEXT_TRY_AFTER],
+    [nameId, reason, NEXT_TRY_AFTER, atLeast ?? 0],
   );
 }
 

@@ -89,8 +89,8 @@ export class FinderArchive {
   }
 
   /** See `putOffCandidate`. */
-  putOff(nameId: number, reason: string): Promise<void> {
-    return putOffCandidate(this.#query, nameId, reason);
+  putOff(nameId: number, reason: string, atLeast: number | null = null): Promise<void> {
+    return putOffCandidate(this.#query, nameId, reason, atLeast);
   }
 
   /** See `tidyNames`. */

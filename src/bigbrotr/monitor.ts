@@ -1,6 +1,7 @@
 import { NOW, type Query } from '../database.ts';
 import type { RelayAddress } from '../relay/url.ts';
 import { type CheckRow, insertCheckResults } from './checks.ts';
+import { ASKED_TO_WAIT } from './retry-times.ts';
 
 /** The part of `Bigbrotr` that keeps what the monitor finds: snapshots, states of relays, and when each is due again. */
 
@@ -62,7 +63,8 @@ export type RelayRow = { relay_id: number; url: string };
 /**
  * Relays that are due: never checked, seen again, or due by the schedule. A relay that is not down is due in any case
  * when its latest check is an interval old, also where the schedule was written with a longer one; a relay that has
- * snapshots and no schedule (written by insert_relay_metadata alone) is due by the age of the latest.
+ * snapshots and no schedule (written by insert_relay_metadata alone) is due by the age of the latest. None is due
+ * before the time that it named itself (`Retry-After`).
  */
 export async function relaysToCheck(
   query: Query,
@@ -72,12 +74,14 @@ export async function relaysToCheck(
     `select r.relay_id, r.url
      from relays r
      left join relay_schedule c on c.relay_id = r.relay_id
+     left join relay_manners m on m.relay_id = r.relay_id
      left join lateral (
          select max(generated_at) as checked_at from snapshots where relay_id = r.relay_id and c.relay_id is null
      ) s on true
-     where coalesce(c.due_at, s.checked_at + $1, 0) <= ${NOW} + $2
-        or c.seen_again_at is not null
-        or (c.failures = 0 and c.checked_at + $1 <= ${NOW} + $2)
+     where (coalesce(c.due_at, s.checked_at + $1, 0) <= ${NOW} + $2
+             or c.seen_again_at is not null
+             or (c.failures = 0 and c.checked_at + $1 <= ${NOW} + $2))
+         and not ${ASKED_TO_WAIT}
      order by c.checked_at is not null, c.seen_again_at is null, c.due_at, r.relay_id`,
     [intervalSeconds, aheadSeconds],
   );
@@ -90,8 +94,10 @@ export async function relaysToCheckAtOnce(query: Query): Promise<RelayRow[]> {
     `select r.relay_id, r.url
      from relays r
      left join relay_schedule c on c.relay_id = r.relay_id
-     where c.seen_again_at is not null
-        or (c.relay_id is null and not exists (select from snapshots where relay_id = r.relay_id))
+     left join relay_manners m on m.relay_id = r.relay_id
+     where (c.seen_again_at is not null
+             or (c.relay_id is null and not exists (select from snapshots where relay_id = r.relay_id)))
+         and not ${ASKED_TO_WAIT}
      order by r.relay_id`,
   );
   return rows;

@@ -4,6 +4,7 @@ import { LONGEST_PAUSE } from '../relay/manners.ts';
 import type { Gap } from '../relay/paging.ts';
 import type { StopReason } from '../relay/stop-reason.ts';
 import type { Relay } from './batch.ts';
+import { ASKED_TO_WAIT } from './retry-times.ts';
 
 /** The part of `Bigbrotr` that knows what visits have proven of a relay, and what they still lack. */
 
@@ -71,6 +72,7 @@ const CLOCK_SLACK = 3600;
  */
 export const IS_DUE = `(coalesce(m.not_before, 0) <= ${NOW}
               or m.not_before > ${NOW} + ${LONGEST_PAUSE + CLOCK_SLACK})
+         and not ${ASKED_TO_WAIT}
          and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= ${NOW} - $3
               or v.started_at > ${NOW} + ${CLOCK_SLACK})`;
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { CapabilitiesData } from '../nostr/check-result.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
 import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
+import { isAboutReading } from '../nostr/notice.ts';
 import type { RelayConnection } from '../relay/connection.ts';
 import { deadline } from '../relay/deadline.ts';
 import { reasonOfEnd } from '../relay/first-answer.ts';
@@ -227,8 +228,9 @@ class CountAnswer {
   #receive(data: string): void {
     const message = parseRelayMessage(data);
     if (message.type === 'NOTICE') {
-      if (this.#relay.heardRefusal(message.text)) this.#decide(null);
-      else this.isComplaint ||= COMPLAINT.test(message.text);
+      const { text } = message;
+      if (isAboutReading(text, this.id) && this.#relay.heardRefusal(text)) this.#decide(null);
+      else this.isComplaint ||= COMPLAINT.test(text);
     } else if ('subscription' in message && message.subscription === this.id) {
       if (message.type === 'COUNT') this.#decide(this.#mustFind ? message.count > 0 : true);
       else if (message.type === 'CLOSED')

@@ -17,6 +17,14 @@ export interface CarryTerms extends Validators {
 export interface CarriedChecks {
   readonly nip11?: Carried<Nip11Data>;
   readonly capabilities?: Carried<CapabilitiesData>;
+  readonly nip11Retry?: DocumentRetry;
+}
+
+/** Why a document is not asked for: the server refused it, and named when to come again (`Retry-After`). */
+export interface DocumentRetry {
+  readonly reason: string;
+  /** Unix seconds. */
+  readonly until: number;
 }
 
 /** One as it is stored: `data` as the check's result has it, but that of nip11 without the parsed document. */

@@ -1,5 +1,5 @@
 import type { CheckResult } from '../nostr/check-result.ts';
-import type { Authenticator } from '../relay/authentication.ts';
+import { type Authenticator, askAuthenticated } from '../relay/authentication.ts';
 import { asRelayError, RelayError, type TorProxy } from '../relay/connection.ts';
 import type { RelayUrl } from '../relay/url.ts';
 
@@ -51,7 +51,7 @@ function reasonOf(error: unknown, url: RelayUrl): string {
 }
 
 /**
- * Tries a step, and once more after NIP-42 where the relay asks for it. What the relay says of a key that it does
+ * Tries a step, and again after NIP-42 where the relay asks for it. What the relay says of a key that it does
  * not want (`restricted`) is then the result; where it gives no challenge it stays `auth_required`.
  */
 export async function withAuthentication<Data>(
@@ -59,8 +59,10 @@ export async function withAuthentication<Data>(
   authenticator: Authenticator,
   ctx: CheckContext,
 ): Promise<CheckResult<Data>> {
-  const result = await step(false);
-  if (result.success || result.reason !== 'auth_required') return result;
-  const answer = await authenticator.authenticate(ctx.timeoutMs, ctx.signal);
-  return answer === 'accepted' ? step(true) : result;
+  const { answer } = await askAuthenticated(
+    step,
+    (result) => !result.success && result.reason === 'auth_required',
+    { authenticator, timeoutMs: ctx.timeoutMs, signal: ctx.signal },
+  );
+  return answer;
 }

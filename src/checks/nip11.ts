@@ -2,8 +2,8 @@ import type { CheckResult, Nip11Data } from '../nostr/check-result.ts';
 import type { HttpCaching } from '../relay/http-caching.ts';
 import type { fetchNip11 } from '../relay/nip11-fetch.ts';
 import type { RelayAddress } from '../relay/url.ts';
-import type { Carried, CarryTerms } from './carried.ts';
-import { type CheckContext, failure, measured } from './context.ts';
+import type { Carried, CarryTerms, DocumentRetry } from './carried.ts';
+import { type CheckContext, failed, failure, measured } from './context.ts';
 
 /**
  * Longest body that is kept as it came, in characters: real ones stay below 10,000, and one that changes at each
@@ -17,24 +17,35 @@ export interface Nip11Check {
   readonly terms: CarryTerms | null;
   /** The relay was not asked: the document is still fresh. */
   readonly isCarried: boolean;
+  /** The server refused and named when to come again (`Retry-After`). */
+  readonly retry: { readonly seconds: number; readonly reason: string } | null;
 }
 
 /**
  * The information document of a relay (NIP-11). One that is still fresh by its HTTP headers is not asked for; one
- * that was, only if it has changed. Fails with the reasons of `fetchNip11`. Never throws.
+ * that was, only if it has changed; one that the server refused with `Retry-After`, not before that time. Fails with the reasons of `fetchNip11`. Never throws.
  */
 export async function checkNip11(
   relay: RelayAddress,
   ctx: CheckContext,
   fetch: typeof fetchNip11,
   carried: Carried<Nip11Data> | undefined,
+  refused?: DocumentRetry,
 ): Promise<Nip11Check> {
   const now = Math.floor(ctx.now() / 1000);
   if (carried && carried.freshUntil > now) {
     const { data, durationMs } = carried;
-    return { result: { success: true, durationMs, data }, terms: null, isCarried: true };
+    return {
+      result: { success: true, durationMs, data },
+      terms: null,
+      isCarried: true,
+      retry: null,
+    };
   }
+  if (refused && refused.until > now)
+    return { result: failed(refused.reason, 0), terms: null, isCarried: false, retry: null };
   let terms: CarryTerms | null = null;
+  let retry: Nip11Check['retry'] = null;
   const result = await measured(relay.url, async () => {
     const { timeoutMs, allowPrivate, torProxy, signal, ca } = ctx;
     const fetched = await fetch(relay.url, {
@@ -42,14 +53,18 @@ export async function checkNip11(
       ...(ca !== undefined && { ca }),
       ...(carried && { validators: carried }),
     });
-    if (!fetched.ok) throw failure(fetched.reason);
+    if (!fetched.ok) {
+      const { reason, retryAfterSeconds: seconds } = fetched;
+      if (seconds !== undefined) retry = { seconds, reason };
+      throw failure(reason);
+    }
     const isNew = 'raw' in fetched;
     const data = isNew ? dataOf(fetched) : carried?.data;
     if (!data) throw failure('http_304');
     if (data.raw !== null) terms = termsOf(fetched.caching, now, isNew ? undefined : carried);
     return data;
   });
-  return { result, terms, isCarried: false };
+  return { result, terms, isCarried: false, retry };
 }
 
 function dataOf({ document, raw, dropped }: Nip11Data & { raw: string }): Nip11Data {

@@ -6,6 +6,7 @@ import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from '../relay/address.ts';
 import { asRelayError } from '../relay/connection.ts';
 import { deadline } from '../relay/deadline.ts';
+import { dial } from '../relay/dial.ts';
 import type { RelayUrl } from '../relay/url.ts';
 import { type CheckContext, failure } from './context.ts';
 
@@ -50,43 +51,48 @@ export async function inspectTls(
   if (!ctx.allowPrivate && forbiddenHost(url)) throw failure('forbidden');
   const { hostname, port } = new URL(url);
   const host = hostname.replace(/^\[|\]$/g, '');
-  const socket = connect({
-    host,
-    port: Number(port) || 443,
-    lookup: guardedLookup(ctx.allowPrivate),
-    rejectUnauthorized: false,
-    ALPNProtocols: ['http/1.1'],
-    ...(isIP(host) === 0 && { servername: host }),
-    ...(ctx.ca !== undefined && { ca: ctx.ca }),
-  });
+  const ended = new AbortController();
+  const cancel = deadline(timeoutMs, () => ended.abort(failure('timeout')));
+  const onAbort = () => ended.abort(failure('aborted'));
+  ctx.signal.addEventListener('abort', onAbort, { once: true });
+  if (ctx.signal.aborted) onAbort();
   try {
-    await secured(socket, url, ctx.signal, timeoutMs);
-    return readTls(socket);
+    const lookup = guardedLookup(ctx.allowPrivate);
+    const { signal } = ended;
+    const plain = await dial({ host, port: Number(port) || 443, lookup, timeoutMs, signal });
+    const socket = connect({
+      socket: plain, // destroyed with the TLS socket
+      host,
+      rejectUnauthorized: false,
+      ALPNProtocols: ['http/1.1'],
+      ...(isIP(host) === 0 && { servername: host }),
+      ...(ctx.ca !== undefined && { ca: ctx.ca }),
+    });
+    try {
+      await secured(socket, url, signal);
+      return readTls(socket);
+    } finally {
+      socket.destroy();
+    }
   } finally {
-    socket.destroy();
+    cancel();
+    ctx.signal.removeEventListener('abort', onAbort);
   }
 }
 
-function secured(
-  socket: TLSSocket,
-  url: RelayUrl,
-  signal: AbortSignal,
-  timeoutMs: number,
-): Promise<void> {
+function secured(socket: TLSSocket, url: RelayUrl, ended: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (outcome: () => void) => {
-      cancel();
-      signal.removeEventListener('abort', onAbort);
+      ended.removeEventListener('abort', onAbort);
       outcome();
     };
     const fail = (reason: string) => settle(() => reject(failure(reason)));
-    const onAbort = () => fail('aborted');
-    const cancel = deadline(timeoutMs, () => fail('timeout'));
+    const onAbort = () => settle(() => reject(ended.reason));
     socket.once('secureConnect', () => settle(resolve));
     socket.on('error', (error) => fail(asRelayError(error, url).reason)); // also what comes after: it is of no use
     socket.once('close', () => fail('reset'));
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
+    ended.addEventListener('abort', onAbort, { once: true });
+    if (ended.aborted) onAbort();
   });
 }
 

@@ -1,11 +1,14 @@
 import type { CheckResult, WriteData } from '../nostr/check-result.ts';
 import type { NostrEvent } from '../nostr/event.ts';
 import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
-import { makeDeletion, makeTestEvent, refusalOfOk } from '../nostr/nip66.ts';
+import { makeTestEvent, refusalOfOk } from '../nostr/nip66.ts';
+import { isAboutWriting } from '../nostr/notice.ts';
 import type { Authenticator } from '../relay/authentication.ts';
+import { refusalOfClose } from '../relay/close-frame.ts';
 import type { RelayConnection } from '../relay/connection.ts';
 import { deadline } from '../relay/deadline.ts';
 import { firstAnswer } from '../relay/first-answer.ts';
+import { beginRequest } from '../relay/first-request.ts';
 import { type CheckContext, failed, withAuthentication } from './context.ts';
 
 /** After a NOTICE that refuses, a relay that was going to say OK has done so by then. */
@@ -14,8 +17,9 @@ const REFUSAL_GRACE_MS = 2000;
 const READ_BACK_MS = 5000;
 
 /**
- * Writable is a relay that says OK to our test event, which is ephemeral and expires (NIP-40). Then the event is
- * asked for: where it was stored all the same, the relay is asked to delete it (NIP-09). Timed from EVENT to OK.
+ * Writable is a relay that says OK to our test event. The event is ephemeral (NIP-01: not stored) and expires
+ * (NIP-40); then it is asked for, to see whether it was stored all the same. It is not deleted (NIP-09): a deletion
+ * request is an event that relays keep for good. Timed from EVENT to OK.
  *
  * @param minPow waited for: the proof of work that the relay's document asks for, in bits
  */
@@ -36,7 +40,6 @@ export async function checkWrite(
       const { reason, durationMs } = await publish(connection, event, ctx);
       if (reason !== null) return failed(reason, durationMs);
       const stored = await readBack(connection, event, ctx);
-      if (stored) connection.send(['EVENT', makeDeletion(event, ctx.secretKey, createdAt)]);
       return { success: true, durationMs, data: { stored, authenticated } };
     },
     authenticator,
@@ -73,6 +76,8 @@ function publish(
 ): Promise<Published> {
   return new Promise((resolve) => {
     const started = performance.now();
+    const isFirst = beginRequest(connection);
+    let refusal: string | null = null;
     const finish = (reason: string | null) => {
       cancel();
       stopListening();
@@ -85,15 +90,19 @@ function publish(
       const message = parseRelayMessage(data);
       if (message.type === 'OK' && message.id === event.id) {
         finish(refusalOfOk(message.accepted, message.text));
-      } else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other') {
-        cancel(); // NOTICE names no event: wait a little for the OK, then believe it
-        cancel = deadline(Math.min(REFUSAL_GRACE_MS, ctx.timeoutMs), () =>
-          finish(refusalOf(message.text)),
-        );
-      }
+      } else if (message.type === 'NOTICE') receiveNotice(message.text);
     });
-    const stopWatching = connection.onClosed(() => finish('disconnected'));
-    let cancel = deadline(ctx.timeoutMs, () => finish('timeout'));
+    const receiveNotice = (text: string) => {
+      if (refusalOf(text) === 'other' || !isAboutWriting(text, event.id)) return;
+      refusal = refusalOf(text);
+      if (isFirst && !text.includes(event.id)) return; // it may be a greeting: the reason if nothing else comes
+      cancel(); // wait a little for the OK, then believe it
+      cancel = deadline(Math.min(REFUSAL_GRACE_MS, ctx.timeoutMs), () => finish(refusal));
+    };
+    const stopWatching = connection.onClosed((closed) =>
+      finish(refusalOfClose(closed) ?? 'disconnected'),
+    );
+    let cancel = deadline(ctx.timeoutMs, () => finish(refusal ?? 'timeout'));
     ctx.signal.addEventListener('abort', onAbort, { once: true });
     if (ctx.signal.aborted) onAbort();
     else connection.send(['EVENT', event]);

@@ -1,11 +1,13 @@
 import { asRelayError, type ConnectOptions, connectRelay } from '../relay/connection.ts';
 import { firstAnswer } from '../relay/first-answer.ts';
+import { retryAfterOf } from '../relay/relay-error.ts';
 import type { RelayUrl } from '../relay/url.ts';
 
 /**
  * Asks whether somebody at this URL speaks Nostr: a REQ that is answered with an event, with EOSE, or with a CLOSED that
  * asks for NIP-42 first.
  *
+ * @param onRetryAfter hears how long the server asked to be left alone (`Retry-After`), in seconds
  * @returns null when it is a relay, else one stable word: those of `connectRelay`, how the page ended, or how the REQ
  * was refused
  * @throws the signal's reason when it aborts, and nothing else.
@@ -13,6 +15,7 @@ import type { RelayUrl } from '../relay/url.ts';
 export async function answerOf(
   url: RelayUrl,
   options: ConnectOptions & { readonly signal: AbortSignal },
+  onRetryAfter: (seconds: number) => void = () => {},
 ): Promise<string | null> {
   const { signal } = options;
   signal.throwIfAborted();
@@ -26,6 +29,8 @@ export async function answerOf(
     }
   } catch (error) {
     signal.throwIfAborted();
+    const seconds = retryAfterOf(error);
+    if (seconds !== null) onRetryAfter(seconds);
     return asRelayError(error, url).reason;
   } finally {
     signal.throwIfAborted();

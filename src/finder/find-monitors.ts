@@ -3,6 +3,7 @@ import { parseEvent } from '../nostr/event.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
 import type { VerifiedEvent, Verifier } from '../nostr/verify.ts';
 import { asRelayError, type ConnectOptions, connectRelay } from '../relay/connection.ts';
+import { retryAfterOf } from '../relay/relay-error.ts';
 import { type PageEnd, readLive, readPage } from '../relay/subscription.ts';
 import type { RelayUrl } from '../relay/url.ts';
 
@@ -43,6 +44,7 @@ export class MonitorFeed {
    * Reads what a relay has, and goes on listening where that is wanted.
    *
    * @param onReports hears of each report once, whichever relay it comes from
+   * @param onRetryAfter hears how long the server asked to be left alone (`Retry-After`), in seconds
    * @returns one stable word for how it ended; `eose` is good
    * @throws DatabaseError
    */
@@ -51,6 +53,7 @@ export class MonitorFeed {
     live: boolean,
     signal: AbortSignal,
     onReports: OnReports,
+    onRetryAfter: (seconds: number) => void = () => {},
   ): Promise<string> {
     const { connect } = this.#options;
     const limits = { idleTimeoutMs: connect.timeoutMs, totalTimeoutMs: 10 * connect.timeoutMs };
@@ -62,6 +65,8 @@ export class MonitorFeed {
         maxMessageBytes: MAX_MESSAGE_BYTES,
       });
     } catch (error) {
+      const seconds = retryAfterOf(error);
+      if (seconds !== null) onRetryAfter(seconds);
       return asRelayError(error, url).reason;
     }
     try {

@@ -8,7 +8,7 @@ import { fetchRelayList } from '../relay/relay-list.ts';
 import { RelayNames } from '../relay/relay-names.ts';
 import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
 import { answerOf } from './find-answer.ts';
-import { MonitorFeed } from './find-monitors.ts';
+import { MonitorFeed, type OnReports } from './find-monitors.ts';
 
 /** One thing for a worker of the finder to do. */
 export type FinderJob =
@@ -24,6 +24,8 @@ export interface FinderReport {
   readonly reason: string | null;
   /** Whether this made a relay known that was not. */
   readonly isNew: boolean;
+  /** How long the server asked to be left alone (`Retry-After`), in seconds; null where it did not. */
+  readonly retryAfterSeconds: number | null;
 }
 
 /** Figures to be added up, by their names. */
@@ -42,7 +44,7 @@ export interface FinderContext {
 
 /** Rows of the queue in one transaction: each holds the events of one batch. */
 const ROWS_AT_A_TIME = 10;
-const DONE: FinderReport = { reason: null, isNew: false };
+const DONE: FinderReport = { reason: null, isNew: false, retryAfterSeconds: null };
 
 /** What a worker of the finder does. Each method throws DatabaseError, and the signal's reason when it aborts. */
 export class Finding {
@@ -81,25 +83,35 @@ export class Finding {
 
   async #ask({ nameId, url }: Candidate, signal: AbortSignal): Promise<FinderReport> {
     const { finder, connect } = this.#context;
-    const reason = await this.#reasonAgainst(url, { ...connect, signal });
+    let retryAfterSeconds: number | null = null;
+    const reason = await this.#reasonAgainst(url, { ...connect, signal }, (seconds) => {
+      retryAfterSeconds = seconds;
+    });
     crashPoint('answered', url);
-    if (reason === null) return { reason, isNew: await finder.promote(nameId) };
-    await finder.putOff(nameId, reason);
-    return { reason, isNew: false };
+    if (reason === null) return { ...DONE, isNew: await finder.promote(nameId) };
+    await finder.putOff(nameId, reason, retryAfterSeconds);
+    return { reason, isNew: false, retryAfterSeconds };
   }
 
   /** What was named may have been blocked since. */
-  async #reasonAgainst(text: string, options: ConnectOptions & { signal: AbortSignal }) {
+  async #reasonAgainst(
+    text: string,
+    options: ConnectOptions & { signal: AbortSignal },
+    onRetryAfter: (seconds: number) => void,
+  ): Promise<string | null> {
     const parsed = parseRelayUrl(text);
     if (!parsed.ok) return 'invalid';
     const blocklist = await this.#blocklist();
-    return blocklist.blocks(parsed.url) ? 'blocked' : answerOf(parsed.url, options);
+    return blocklist.blocks(parsed.url) ? 'blocked' : answerOf(parsed.url, options, onRetryAfter);
   }
 
   async #readList(url: RelayUrl, signal: AbortSignal, tell: Tell): Promise<FinderReport> {
     const { connect, finder, now } = this.#context;
     const list = await fetchRelayList(url, { ...connect, signal });
-    if (!list.ok) return { reason: list.reason, isNew: false };
+    if (!list.ok) {
+      const { reason, retryAfterSeconds = null } = list;
+      return { reason, isNew: false, retryAfterSeconds };
+    }
     const names = this.#names(await this.#blocklist());
     for (const text of list.names) names.addListed(text, now());
     const written = await finder.record(names.named());
@@ -113,13 +125,18 @@ export class Finding {
     signal: AbortSignal,
     tell: Tell,
   ): Promise<FinderReport> {
-    const end = await this.#feed.read(url, live, signal, async (reports) => {
+    let retryAfterSeconds: number | null = null;
+    const onReports: OnReports = async (reports) => {
       const names = this.#names(await this.#blocklist());
       for (const report of reports) names.addHeard(report);
       const written = await this.#context.finder.record(names.named());
       tell({ monitor_reports: reports.length, ...figures(written, names.refused) });
+    };
+    const end = await this.#feed.read(url, live, signal, onReports, (seconds) => {
+      retryAfterSeconds = seconds;
     });
-    return { reason: ['eose', 'finish', 'more'].includes(end) ? null : end, isNew: false };
+    const reason = ['eose', 'finish', 'more'].includes(end) ? null : end;
+    return { reason, isNew: false, retryAfterSeconds };
   }
 
   #blocklist(): Promise<Blocklist> {

@@ -21,8 +21,6 @@ export type StepResult = { ok: true; rtt: number } | { ok: false; reason: string
 /** The ephemeral kind (NIP-01: 20000 to 29999, not stored) that relay monitors write as their test. */
 export const TEST_EVENT_KIND = 22456;
 
-const DELETION_KIND = 5;
-
 /** A relay that does store the test event may delete it after this long, in seconds (NIP-40). */
 const TEST_EVENT_LIFETIME = 3600;
 
@@ -67,20 +65,6 @@ export async function makeTestEvent(
   const limits = { maxMs: options.maxMs ?? MAX_POW_MS, ...(signal && { signal }) };
   const mined = await mineEvent(template, getPublicKey(secretKey), minPow, limits);
   return mined && signed(mined, secretKey);
-}
-
-/** Asks a relay that has stored a test event to delete it (NIP-09). The request expires along with the event (NIP-40). */
-export function makeDeletion(
-  event: NostrEvent,
-  secretKey: Uint8Array,
-  createdAt: number,
-): NostrEvent {
-  const tags = [
-    ['e', event.id],
-    ['k', String(event.kind)],
-    ['expiration', String(createdAt + TEST_EVENT_LIFETIME)],
-  ];
-  return signed({ kind: DELETION_KIND, created_at: createdAt, tags, content: '' }, secretKey);
 }
 
 /** Plain members only: nostr-tools marks what it signed with a symbol that says nothing to us. */

@@ -1,15 +1,20 @@
-import type { IncomingHttpHeaders } from 'node:http';
-import type { Socket } from 'node:net';
+import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { isIP, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { plainText } from '../nostr/message.ts';
 import { forbiddenHost, guardedLookup } from './address.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { deadline } from './deadline.ts';
-import { blame, TorError, type TorProxy } from './tor.ts';
+import { dial } from './dial.ts';
+import { asRelayError, RelayError } from './relay-error.ts';
+import { retryAfterSeconds } from './retry-after.ts';
+import { blame, type TorProxy } from './tor.ts';
 import { TorAgent } from './tor-agent.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 import type { UselessAccount, UselessShare } from './useless-share.ts';
 
+export { asRelayError, RelayError } from './relay-error.ts';
 export type { TorProxy } from './tor.ts';
 
 /** Largest frame taken from a relay, in bytes. Events of 4 MB exist (LESSONS 11); a frame above this ends the connection. */
@@ -41,17 +46,6 @@ export interface ConnectOptions {
 export interface Upgrade {
   readonly headers: IncomingHttpHeaders;
   readonly socket: Socket;
-}
-
-/** A relay could not be reached, or was lost. `reason` is one stable word for counting, `message` is for people. */
-export class RelayError extends Error {
-  override readonly name = 'RelayError';
-  readonly reason: string;
-
-  constructor(reason: string, message: string) {
-    super(message);
-    this.reason = reason;
-  }
 }
 
 export interface Closed {
@@ -289,28 +283,37 @@ export class RelayConnection {
  *
  * @throws RelayError with reason `forbidden`, `no_proxy`, `timeout`, `aborted`, `dns`, `refused`, `unreachable`,
  * `reset`, `tls`, `proxy_down` (Tor is at fault and not the relay, which may take as long again to find out, 20 s at most), `http_<status>` or
- * `protocol`.
+ * `protocol`; with `retryAfterSeconds` where the answer to the upgrade had a `Retry-After`.
  */
 export async function connectRelay(
   url: RelayUrl,
   options: ConnectOptions,
 ): Promise<RelayConnection> {
+  const { timeoutMs, signal } = options;
   const ended = new AbortController();
-  const socket = new WebSocket(url, {
-    ...transport(url, options, ended.signal),
-    perMessageDeflate: false,
-    followRedirects: false,
-    maxPayload: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
-    headers: { 'user-agent': 'bigbrotr' },
-    ...(options.ca !== undefined && { ca: options.ca }),
-  });
-  const connection = new RelayConnection(url, socket, options);
+  const cancel = deadline(timeoutMs, () =>
+    ended.abort(new RelayError('timeout', `${url} did not open within ${timeoutMs} ms`)),
+  );
+  const onAbort = () => ended.abort(new RelayError('aborted', `connecting to ${url} was stopped`));
+  signal?.addEventListener('abort', onAbort, { once: true });
+  if (signal?.aborted) onAbort();
   try {
-    await opened(socket, url, options);
+    const socket = new WebSocket(url, {
+      ...(await transport(url, options, ended.signal)),
+      perMessageDeflate: false,
+      followRedirects: false,
+      maxPayload: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
+      headers: { 'user-agent': 'bigbrotr' },
+    });
+    const connection = new RelayConnection(url, socket, options);
+    await opened(socket, url, ended.signal);
     return connection;
   } catch (error) {
     ended.abort();
     throw await withBlame(asRelayError(error, url), url, options);
+  } finally {
+    cancel();
+    signal?.removeEventListener('abort', onAbort);
   }
 }
 
@@ -323,8 +326,8 @@ async function withBlame(
   return reason === error.reason ? error : new RelayError(reason, `${url}: Tor does not work`);
 }
 
-function transport(url: RelayUrl, options: ConnectOptions, ended: AbortSignal) {
-  // The lookup guards names; ws never calls it for address literals, so those are judged here.
+async function transport(url: RelayUrl, options: ConnectOptions, ended: AbortSignal) {
+  // The lookup guards names and is never called for address literals, so those are judged here.
   const forbidden = options.allowPrivate ? null : forbiddenHost(url);
   if (forbidden) throw new RelayError('forbidden', `${url} is never connected to: ${forbidden}`);
   const network = networkOf(url);
@@ -335,7 +338,8 @@ function transport(url: RelayUrl, options: ConnectOptions, ended: AbortSignal) {
       `${url} is on ${network}, and there is no proxy for that network`,
     );
   }
-  return { lookup: guardedLookup(options.allowPrivate) };
+  const socket = await directSocket(url, options, ended);
+  return { createConnection: () => socket };
 }
 
 function torAgent(url: RelayUrl, { torProxy, timeoutMs }: ConnectOptions, ended: AbortSignal) {
@@ -343,80 +347,59 @@ function torAgent(url: RelayUrl, { torProxy, timeoutMs }: ConnectOptions, ended:
   throw new RelayError('no_proxy', `${url} needs Tor: set TORPROXY_HOST and TORPROXY_PORT`);
 }
 
-function opened(socket: WebSocket, url: RelayUrl, options: ConnectOptions): Promise<void> {
+/** Connected by TCP; TLS has begun where the URL asks for it. An address literal has no server name to send (RFC 6066). */
+async function directSocket(
+  url: RelayUrl,
+  { allowPrivate, timeoutMs, ca }: ConnectOptions,
+  signal: AbortSignal,
+): Promise<Socket> {
+  const { protocol, hostname, port } = new URL(url);
+  const host = hostname.replace(/^\[|\]$/g, '');
+  const isSecure = protocol === 'wss:';
+  const lookup = guardedLookup(allowPrivate);
+  const plain = await dial({
+    ...{ host, port: Number(port) || (isSecure ? 443 : 80) },
+    ...{ lookup, timeoutMs, signal },
+  });
+  if (!isSecure) return plain;
+  return connectTls({
+    socket: plain, // destroyed with the TLS socket
+    host,
+    servername: isIP(host) === 0 ? host : '',
+    ...(ca !== undefined && { ca }),
+  });
+}
+
+function opened(socket: WebSocket, url: RelayUrl, ended: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (error: RelayError) => {
       settle();
       socket.terminate();
       reject(error);
     };
-    const onAbort = () => fail(new RelayError('aborted', `connecting to ${url} was stopped`));
+    const onAbort = () => fail(asRelayError(ended.reason, url));
     const onError = (error: Error) => fail(asRelayError(error, url));
+    const onRefused = (_request: ClientRequest, response: IncomingMessage) =>
+      fail(refusedUpgrade(url, response));
     const onOpen = () => {
       settle();
       resolve();
     };
-    const cancel = deadline(options.timeoutMs, () =>
-      fail(new RelayError('timeout', `${url} did not open within ${options.timeoutMs} ms`)),
-    );
     const settle = () => {
-      cancel();
-      options.signal?.removeEventListener('abort', onAbort);
-      socket.off('error', onError);
-      socket.off('open', onOpen);
+      ended.removeEventListener('abort', onAbort);
+      socket.off('error', onError).off('open', onOpen).off('unexpected-response', onRefused);
     };
-    socket.once('open', onOpen);
-    socket.once('error', onError);
-    options.signal?.addEventListener('abort', onAbort, { once: true });
-    if (options.signal?.aborted) onAbort();
+    socket.once('open', onOpen).once('error', onError).once('unexpected-response', onRefused);
+    ended.addEventListener('abort', onAbort, { once: true });
+    if (ended.aborted) onAbort();
   });
 }
 
-const REASON_OF_CODE: Record<string, string> = {
-  EFORBIDDEN: 'forbidden',
-  ENOTFOUND: 'dns',
-  EAI_AGAIN: 'dns',
-  ENODATA: 'dns',
-  ECONNREFUSED: 'refused',
-  ETIMEDOUT: 'timeout',
-  EHOSTUNREACH: 'unreachable',
-  ENETUNREACH: 'unreachable',
-  EADDRNOTAVAIL: 'unreachable',
-  ECONNRESET: 'reset',
-  EPIPE: 'reset',
-};
-
-/** Names the reason of a failed connect; used for WebSocket and for NIP-11 over HTTP alike. */
-export function asRelayError(error: unknown, url: RelayUrl): RelayError {
-  if (error instanceof RelayError) return error;
-  const { message, code } = describe(error);
-  const reason = error instanceof TorError ? error.reason : reasonOf(message, code);
-  return new RelayError(reason, `${url}: ${message || code || 'unknown error'}`);
-}
-
-/** Node joins the attempts over several addresses into one AggregateError with an empty message. */
-function describe(error: unknown): { message: string; code: string } {
-  if (!(error instanceof Error)) return { message: String(error), code: '' };
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  if (error instanceof AggregateError && error.message === '') {
-    return { message: error.errors.map((inner) => describe(inner).message).join('; '), code };
-  }
-  if (!code && error.cause instanceof Error) return describe(error.cause);
-  return { message: error.message, code };
-}
-
-function reasonOf(message: string, code: string): string {
-  const known = REASON_OF_CODE[code];
-  if (known) return known;
-  const status = /^Unexpected server response: (\d{3})/.exec(message);
-  if (status) return `http_${status[1]}`;
-  if (
-    /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH)|^EPROTO$/.test(
-      code,
-    )
-  )
-    return 'tls';
-  if (/certificate|\bssl\b|\btls\b/i.test(message)) return 'tls';
-  if (/hang up|before secure TLS/i.test(message)) return 'reset';
-  return 'protocol';
+/** The server answers the upgrade in HTTP: with a status, and perhaps with when to come again. */
+function refusedUpgrade(url: RelayUrl, { statusCode, headers }: IncomingMessage): RelayError {
+  return new RelayError(
+    `http_${statusCode}`,
+    `${url}: the upgrade was answered with status ${statusCode}`,
+    retryAfterSeconds(headers['retry-after']),
+  );
 }

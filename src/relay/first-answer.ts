@@ -46,6 +46,8 @@ export function reasonOfEnd(end: PageEnd): string | null {
       const refusal = refusalOf(end.text);
       return refusal === 'other' ? 'closed' : refusal;
     }
+    case 'disconnected':
+      return end.refusal ?? end.type;
     default:
       return end.type;
   }

@@ -1,8 +1,10 @@
-import { connect as connectTcp, isIP, type Socket } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { type buildConnector, Client, type Dispatcher } from 'undici';
 import { forbiddenHost, guardedLookup } from './address.ts';
 import { asRelayError, RelayError } from './connection.ts';
+import { dial } from './dial.ts';
+import { retryAfterSeconds } from './retry-after.ts';
 import { connectThroughTor, type TorProxy } from './tor.ts';
 import { networkOf, type RelayUrl } from './url.ts';
 
@@ -85,12 +87,19 @@ async function get<T>(
       statusCode === 304 && ('if-none-match' in headers || 'if-modified-since' in headers);
     if (!isKept && statusCode >= 301 && statusCode <= 308 && typeof location === 'string')
       return { location };
-    if (!isKept && statusCode !== 200)
-      throw new RelayError(`http_${statusCode}`, `${address.href} answers ${statusCode}`);
+    if (!isKept && statusCode !== 200) throw refusedGet(address, response);
     return { read: await read(address, response) };
   } finally {
     await client.destroy();
   }
+}
+
+function refusedGet(address: URL, { statusCode, headers }: Dispatcher.ResponseData): RelayError {
+  return new RelayError(
+    `http_${statusCode}`,
+    `${address.href} answers ${statusCode}`,
+    retryAfterSeconds(headers['retry-after']),
+  );
 }
 
 /** The body as it came. @throws RelayError `too_large` above so many bytes */
@@ -159,7 +168,7 @@ function transport(url: RelayUrl, options: HttpGetOptions, signal: AbortSignal):
   const forbidden = allowPrivate ? null : forbiddenHost(url);
   if (forbidden) throw new RelayError('forbidden', `${url} is never connected to: ${forbidden}`);
   const lookup = guardedLookup(allowPrivate);
-  return (host, port) => ready(connectTcp({ host, port, lookup }), 'connect', signal);
+  return (host, port) => dial({ host, port, lookup, timeoutMs: options.timeoutMs, signal });
 }
 
 /** Certificates are checked against the name; an address literal has no server name to send (RFC 6066). */
@@ -176,15 +185,11 @@ function withTls(
     ...(isIP(host) === 0 && { servername: host }),
     ...(ca !== undefined && { ca }),
   });
-  return ready(socket, 'secureConnect', signal);
+  return secured(socket, signal);
 }
 
-/** Waits for a socket; one that fails, closes or is no longer wanted is destroyed. */
-function ready(
-  socket: Socket,
-  event: 'connect' | 'secureConnect',
-  signal: AbortSignal,
-): Promise<Socket> {
+/** Waits for a TLS socket; one that fails, closes or is no longer wanted is destroyed. */
+function secured(socket: Socket, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error) => {
       settle();
@@ -200,10 +205,10 @@ function ready(
       resolve(socket);
     };
     const settle = () => {
-      socket.off(event, onReady).off('error', fail).off('close', onClose);
+      socket.off('secureConnect', onReady).off('error', fail).off('close', onClose);
       signal.removeEventListener('abort', onAbort);
     };
-    socket.once(event, onReady).once('error', fail).once('close', onClose);
+    socket.once('secureConnect', onReady).once('error', fail).once('close', onClose);
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
   });

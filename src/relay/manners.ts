@@ -65,8 +65,18 @@ export function mayAskForMore({ pageLimit, pageLimitAt }: Manners, now: number):
   return pageLimit !== null && Math.abs(now - (pageLimitAt ?? 0)) > LARGER_PAGE_SECONDS;
 }
 
-/** The manners after a visit. @param now Unix seconds */
-export function afterVisit(manners: Manners, reception: Reception, now: number): Manners {
+/**
+ * The manners after a visit.
+ *
+ * @param now Unix seconds
+ * @param atLeast the pause that the relay asked for (`Retry-After`), in seconds
+ */
+export function afterVisit(
+  manners: Manners,
+  reception: Reception,
+  now: number,
+  atLeast: number | null = null,
+): Manners {
   if (reception === 'welcome') {
     const paceMs = Math.floor(manners.paceMs * 0.8);
     return {
@@ -78,7 +88,8 @@ export function afterVisit(manners: Manners, reception: Reception, now: number):
     };
   }
   const { first, longest } = PAUSES[reception];
-  const pause = Math.min(first * 2 ** Math.min(manners.refusals, 20), longest);
+  const usual = Math.min(first * 2 ** Math.min(manners.refusals, 20), longest);
+  const pause = Math.max(usual, atLeast ?? 0);
   const slower = Math.min(Math.max(manners.paceMs * 2, FIRST_PACE_MS), SLOWEST_PACE_MS);
   return {
     ...manners,
@@ -101,4 +112,10 @@ export function mayReconcile(manners: Manners, now: number): boolean {
  */
 export function afterLostReconciliation(manners: Manners, now: number): Manners {
   return { ...manners, nip77RefusedAt: now - NIP77_ASK_AGAIN_SECONDS + NIP77_LOST_SECONDS };
+}
+
+/** The manners alone, of a row that has more. */
+export function mannersOf(row: Manners): Manners {
+  const { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt } = row;
+  return { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt };
 }

@@ -11,6 +11,7 @@ import {
   validatorHeaders,
 } from './http-caching.ts';
 import { type HttpGetOptions, httpGet, readBody, reasonOf, tooLarge } from './http-get.ts';
+import { retryAfterOf } from './relay-error.ts';
 import type { RelayUrl } from './url.ts';
 
 /** Largest document taken, in bytes, before and after decompression. */
@@ -28,7 +29,12 @@ export type Nip11FetchResult =
   /** The document that is held already is still the one. */
   | { ok: true; document: null; caching: HttpCaching }
   /** One stable word, see `fetchNip11`. */
-  | { ok: false; reason: string };
+  | {
+      ok: false;
+      reason: string;
+      /** How long the server asked to be left alone (`Retry-After`), in seconds, where it did. */
+      retryAfterSeconds?: number;
+    };
 
 /**
  * Fetches the information document of a relay (NIP-11): HTTP GET on the relay's own URL, with the address guard
@@ -61,7 +67,9 @@ export async function fetchNip11(
     return parsed.ok ? { ...parsed, raw: body, caching } : parsed;
   } catch (error) {
     options.signal?.throwIfAborted();
-    return { ok: false, reason: visit.signal.aborted ? timeout.reason : reasonOf(error, url) };
+    const reason = visit.signal.aborted ? timeout.reason : reasonOf(error, url);
+    const seconds = retryAfterOf(error);
+    return { ok: false, reason, ...(seconds !== null && { retryAfterSeconds: seconds }) };
   } finally {
     cancel();
     options.signal?.removeEventListener('abort', onAbort);

@@ -1,9 +1,12 @@
 import type { NostrEvent } from '../nostr/event.ts';
 import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import { refusalOfOk } from '../nostr/nip66.ts';
+import { isAboutWriting } from '../nostr/notice.ts';
 import { answerDeadline } from './answer-deadline.ts';
-import type { Authenticator } from './authentication.ts';
+import { type Authenticator, askAuthenticated } from './authentication.ts';
+import { refusalOfClose } from './close-frame.ts';
 import type { RelayConnection } from './connection.ts';
+import { beginRequest } from './first-request.ts';
 
 /**
  * How publishing one event ended, in one stable word: `accepted`, `timeout`, `disconnected`, `aborted`, or what the
@@ -13,7 +16,7 @@ export type PublishOutcome = string;
 
 /**
  * Publishes one event (NIP-01) and waits for its OK. When the relay asks for NIP-42 it is answered and the event sent
- * once more. Never throws.
+ * again. Never throws.
  *
  * @param timeoutMs longest wait for each answer, in milliseconds
  */
@@ -24,11 +27,12 @@ export async function publishEvent(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<PublishOutcome> {
-  const outcome = await publishOnce(connection, event, timeoutMs, signal);
-  if (outcome !== 'auth_required') return outcome;
-  const answer = await authenticator.authenticate(timeoutMs, signal);
-  if (answer === 'refused') return 'restricted';
-  return answer === 'accepted' ? publishOnce(connection, event, timeoutMs, signal) : outcome;
+  const { answer, authentication } = await askAuthenticated(
+    () => publishOnce(connection, event, timeoutMs, signal),
+    (outcome) => outcome === 'auth_required',
+    { authenticator, timeoutMs, signal },
+  );
+  return answer === 'auth_required' && authentication === 'refused' ? 'restricted' : answer;
 }
 
 /** NOTICE names no event: one that refuses is believed when no OK comes. */
@@ -52,12 +56,19 @@ function publishOnce(
       const message = parseRelayMessage(data);
       if (message.type === 'OK' && message.id === event.id)
         finish(refusalOfOk(message.accepted, message.text) ?? 'accepted');
-      else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other')
+      else if (
+        message.type === 'NOTICE' &&
+        refusalOf(message.text) !== 'other' &&
+        isAboutWriting(message.text, event.id)
+      )
         refusal = refusalOf(message.text);
     });
-    const stopWatching = connection.onClosed(() => finish(refusal ?? 'disconnected'));
+    const stopWatching = connection.onClosed((closed) =>
+      finish(refusalOfClose(closed) ?? refusal ?? 'disconnected'),
+    );
     const cancel = answerDeadline(connection, timeoutMs, () => finish(refusal ?? 'timeout'));
     signal.addEventListener('abort', onAbort, { once: true });
+    beginRequest(connection);
     if (signal.aborted) onAbort();
     else connection.send(['EVENT', event]);
   });

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import type { EventFilter, Window } from '../nostr/filter.ts';
 import { parseRelayMessage, type RelayMessage, refusalOf } from '../nostr/message.ts';
+import { isAboutReading, speaksOfWriting } from '../nostr/notice.ts';
 import type { RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
+import { beginRequest, sendAgainWhenSilent } from './first-request.ts';
 import type { LocalSet } from './local-set.ts';
 import { NegentropyInitiator } from './negentropy.ts';
 import { NegentropyError } from './negentropy-message.ts';
@@ -179,7 +181,13 @@ class Exchange {
   #payload: string | null = null;
   #isWaiting = false;
   #sentAt = 0;
-  #refusal: { text: string; at: number } | null = null;
+  /** Whether NEG-OPEN is the first request of the connection: a NOTICE may be a greeting. */
+  #isFirst = false;
+  #cancelSendAgain: () => void = () => {};
+  /** The answer to a NEG-OPEN that was sent twice, which may come twice; null otherwise. */
+  #copy: { payload: string | null } | null = null;
+  /** A NOTICE that refuses; `at` is when a shorter deadline began, null where it may be a greeting. */
+  #refusal: { text: string; at: number | null } | null = null;
   #received = 0;
   #unrelated = 0;
   #wake: (() => void) | null = null;
@@ -208,6 +216,21 @@ class Exchange {
     this.#isWaiting = true;
     this.#sentAt = performance.now();
     this.#connection.send([verb, this.#id, ...parts]);
+    if (verb === 'NEG-OPEN' && beginRequest(this.#connection)) this.#sendAgainWhenSilent(parts);
+  }
+
+  #sendAgainWhenSilent(parts: readonly unknown[]): void {
+    this.#isFirst = true;
+    const { idleTimeoutMs } = this.#limits;
+    this.#cancelSendAgain = sendAgainWhenSilent(this.#connection, this.#id, idleTimeoutMs, () => {
+      if (this.#end) return false;
+      this.#connection.send(['NEG-OPEN', this.#id, ...parts]);
+      this.#copy = { payload: null };
+      this.#deadline += performance.now() - this.#sentAt;
+      this.#sentAt = performance.now();
+      this.#wake?.(); // the deadline begins anew
+      return true;
+    });
   }
 
   /** The payload of the relay's answer, or how it ended instead. */
@@ -220,6 +243,7 @@ class Exchange {
 
   close(): void {
     this.#end ??= { type: 'done' };
+    this.#cancelSendAgain();
     this.#stopListening();
     this.#stopMinding();
     this.#open.exchanges.delete(this.#id);
@@ -246,7 +270,7 @@ class Exchange {
     if (this.#pausedAt !== null) this.#deadline += now - this.#pausedAt;
     this.#pausedAt = this.#connection.isPausedByReader ? now : null;
     this.#sentAt = now;
-    if (this.#refusal) this.#refusal.at = now;
+    if (this.#refusal && this.#refusal.at !== null) this.#refusal.at = now;
     this.#wake?.();
   }
 
@@ -263,8 +287,8 @@ class Exchange {
     };
     if (this.#connection.isPausedByUs) return total;
     const deadlines = [total, { at: this.#sentAt + idleTimeoutMs, end: this.#silent() }];
-    if (this.#refusal) {
-      const { text, at } = this.#refusal;
+    const { text, at } = this.#refusal ?? { text: '', at: null };
+    if (at !== null) {
       deadlines.push({ at: at + REFUSAL_GRACE_MS, end: this.#refused(text) });
     }
     return deadlines.reduce((first, other) => (other.at < first.at ? other : first));
@@ -288,6 +312,7 @@ class Exchange {
     const isOurs = 'subscription' in message && message.subscription === this.#id;
     if (!isOurs && isAnswer(message, this.#open)) return;
     this.#received += data.length;
+    if (isOurs) this.#cancelSendAgain();
     if (!isOurs) this.#receiveUnrelated(message);
     else if (message.type === 'NEG-MSG') this.#receiveAnswer(message.payload);
     else if (message.type === 'NEG-ERR') this.#finish(this.#negErr(message.text));
@@ -298,6 +323,7 @@ class Exchange {
 
   /** Client and relay take turns: a second answer to one message is none. */
   #receiveAnswer(payload: string): void {
+    if (this.#isCopy(payload)) return;
     if (!this.#isWaiting) {
       this.#payload = null;
       this.#finish(failed('garbage', 'two answers to one message'));
@@ -314,10 +340,30 @@ class Exchange {
     this.#unrelated += 1;
     if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
       this.#finish(failed('overflow', `more than ${MAX_UNRELATED_MESSAGES} unrelated messages`));
-    } else if (message.type === 'NOTICE' && isRefusal(message.text)) {
-      this.#refusal ??= { text: message.text, at: performance.now() };
-      this.#wake?.(); // the shorter deadline begins now
+    } else if (message.type === 'NOTICE') this.#receiveNotice(message.text);
+  }
+
+  /** A refusal shortens the wait only where it cannot be a greeting of the connection. */
+  #receiveNotice(text: string): void {
+    const isComplaint = UNKNOWN_MESSAGE.test(text) || text.includes(this.#id);
+    if (!isComplaint && !isRefusal(text, this.#id)) return;
+    this.#cancelSendAgain();
+    const isCertain = isComplaint || !this.#isFirst;
+    if (this.#refusal && (this.#refusal.at !== null || !isCertain)) return;
+    this.#refusal = { text, at: isCertain ? performance.now() : null };
+    this.#wake?.(); // the shorter deadline begins now
+  }
+
+  /** Whether it is the second answer to a NEG-OPEN that was sent twice. */
+  #isCopy(payload: string): boolean {
+    if (!this.#copy) return false;
+    if (this.#copy.payload === null) {
+      this.#copy.payload = payload;
+      return false;
     }
+    const isCopy = this.#copy.payload === payload;
+    this.#copy = null;
+    return isCopy;
   }
 
   #negErr(text: string): ReconcileEnd {
@@ -352,7 +398,8 @@ function isAboutUs(text: string): boolean {
   return ['rate_limited', 'auth_required', 'restricted', 'blocked'].includes(refusalOf(text));
 }
 
-/** NOTICE carries no subscription id: only its text tells whether it is about us. */
-function isRefusal(text: string): boolean {
-  return refusalOf(text) !== 'other' || DISABLED.test(text) || UNKNOWN_MESSAGE.test(text);
+/** NOTICE carries no subscription id: only its text tells whether it is about this session. */
+function isRefusal(text: string, session: string): boolean {
+  if (DISABLED.test(text)) return !speaksOfWriting(text);
+  return refusalOf(text) !== 'other' && isAboutReading(text, session);
 }

@@ -1,6 +1,7 @@
 import type { Dispatcher } from 'undici';
 import { RelayError } from './connection.ts';
 import { type HttpGetOptions, httpGet, readBody, reasonOf } from './http-get.ts';
+import { retryAfterOf } from './relay-error.ts';
 import type { RelayUrl } from './url.ts';
 
 /** Lists of relays that others publish over HTTP, in whatever form. */
@@ -17,7 +18,10 @@ const WEB_SOCKET_URL = /^\s*wss?:\/\//i;
 /** In plain text, and in HTML or Markdown, which are text too. */
 const IN_TEXT = /wss?:\/\/[^\s"'<>()[\]{}|\\,;`]+/gi;
 
-export type FetchedList = { ok: true; names: string[] } | { ok: false; reason: string };
+export type FetchedList =
+  | { ok: true; names: string[] }
+  /** `retryAfterSeconds`: how long the server asked to be left alone (`Retry-After`), where it did. */
+  | { ok: false; reason: string; retryAfterSeconds?: number };
 
 /**
  * Fetches a list of relays, under the guard of `fetchNip11`: its address guard, its deadline for all steps together, a
@@ -39,7 +43,9 @@ export async function fetchRelayList(
     return { ok: true, names: listedNames(body) };
   } catch (error) {
     options.signal?.throwIfAborted();
-    return { ok: false, reason: deadline.aborted ? 'timeout' : reasonOf(error, url) };
+    const reason = deadline.aborted ? 'timeout' : reasonOf(error, url);
+    const seconds = retryAfterOf(error);
+    return { ok: false, reason, ...(seconds !== null && { retryAfterSeconds: seconds }) };
   }
 }
 

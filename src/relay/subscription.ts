@@ -6,8 +6,11 @@ import {
   type RelayMessage,
   refusalOf,
 } from '../nostr/message.ts';
-import type { RelayConnection } from './connection.ts';
+import { isAboutReading, refersTo } from '../nostr/notice.ts';
+import { type ClientRefusal, refusalOfClose } from './close-frame.ts';
+import type { Closed, RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
+import { beginRequest, endRequest, isLateCopy, sendAgainWhenSilent } from './first-request.ts';
 import { isAnswer, type OpenRequests, openRequests } from './open-requests.ts';
 
 /** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
@@ -15,7 +18,8 @@ export type PageEnd =
   | { type: 'finish' | 'more' | 'eose' }
   | { type: 'closed'; text: string }
   | { type: 'timeout'; text: string }
-  | { type: 'disconnected'; text: string }
+  /** `refusal`: what the relay said in its close frame. */
+  | { type: 'disconnected'; text: string; refusal?: ClientRefusal }
   | { type: 'oversized'; text: string }
   | { type: 'overflow'; text: string }
   | { type: 'garbled'; text: string }
@@ -66,7 +70,7 @@ export async function* readPage(
   onUnusable: (reason: UnusableMessage) => void = () => {},
 ): AsyncGenerator<unknown[], PageEnd, void> {
   const subscription = new Subscription(connection, limits, signal, onUnusable);
-  connection.send(['REQ', subscription.id, filter]);
+  subscription.open(filter);
   try {
     for (;;) {
       const events = subscription.take();
@@ -136,7 +140,18 @@ class Subscription {
   /** Of a live subscription: whether the relay has taken it, so that what it refuses from now on is something else. */
   #established = false;
   #waitedMs = 0;
+  /** Time that the relay gets on top, because the request was sent once more. */
+  #extraMs = 0;
+  readonly #openedAt = performance.now();
+  /** Whether this is the first request of the connection: a NOTICE may be a greeting. */
+  readonly #isFirst: boolean;
+  #cancelSendAgain: () => void = () => {};
+  /** Events of a request that was sent twice, each of which may come twice; null otherwise. */
+  #copies: Set<string> | null = null;
+  /** A NOTICE that refuses and may refer to this request. */
   #refusal: string | null = null;
+  /** Whether it refers to this request for certain, so that nothing else is to be expected. */
+  #isRefused = false;
   #closedByRelay = false;
   #wake: (() => void) | null = null;
 
@@ -150,19 +165,30 @@ class Subscription {
     this.#open = openRequests(connection);
     this.#open.subscriptions.add(this.id);
     this.#limits = limits;
+    this.#isFirst = beginRequest(connection);
     this.#signal = signal;
     this.#onUnusable = onUnusable;
     this.#stopListening = connection.onMessage((data) => this.#receive(data));
-    this.#stopWatching = connection.onClosed(({ code, reason, oversized }) =>
-      this.#finish({
-        type: oversized ? 'oversized' : 'disconnected',
-        text: reason || `code ${code}`,
-      }),
-    );
+    this.#stopWatching = connection.onClosed((closed) => this.#finish(endOfClose(closed)));
     if (connection.inFlight.isSpent) this.#pause();
     this.#stopMinding = connection.onFlow(() => this.#wake?.()); // another deadline holds from now on
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
+  }
+
+  /** Sends the REQ; the first one of a connection once more where nothing comes of it. */
+  open(filter: ReqFilter): void {
+    this.#connection.send(['REQ', this.id, filter]);
+    if (!this.#isFirst || this.#limits === LIVE) return;
+    const { idleTimeoutMs } = this.#limits;
+    this.#cancelSendAgain = sendAgainWhenSilent(this.#connection, this.id, idleTimeoutMs, () => {
+      if (this.end || this.#paused) return false;
+      this.#connection.send(['REQ', this.id, filter]);
+      this.#copies = new Set();
+      this.#extraMs = performance.now() - this.#openedAt;
+      this.#wake?.(); // the deadline begins anew
+      return true;
+    });
   }
 
   /** Takes the events that are waiting, and lets the socket go on. */
@@ -187,13 +213,14 @@ class Subscription {
       this.#connection.resume(this);
     }
     const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
-    const patience =
-      this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
+    const patience = this.#isRefused ? Math.min(idleTimeoutMs, REFUSAL_GRACE_MS) : idleTimeoutMs;
     // Whoever does not read, this subscription or a sibling: the answer may lie in the socket.
     const idle = this.#connection.isPausedByUs ? Number.POSITIVE_INFINITY : patience;
     const started = performance.now();
     const standsStill = this.#connection.isPausedByReader; // time of being held for junk counts in the total
-    const left = standsStill ? Number.POSITIVE_INFINITY : totalTimeoutMs - this.#waitedMs;
+    const left = standsStill
+      ? Number.POSITIVE_INFINITY
+      : totalTimeoutMs + this.#extraMs - this.#waitedMs;
     const wait = Math.min(idle, left);
     const cancel =
       wait === Number.POSITIVE_INFINITY
@@ -208,6 +235,8 @@ class Subscription {
   }
 
   dispose(): void {
+    this.#cancelSendAgain();
+    endRequest(this.#connection, this.id, this.#eventCount);
     this.#open.subscriptions.delete(this.id);
     this.#connection.inFlight.give(this.#takenBytes + this.#bufferedBytes);
     this.#takenBytes = 0;
@@ -237,6 +266,7 @@ class Subscription {
     const isOurs = this.#isOurs(message);
     if (!isOurs && isAnswer(message, this.#open)) return;
     this.#byteCount += data.length;
+    if (isOurs) this.#cancelSendAgain();
     if (!isOurs) this.#receiveUnrelated(message, data.length);
     else if (message.type === 'EVENT') this.#receiveEvent(message.event, data.length);
     else if (message.type === 'EOSE') this.#receiveEose(message.hint);
@@ -252,6 +282,7 @@ class Subscription {
   }
 
   #receiveEvent(event: unknown, bytes: number): void {
+    if (this.#isCopy(event)) return;
     this.#events.push(event);
     this.#sizes.push(bytes);
     this.#eventCount += 1;
@@ -268,6 +299,15 @@ class Subscription {
       this.#pause();
     }
     this.#wake?.();
+  }
+
+  /** Whether the event is part of the second answer to a request that was sent twice. */
+  #isCopy(event: unknown): boolean {
+    if (!this.#copies) return false;
+    const copy = JSON.stringify(event);
+    const isKnown = this.#copies.has(copy);
+    this.#copies.add(copy);
+    return isKnown;
   }
 
   #pause(): void {
@@ -297,6 +337,7 @@ class Subscription {
     if (unusable !== null) this.#onUnusable(unusable);
     this.#isMixedUp ||= unusable !== null && message.type === 'EVENT';
     const isEvent = message.type === 'EVENT';
+    if ('subscription' in message && isLateCopy(this.#connection, message.subscription)) return;
     const isLate = isEvent && unusable === null; // of the page before, when that was cut short
     if (this.#isEldest) this.#connection.noteUseless(isLate ? bytes * LATE_COST : bytes);
     if (isLate) this.#late += 1;
@@ -308,10 +349,20 @@ class Subscription {
         type: 'garbled',
         text: `more than ${MAX_UNRELATED_MESSAGES} unrelated messages`,
       });
-    } else if (message.type === 'NOTICE' && this.#isRefusal(message.text)) {
-      this.#refusal = message.text;
-      this.#wake?.(); // the shorter deadline begins now
-    }
+    } else if (message.type === 'NOTICE') this.#receiveNotice(message.text);
+  }
+
+  /**
+   * A refusal that may be meant for this request is the reason if nothing else comes. It shortens the wait only where
+   * it cannot be a greeting: after another request, or as an error about requests.
+   */
+  #receiveNotice(text: string): void {
+    if (this.#established || refusalOf(text) === 'other' || !isAboutReading(text, this.id)) return;
+    this.#cancelSendAgain();
+    this.#refusal = text;
+    if (this.#isFirst && !refersTo(text, this.id)) return;
+    this.#isRefused = true;
+    this.#wake?.(); // the shorter deadline begins now
   }
 
   /** What is no answer to anybody is heard by all that are open, and is noted once. */
@@ -319,10 +370,13 @@ class Subscription {
     const [eldest] = this.#open.subscriptions;
     return eldest === this.id;
   }
+}
 
-  #isRefusal(notice: string): boolean {
-    return !this.#established && refusalOf(notice) !== 'other';
-  }
+function endOfClose(closed: Closed): PageEnd {
+  const text = closed.reason || `code ${closed.code}`;
+  if (closed.oversized) return { type: 'oversized', text };
+  const refusal = refusalOfClose(closed);
+  return { type: 'disconnected', text, ...(refusal !== null && { refusal }) };
 }
 
 /** Why nobody can use the message; null where somebody may. */

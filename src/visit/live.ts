@@ -1,4 +1,6 @@
 import type { Logger } from 'pino';
+import type { ClientRefusal } from '../relay/close-frame.ts';
+import { afterVisit, mannersOf } from '../relay/manners.ts';
 import type { RelayUrl } from '../relay/url.ts';
 import type { RelaySession, Visit } from './visit.ts';
 
@@ -85,6 +87,9 @@ export class LiveRelays {
     try {
       const end = await visit.follow(signal);
       this.#options.log.debug({ relay, end }, 'no longer followed');
+      const refusal = end.type === 'disconnected' ? end.refusal : undefined;
+      if (refusal !== undefined && !this.#taken.has(visit.session))
+        await this.#pause(visit, refusal);
     } catch (err) {
       this.#options.log.warn(
         { relay, err },
@@ -93,5 +98,11 @@ export class LiveRelays {
       const nothing = { events: 0, sightings: 0, quarantined: 0, invalid: {} };
       visit.context.onProgress({ ...nothing, unfollowed: visit.relay.relayId });
     }
+  }
+
+  /** The relay ended the connection with a refusal in the close frame: the next visit waits. */
+  async #pause({ relay, context }: Visit, refusal: ClientRefusal): Promise<void> {
+    const manners = mannersOf(await context.bigbrotr.relayTerms(relay));
+    await context.bigbrotr.setManners(relay, afterVisit(manners, refusal, context.now()));
   }
 }

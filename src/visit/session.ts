@@ -3,16 +3,28 @@ import { Authenticator } from '../relay/authentication.ts';
 import { connectRelay, RelayError } from '../relay/connection.ts';
 import type { RelaySession, VisitContext } from './visit-context.ts';
 
-/** Connects to a relay. `failure`: the reason why it could not be reached. */
+/** Why a relay could not be reached. */
+export interface NoSession {
+  readonly failure: string;
+  /** How long the relay asked to be left alone (`Retry-After`), in seconds; null where it did not. */
+  readonly retryAfterSeconds: number | null;
+}
+
+/** Whether a connection was refused because of its rate: by status 429, or with the time to come again. */
+export function isRateLimit(failure: string, retryAfterSeconds: number | null): boolean {
+  return failure === 'http_429' || retryAfterSeconds !== null;
+}
+
+/** Connects to a relay. */
 export async function openSession(
   relay: Relay,
   { connect, signal, secretKey }: VisitContext,
-): Promise<RelaySession | { failure: string }> {
+): Promise<RelaySession | NoSession> {
   try {
     const connection = await connectRelay(relay.url, { ...connect, signal });
     return { connection, authenticator: new Authenticator(connection, secretKey) };
   } catch (error) {
     if (!(error instanceof RelayError)) throw error;
-    return { failure: error.reason };
+    return { failure: error.reason, retryAfterSeconds: error.retryAfterSeconds };
   }
 }

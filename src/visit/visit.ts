@@ -3,8 +3,10 @@ import type { OffenceReason, Refused, Relay, RelayTerms, Stored } from '../bigbr
 import { crashPoint } from '../crash-point.ts';
 import { createdAtOf, parseEvent } from '../nostr/event.ts';
 import { matchesFilter, type ReqFilter } from '../nostr/filter.ts';
-import { type Refusal, refusalOf } from '../nostr/message.ts';
-import type { Manners } from '../relay/manners.ts';
+import { refusalOf } from '../nostr/message.ts';
+import { mayBeServed } from '../relay/authentication.ts';
+import type { ClientRefusal } from '../relay/close-frame.ts';
+import { type Manners, mannersOf } from '../relay/manners.ts';
 import {
   type PageEnd,
   readLive,
@@ -15,7 +17,7 @@ import {
 import { BatchWriter } from './batch-writer.ts';
 import { CountedTally } from './counted-tally.ts';
 import { OffenceTally } from './offence-tally.ts';
-import { openSession } from './session.ts';
+import { isRateLimit, type NoSession, openSession } from './session.ts';
 import { TimeSlice } from './time-slice.ts';
 import type { RelaySession, Tally, VisitContext } from './visit-context.ts';
 
@@ -31,8 +33,12 @@ const LIVE_BATCH_MS = 250;
 /** What a visit says that ends because its time is over. */
 const TIME_IS_UP = 'time is up';
 const NOT_KEPT = 'quarantine_full';
+/** Times that one visit authenticates: a session may be short, and a relay may ask for ever. */
+const MAX_AUTHENTICATIONS = 20;
 /** Connections that one visit opens after the first: an event too large to be taken is found in about forty. */
 const MAX_RECONNECTS = 60;
+/** Times that one REQ is sent again after NIP-42. */
+const MAX_ASKS = 3;
 const EVERY_EVENT: Tally = { add: () => true };
 /** Bounds of one page, for relays that ignore `limit`. */
 const MAX_PAGE_EVENTS = 20_000;
@@ -63,7 +69,9 @@ export class Visit {
   /** Most ids that the relay has listed at once (NIP-77); infinite when it says by itself what is too much. */
   longestList = 0;
   /** What the relay refused with, when that ended the visit. */
-  refusal: Exclude<Refusal, 'limit' | 'other'> | null = null;
+  refusal: ClientRefusal | null = null;
+  /** How long the relay asked to be left alone when a connection to it was refused (`Retry-After`), in seconds. */
+  retryAfterSeconds: number | null = null;
   readonly invalid = new Map<string, number>();
   stored: Stored = { events: 0, sightings: 0, quarantined: 0 };
   /** What is remembered of the relay; changed where this visit learns something. */
@@ -73,6 +81,7 @@ export class Visit {
   readonly #deadline: number;
   #bytesBefore: number;
   #reconnects = 0;
+  #authentications = 0;
   #lastRequest = Number.NEGATIVE_INFINITY;
   #unnamed = 0;
   /** Id and signature of each event of this answer. */
@@ -119,7 +128,10 @@ export class Visit {
     this.#reconnects += 1;
     await this.pace();
     const session = await openSession(this.relay, this.context);
-    if ('failure' in session) return false;
+    if ('failure' in session) {
+      this.noteNoConnection(session);
+      return false;
+    }
     this.#bytesBefore = -this.bytesReceived;
     this.#binaryFrames = 0;
     this.session = session;
@@ -167,27 +179,40 @@ export class Visit {
   }
 
   /**
-   * Sends a REQ and hands the events of its answer to the writer. When the relay asks for NIP-42 it is answered
-   * and the REQ sent once more. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
+   * Sends a REQ and hands the events of its answer to the writer. When the relay asks for NIP-42 it is answered and the
+   * REQ sent again. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
    */
   async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
-    const end = await this.#askOnce(filter, tally);
-    if (end.type !== 'closed' || !(await this.mayAskAgain(end.text))) return end;
-    const second = await this.#askOnce(filter, tally);
-    if (second.type === 'closed') this.noteRefusal(second.text);
-    return second;
+    let end = await this.#askOnce(filter, tally);
+    for (let times = 0; end.type === 'closed' && times < MAX_ASKS; times += 1) {
+      if (!(await this.mayAskAgain(end.text))) return end;
+      end = await this.#askOnce(filter, tally);
+    }
+    if (end.type === 'closed') this.noteRefusal(end.text);
+    else if (end.type === 'disconnected') this.refusal = end.refusal ?? this.refusal;
+    else if (end.type === 'timeout' && this.session.authenticator.isRefused)
+      this.refusal = 'restricted'; // by an OK that came late
+    return end;
   }
 
   /** Notes a refusal, or answers it where it asks for NIP-42. @returns whether the request may be sent once more */
   async mayAskAgain(text: string): Promise<boolean> {
     this.noteRefusal(text);
-    if (this.refusal !== 'auth_required') return false;
+    if (this.refusal !== 'auth_required' || this.#authentications >= MAX_AUTHENTICATIONS)
+      return false;
+    this.#authentications += 1;
     const { requestTimeoutMs, signal } = this.context;
     const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
     if (answer === 'refused') this.refusal = 'restricted';
-    else if (answer === 'accepted' || signal.aborted || !this.session.connection.isOpen)
+    else if (mayBeServed(answer) || signal.aborted || !this.session.connection.isOpen)
       this.refusal = null;
-    return answer === 'accepted';
+    return mayBeServed(answer);
+  }
+
+  /** Notes why a further connection could not be opened, where the relay refused it. */
+  noteNoConnection({ failure, retryAfterSeconds }: NoSession): void {
+    this.retryAfterSeconds = retryAfterSeconds;
+    if (isRateLimit(failure, retryAfterSeconds)) this.refusal = 'rate_limited';
   }
 
   /**
@@ -401,16 +426,4 @@ function isEphemeral(value: unknown): boolean {
 /** Events that told us something: of ones that we know the relay to hold there is no new sighting. */
 function usefulIn({ sightings, quarantined }: Stored): number {
   return sightings + quarantined;
-}
-
-function mannersOf({
-  notBefore,
-  reason,
-  refusals,
-  paceMs,
-  pageLimit,
-  pageLimitAt,
-  nip77RefusedAt,
-}: RelayTerms): Manners {
-  return { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt };
 }

@@ -1,0 +1,28 @@
+/** Longest time that a server may keep us away by `Retry-After`, in seconds. */
+export const LONGEST_RETRY_AFTER = 24 * 60 * 60;
+
+/** The three formats of an HTTP date (RFC 9110 section 5.6.7). The last one names no zone and means GMT. */
+const IMF_OR_RFC850 =
+  /^[A-Z][a-z]{2,8}, \d{2}[ -][A-Z][a-z]{2}[ -](\d{2}|\d{4}) \d{2}:\d{2}:\d{2} GMT$/;
+const ASCTIME = /^[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \d{4}$/;
+
+/**
+ * Reads a `Retry-After` header (RFC 9110 section 10.2.3): seconds or an HTTP date.
+ *
+ * @param now Unix milliseconds
+ * @returns seconds from now, 86,400 at most; null where the header is absent, malformed or names no time to come
+ */
+export function retryAfterSeconds(
+  header: string | readonly string[] | undefined,
+  now = Date.now(),
+): number | null {
+  const text = (typeof header === 'string' ? header : (header?.[0] ?? '')).trim();
+  const seconds = /^\d{1,15}$/.test(text) ? Number(text) : Math.ceil((httpDate(text) - now) / 1000);
+  return seconds > 0 ? Math.min(seconds, LONGEST_RETRY_AFTER) : null; // NaN is not above 0
+}
+
+/** Unix milliseconds; NaN for what is no HTTP date. */
+function httpDate(text: string): number {
+  if (IMF_OR_RFC850.test(text)) return Date.parse(text.replace(/(?<=\d)-|-(?=\d)/g, ' '));
+  return ASCTIME.test(text) ? Date.parse(`${text} GMT`) : Number.NaN;
+}
