@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0009_events-by-time' then
+    if (select max(name collate "C") from schema_migrations) <> '0015_schedule' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -749,6 +749,7 @@ create table if not exists visits (
     detail      text,
     failures    integer not null default 0,
     pages       integer not null default 0,
+    caught_up   boolean not null default false,
     constraint visits_pkey primary key (relay_id, filter_id)
 );
 comment on table visits is 'The latest visit of each relay and filter: what was wanted and how it ended.';
@@ -761,6 +762,23 @@ comment on column visits.outcome is 'complete, partial, unfinished (stopped on p
 comment on column visits.detail is 'Why it is not complete.';
 comment on column visits.failures is 'Failed visits in a row.';
 comment on column visits.pages is 'Pages asked for.';
+comment on column visits.caught_up is 'Whether at its end nothing of what was wanted was missing below the newest second proven, but for holes. Such relays are visited before the others.';
+
+create or replace function is_caught_up(p_relay_id integer, p_filter_id integer, p_wanted int8range) returns boolean
+language sql stable parallel safe
+return (
+    select proven.covered <> '{}'
+        and p_wanted::int8multirange * int8range(null, upper(proven.covered))::int8multirange
+            <@ proven.covered + coalesce((
+                select range_agg(stretch) from holes where relay_id = p_relay_id and filter_id = p_filter_id
+            ), '{}')
+    from (
+        select coalesce(range_agg(covered), '{}') as covered
+        from coverage where relay_id = p_relay_id and filter_id = p_filter_id
+    ) proven
+);
+comment on function is_caught_up(integer, integer, int8range) is
+    'Whether nothing of what was wanted of a relay is missing below the newest second proven, but for holes (visits.caught_up).';
 
 create table if not exists relay_manners (
     relay_id          integer primary key references relays on delete cascade,
@@ -1312,7 +1330,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0015_schedule']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 
