@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0014_retry-after' then
+    if (select max(name collate "C") from schema_migrations) <> '0015_schedule' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -782,6 +782,7 @@ create table if not exists visits (
     pages       integer not null default 0,
     stop_reason   text,
     failing_since bigint,
+    caught_up     boolean not null default false,
     constraint visits_pkey primary key (relay_id, filter_id),
     constraint visits_stop_reason_check check (is_stop_reason(stop_reason))
 );
@@ -797,6 +798,23 @@ comment on column visits.failures is 'Visits in a row that failed, or used up th
 comment on column visits.pages is 'Pages asked for.';
 comment on column visits.stop_reason is 'What stopped it, one word of the closed set is_stop_reason(): not reached (dns, refused, unreachable, reset, tls, http_error, protocol, forbidden, no_proxy), lost (timeout, disconnected, closed), refused (rate_limited, auth_required, restricted, blocked, limit_refused, filter_refused), not to be believed (forged, garbled, overflow, ignores_until, ignores_since, hides_events, more_without_events, events_after_eose, unsteady), partly not provable (holes, withheld, oversized), or a matter of ours (stopped, time_is_up, proxy_down, worker_died, not_stored). Null: nothing did. On a complete visit: forged, where most of what was sent was refused.';
 comment on column visits.failing_since is 'When the first of the failures in a row was noted, Unix seconds; null when the latest visit that tells did not fail.';
+comment on column visits.caught_up is 'Whether at its end nothing of what was wanted was missing below the newest second proven, but for holes. Such relays are visited before the others.';
+
+create or replace function is_caught_up(p_relay_id integer, p_filter_id integer, p_wanted int8range) returns boolean
+language sql stable parallel safe
+return (
+    select proven.covered <> '{}'
+        and p_wanted::int8multirange * int8range(null, upper(proven.covered))::int8multirange
+            <@ proven.covered + coalesce((
+                select range_agg(stretch) from holes where relay_id = p_relay_id and filter_id = p_filter_id
+            ), '{}')
+    from (
+        select coalesce(range_agg(covered), '{}') as covered
+        from coverage where relay_id = p_relay_id and filter_id = p_filter_id
+    ) proven
+);
+comment on function is_caught_up(integer, integer, int8range) is
+    'Whether nothing of what was wanted of a relay is missing below the newest second proven, but for holes (visits.caught_up).';
 
 create table if not exists relay_manners (
     relay_id          integer primary key references relays on delete cascade,
@@ -1538,7 +1556,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons', '0014_retry-after', '0015_schedule']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

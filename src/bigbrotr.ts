@@ -16,10 +16,10 @@ import type { Archived, StoredEvent } from './bigbrotr/reading.ts';
 import * as reading from './bigbrotr/reading.ts';
 import { RetryTimes } from './bigbrotr/retry-times.ts';
 import { requireCurrent, schemaState } from './bigbrotr/version.ts';
-import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
+import type { Lane, Picking, VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
 import * as visits from './bigbrotr/visits.ts';
 import type { DatabaseConfig } from './config.ts';
-import { Database, isDataError, NOW, type OpenOptions, type Query } from './database.ts';
+import { Database, isDataError, type OpenOptions, type Query } from './database.ts';
 import { type IdentifiedEvent, storageObstacle } from './nostr/event.ts';
 import { canonicalFilter, type EventFilter, type Window } from './nostr/filter.ts';
 import type { Nip11Limitation } from './nostr/nip11.ts';
@@ -38,7 +38,15 @@ export type { CarriedRow, CheckRow } from './bigbrotr/checks.ts';
 export type { CheckAges, SnapshotRow } from './bigbrotr/monitor.ts';
 export type { Flaws, Offence, OffenceReason } from './bigbrotr/offences.ts';
 export type { Archived, StoredEvent } from './bigbrotr/reading.ts';
-export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr/visits.ts';
+export type {
+  Lane,
+  Picking,
+  VisitAges,
+  VisitEnd,
+  VisitGaps,
+  VisitOutcome,
+  Wanted,
+} from './bigbrotr/visits.ts';
 
 type WaitOptions = Pick<OpenOptions, 'signal' | 'onRefused' | 'loginWorked'>;
 
@@ -46,6 +54,11 @@ type WaitOptions = Pick<OpenOptions, 'signal' | 'onRefused' | 'loginWorked'>;
 export interface SynchronizeAges {
   readonly snapshotSeconds: number;
   readonly intervalSeconds: number;
+}
+
+/** A relay that is due for a visit, and how it stands. */
+export interface DueRelay extends Relay {
+  readonly lane: Lane;
 }
 
 /** Claims of a relay's NIP-11 document, and what was learnt of it. */
@@ -128,14 +141,17 @@ export class Bigbrotr {
     return rows[0]?.count ?? 0;
   }
 
-  /** Relays that are due for a check; those never checked first, then those that were named anew, then the longest overdue. */
-  async relaysToCheck(ages: CheckAges): Promise<Relay[]> {
-    return asRelays(await monitor.relaysToCheck(this.#database.query, ages));
-  }
-
-  /** Relays that do not wait for a round: never checked, or named anew since their latest check. */
-  async relaysToCheckAtOnce(): Promise<Relay[]> {
-    return asRelays(await monitor.relaysToCheckAtOnce(this.#database.query));
+  /**
+   * Relays that are due for a check; those never checked first, then those that were named anew, then the longest overdue.
+   * @param limit the most of them, null: all
+   * @param except keys of relays that are left out
+   */
+  async relaysToCheck(
+    ages: CheckAges,
+    limit: number | null = null,
+    except: readonly number[] = [],
+  ): Promise<Relay[]> {
+    return asRelays(await monitor.relaysToCheck(this.#database.query, ages, limit, except));
   }
 
   /**
@@ -148,52 +164,30 @@ export class Bigbrotr {
   }
 
   /**
-   * Relays that were readable in a young enough snapshot and are due for a visit and do not pause; the furthest behind first.
+   * Relays that were readable in a young enough snapshot and are due for a visit and do not pause, lane by lane.
    * A snapshot that was taken while Tor was down says nothing of its relay: the one before it counts.
    * A visit that stopped before its end is due at once.
    */
-  async relaysToSynchronize(filterId: number, age: SynchronizeAges): Promise<Relay[]> {
-    const { rows } = await this.#database.query<RelayRow>(
-      `select r.relay_id, r.url
-       from relays r
-       cross join lateral (
-           select h.readable
-           from snapshots s
-           left join nip66 h on h.id = s.nip66_id
-           where s.relay_id = r.relay_id and s.generated_at >= ${NOW} - $2
-               and h.reason is distinct from 'proxy_down'
-           order by s.generated_at desc limit 1
-       ) latest
-       left join relay_manners m on m.relay_id = r.relay_id
-       left join visits v on v.relay_id = r.relay_id and v.filter_id = $1
-       left join lateral (
-           select max(upper(covered)) as until from coverage where relay_id = r.relay_id and filter_id = $1
-       ) c on true
-       where latest.readable
-         and ${visits.IS_DUE}
-       order by c.until nulls first, v.started_at nulls first, r.relay_id`,
-      [filterId, age.snapshotSeconds, age.intervalSeconds],
-    );
-    return asRelays(rows);
+  async relaysToSynchronize(
+    filterId: number,
+    { snapshotSeconds, intervalSeconds }: SynchronizeAges,
+    picking: Partial<Picking> = {},
+  ): Promise<DueRelay[]> {
+    const among = { readableWithin: snapshotSeconds };
+    const { query } = this.#database;
+    return asRelays(await visits.relaysDue(query, filterId, among, intervalSeconds, picking));
   }
 
-  /** Those of the given relays that are due for a visit, in the order of their latest visit. */
+  /** Those of the given relays that are due for a visit, lane by lane. */
   async relaysDue(
     relays: readonly Relay[],
     filterId: number,
     intervalSeconds: number,
-  ): Promise<Relay[]> {
-    const { rows } = await this.#database.query<RelayRow>(
-      `select r.relay_id, r.url
-       from relays r
-       left join relay_manners m on m.relay_id = r.relay_id
-       left join visits v on v.relay_id = r.relay_id and v.filter_id = $2
-       where r.relay_id = any ($1)
-         and ${visits.IS_DUE}
-       order by v.started_at nulls first, r.relay_id`,
-      [relays.map(({ relayId }) => relayId), filterId, intervalSeconds],
-    );
-    return asRelays(rows);
+    picking: Partial<Picking> = {},
+  ): Promise<DueRelay[]> {
+    const among = { relayIds: relays.map(({ relayId }) => relayId) };
+    const { query } = this.#database;
+    return asRelays(await visits.relaysDue(query, filterId, among, intervalSeconds, picking));
   }
 
   /** The relays of these URLs; those that are not known yet are added. In the order given. */
@@ -395,9 +389,12 @@ export class Bigbrotr {
 }
 
 /** URLs come back from the archive through the parser: nothing else makes a `RelayUrl`. */
-function asRelays(rows: readonly RelayRow[]): Relay[] {
-  return rows.flatMap(({ relay_id, url }) => {
+function asRelays<Row extends RelayRow>(
+  rows: readonly Row[],
+): (Relay & Omit<Row, keyof RelayRow>)[] {
+  return rows.flatMap(({ relay_id, url, ...more }) => {
     const parsed = parseRelayUrl(url);
-    return parsed.ok ? [{ relayId: relay_id, url: parsed.url, network: parsed.network }] : [];
+    if (!parsed.ok) return [];
+    return [{ ...more, relayId: relay_id, url: parsed.url, network: parsed.network }];
   });
 }

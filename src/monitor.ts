@@ -2,17 +2,22 @@
 import type { Relay } from './bigbrotr.ts';
 import { loadMonitorConfig, type MonitorConfig } from './config.ts';
 import { startWaitOf } from './database.ts';
+import { DueLoop, type DueLoopOptions, type Ending } from './due-loop.ts';
 import type { ProbeReport } from './monitor-worker.ts';
 import { toNip66Result } from './nostr/nip66.ts';
 import { type Publishing, startPublishing } from './publishing.ts';
-import { readBlocklist } from './relay/blocklist.ts';
+import { BlockedRelays } from './relay/blocked-relays.ts';
 import { networkOf } from './relay/url.ts';
 import { runShown } from './run-shown.ts';
 import { Scheduler, WORKER_DIED } from './scheduler.ts';
-import { type Round, runService, type Service, type Work } from './service.ts';
+import { runService, type Service, type Work } from './service.ts';
 
-/** Between rounds, relays that are new or were seen again are asked for this often, in milliseconds. */
+/** When nothing is due, relays are asked for this often, in milliseconds. */
 const POLL_MS = 10_000;
+/** A relay whose check was lost is tried again after this, in milliseconds. */
+const LOST_MS = 60_000;
+/** A relay is checked this long before it is due, in seconds: it may have to wait for a look-up, and for a slot. */
+const AHEAD_SECONDS = 60;
 
 await runService(() => loadMonitorConfig(), begin);
 
@@ -30,61 +35,58 @@ async function begin(config: MonitorConfig, service: Service): Promise<Work> {
     waitMs: startWaitOf(config.database),
   });
   const publishing = startPublishing(config, service);
-  let nextRound = 0;
-  /** Relays that did not wait for a round: when their check was lost they wait for the next one. */
-  const tried = new Set<number>();
-  const checkAndPublish = async (relays: readonly Relay[]): Promise<Round> => {
-    const round = await checkRelays(relays, config, service, scheduler, publishing);
-    await publishing?.flush();
-    return round;
-  };
+  const loop = new DueLoop<Relay>({
+    ...dueRelays(config, service),
+    keyOf: ({ relayId }) => relayId,
+    freeSlots: () => scheduler.freeSlots().reduce((sum, free) => sum + free, -scheduler.waiting),
+    run: (relay) => check(relay, config, service, scheduler, publishing),
+    pollMs: POLL_MS,
+    lostMs: LOST_MS,
+    reportMs: config.loopIntervalMs,
+    onRound: service.roundFinished,
+    onBusy: service.busy,
+    onAway: ({ message }) => service.log.error({ reason: message }, 'relays cannot be looked up'),
+    ends: service.once ? 'with the list' : 'never',
+    signal: service.signal,
+  });
   return {
-    round: async () => {
-      if (performance.now() < nextRound) {
-        const due = await service.bigbrotr.relaysToCheckAtOnce();
-        const untried = due.filter(({ relayId }) => !tried.has(relayId));
-        for (const { relayId } of untried) tried.add(relayId);
-        return checkAndPublish(untried);
-      }
-      const due = await service.bigbrotr.relaysToCheck({
-        intervalSeconds: config.frequencyMs / 1000,
-        aheadSeconds: service.once ? 0 : config.loopIntervalMs / 1000,
-      });
-      const round = await checkAndPublish(due);
-      tried.clear();
-      nextRound = performance.now() + config.loopIntervalMs;
-      return round;
+    run: async () => {
+      await loop.run();
+      await publishing?.flush();
     },
-    pauseMs: Math.min(POLL_MS, config.loopIntervalMs),
     stop: async () => {
       await Promise.all([scheduler.stop(), publishing?.publisher.stop()]);
     },
   };
 }
 
-async function checkRelays(
-  due: readonly Relay[],
-  config: MonitorConfig,
-  service: Service,
-  scheduler: Scheduler<Relay, ProbeReport>,
-  publishing: Publishing | null,
-): Promise<Round> {
-  const blocklist = await readBlocklist(config.blocklistPath);
-  const relays = due.filter(({ url }) => !blocklist.blocks(url));
-  const reports = await Promise.all(
-    relays.map((relay) => check(relay, config, service, scheduler, publishing)),
-  );
-  return { relays: relays.length, failed: reports.filter((readable) => !readable).length };
+/** Relays that are due by the schedule, or wait for nothing: new ones, and those that were named anew. */
+function dueRelays(
+  { frequencyMs, loopIntervalMs, blocklistPath }: MonitorConfig,
+  { bigbrotr, once }: Service,
+): Pick<DueLoopOptions<Relay>, 'lookUp'> {
+  const blocked = new BlockedRelays(blocklistPath);
+  const ages = {
+    intervalSeconds: frequencyMs / 1000,
+    aheadSeconds: once ? 0 : AHEAD_SECONDS,
+    leastSeconds: once ? 0 : loopIntervalMs / 1000,
+  };
+  return {
+    lookUp: async (limit, except) => {
+      const left = await blocked.read();
+      const due = await bigbrotr.relaysToCheck(ages, limit, [...except, ...left]);
+      return { due: blocked.without(due), more: limit !== null && due.length >= limit };
+    },
+  };
 }
 
-/** @returns whether the relay is readable. */
 async function check(
   relay: Relay,
   config: MonitorConfig,
   service: Service,
   scheduler: Scheduler<Relay, ProbeReport>,
   publishing: Publishing | null,
-): Promise<boolean> {
+): Promise<Ending> {
   const outcome = await runShown('checking', relay.url, relay, scheduler, service);
   if (!outcome.ok) {
     if (outcome.deadly) await setAside(relay, outcome.reason, config, service);
@@ -92,7 +94,7 @@ async function check(
       service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
       if (outcome.notStored) service.stored(false, `${relay.url}: ${outcome.reason}`);
     }
-    return false;
+    return outcome.notStored ? 'not_stored' : 'lost';
   }
   service.stored(true);
   const { discovery, ...report } = outcome.result;
@@ -106,7 +108,7 @@ async function check(
     if (yes) service.count(`relays_${name}`);
   service.count(nip11Reason === null ? 'nip11_documents' : `no_nip11_${nip11Reason}`);
   service.log.debug({ relay: relay.url, ...report }, 'relay checked');
-  return readable;
+  return readable ? 'good' : 'failed';
 }
 
 /** A relay whose check kills a worker that does nothing else: it is due again as one that is down. */

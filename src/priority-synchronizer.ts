@@ -12,8 +12,8 @@ async function begin(config: SynchronizerConfig, service: Service): Promise<Work
     service.log.warn({ line, text, reason }, 'a line of the priority list is skipped');
   }
   const relays = await service.bigbrotr.relaysOf(list.relays);
-  return beginSynchronizing(config, service, (filterId, intervalSeconds) =>
-    service.bigbrotr.relaysDue(relays, filterId, intervalSeconds),
+  return beginSynchronizing(config, service, (filterId, intervalSeconds, picking) =>
+    service.bigbrotr.relaysDue(relays, filterId, intervalSeconds, picking),
   );
 }
 

@@ -14,7 +14,7 @@ export interface SchedulerOptions<Job, Progress> {
   readonly log: Logger;
   /** Hears that no worker is left that works: nothing will be done any more. */
   readonly onDead: (reason: string) => void;
-  /** Which worker does a job, as any number that stays the same for it; else whichever is freest. */
+  /** Which worker does a job, as any number that stays the same for it (`seatFor`); else whichever is freest. */
   readonly seatOf?: (job: Job) => number;
   /**
    * Whether a job goes on until it is told to stop. It ends with its worker and is for its caller to begin anew; nobody
@@ -25,7 +25,7 @@ export interface SchedulerOptions<Job, Progress> {
   readonly pingMs?: number;
   /** Hears what jobs tell while they run. */
   readonly onProgress?: (progress: Progress) => void;
-  /** Hears that the worker of a seat died, with all that it held beside its jobs; another takes its seat. */
+  /** Hears that the worker of a seat died, with all that it held beside its jobs. Seats keep their number for good. */
   readonly onWorkerDied?: (seat: number) => void;
 }
 
@@ -95,11 +95,14 @@ interface Waiting<Job, Result> {
 }
 
 interface Seat<Job, Result> {
+  readonly index: number;
   readonly name: string;
   worker: Worker | null;
   ready: boolean;
   /** Whether it was ever ready: a first start that fails is the caller's to hear. */
   started: boolean;
+  /** Its workers died again and again: it stays empty, and keeps its number. */
+  abandoned: boolean;
   running: Map<string, Waiting<Job, Result>>;
   barrenRestarts: number;
   /** Starts in a row that failed because the database was away: for that nobody gives up a seat. */
@@ -123,10 +126,12 @@ export class Scheduler<Job, Result, Progress = never> {
   constructor(options: SchedulerOptions<Job, Progress>) {
     this.#options = options;
     this.#seats = Array.from({ length: options.workers }, (_, index) => ({
+      index,
       name: `worker-${index + 1}`,
       worker: null,
       ready: false,
       started: false,
+      abandoned: false,
       running: new Map(),
       barrenRestarts: 0,
       vainStarts: 0,
@@ -142,6 +147,45 @@ export class Scheduler<Job, Result, Progress = never> {
   /** Keys of the jobs that are being done now. */
   runningKeys(): string[] {
     return this.#seats.flatMap(({ running }) => [...running.values()].map(({ key }) => key));
+  }
+
+  /**
+   * The seat that does the jobs of a number: always the same one. When that is given up, another one that lives, chosen
+   * by the number of the empty seat, so that no other job changes its worker.
+   */
+  seatFor(number: number): number {
+    const own = number % this.#seats.length;
+    if (!this.#seats[own]?.abandoned) return own;
+    const living = this.#living.map(({ index }) => index);
+    const score = (seat: number) => Math.imul((own + 1) * 0x9e3779b1 + seat, 0x85ebca6b) >>> 0;
+    return living.reduce(
+      (best, seat) => (score(seat) > score(best) ? seat : best),
+      living[0] ?? own,
+    );
+  }
+
+  /** Jobs that could begin at once, by seat: none where the worker is being replaced. Jobs that wait for a seat count. */
+  freeSlots(): number[] {
+    const { seatOf, jobsPerWorker } = this.#options;
+    const waiting = this.#seats.map(() => 0);
+    for (const { job } of seatOf ? this.#queue : []) {
+      const seat = this.seatFor(seatOf?.(job) ?? 0);
+      waiting[seat] = (waiting[seat] ?? 0) + 1;
+    }
+    return this.#seats.map((seat, index) =>
+      this.#hasRoom(seat)
+        ? Math.max(0, jobsPerWorker - seat.running.size - (waiting[index] ?? 0))
+        : 0,
+    );
+  }
+
+  /** Jobs that wait for a worker. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  get #living(): Seat<Job, Result>[] {
+    return this.#seats.filter(({ abandoned }) => !abandoned);
   }
 
   /**
@@ -184,7 +228,7 @@ export class Scheduler<Job, Result, Progress = never> {
   /** Does one job as soon as a worker is free. Never rejects. */
   run(key: string, job: Job): Promise<JobOutcome<Result>> {
     return new Promise((resolve) => {
-      if (this.#stopping || this.#seats.length === 0) {
+      if (this.#stopping || this.#living.length === 0) {
         resolve({ ok: false, reason: this.#stopping ? 'stopping' : 'no worker is left' });
         return;
       }
@@ -294,7 +338,7 @@ export class Scheduler<Job, Result, Progress = never> {
     seat.running = new Map();
     for (const orphan of orphans) this.#tryAgain(orphan, seat, `the worker died: ${why}`);
     if (this.#stopping || !seat.started) return;
-    this.#options.onWorkerDied?.(this.#seats.indexOf(seat));
+    this.#options.onWorkerDied?.(seat.index);
     if (passing) seat.vainStarts += 1;
     else seat.barrenRestarts += 1;
     if (seat.barrenRestarts > MAX_BARREN_RESTARTS) {
@@ -326,8 +370,8 @@ export class Scheduler<Job, Result, Progress = never> {
       { thread: seat.name, reason: why },
       'a worker dies again and again: its seat stays empty',
     );
-    this.#seats.splice(this.#seats.indexOf(seat), 1);
-    if (this.#seats.length > 0) {
+    seat.abandoned = true;
+    if (this.#living.length > 0) {
       this.#dispatch();
       return;
     }
@@ -364,7 +408,7 @@ export class Scheduler<Job, Result, Progress = never> {
   #seatFor(job: Job, free: Seat<Job, Result>[]): Seat<Job, Result> | undefined {
     const { seatOf } = this.#options;
     if (!seatOf) return free.sort((a, b) => a.running.size - b.running.size)[0];
-    const seat = this.#seats[seatOf(job) % this.#seats.length];
+    const seat = this.#seats[this.seatFor(seatOf(job))];
     return seat && free.includes(seat) ? seat : undefined;
   }
 

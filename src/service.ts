@@ -29,7 +29,7 @@ export interface Service {
   readonly metrics: Metrics;
   /** Aborts when the service is told to stop. */
   readonly signal: AbortSignal;
-  /** Whether one round is all that is wanted (`--once`). */
+  /** Whether only what is due at the start is wanted (`--once`). */
   readonly once: boolean;
   /** Adds to a figure of `/health`. */
   count(name: string, by?: number): void;
@@ -45,20 +45,28 @@ export interface Service {
   torIsDown(): boolean;
   /** Ends the service as failed: it cannot work any more. */
   fail(reason: string): void;
+  /** Whether relays are being visited now, or the service waits until some are due. */
+  busy(isBusy: boolean): void;
+  /** Reports a round: in the log, the metrics and as `lastRound` of `/health`. */
+  roundFinished(round: Round): void;
 }
 
+/**
+ * A report over a stretch of time: from a visit that began while nothing was under way to the moment when everything
+ * that was due has been visited, or a part of that where it takes long. Nobody waits for its end.
+ */
 export interface Round {
+  readonly startedAt: Date;
+  /** Visits that ended. */
   readonly relays: number;
   readonly failed: number;
 }
 
-/** The work of a service: rounds, until it is stopped. */
+/** The work of a service. */
 export interface Work {
-  /** One round over all relays that are due. @throws DatabaseError */
-  round(): Promise<Round>;
-  /** Milliseconds from the end of a round to the next one. */
-  readonly pauseMs: number;
-  /** Lets what runs end early, so that the round under way ends too, and frees what is held. Called once. */
+  /** Works until the signal of the service aborts; with `--once` until everything is done that was due. @throws DatabaseError */
+  run(): Promise<void>;
+  /** Lets what runs end early, so that `run` ends too, and frees what is held. Called once. */
   stop(): Promise<void>;
 }
 
@@ -72,13 +80,12 @@ const CHECK_INTERVAL_MS = 1000;
 const TOR_CHECK_MS = 2000;
 /** Tor that was found without a circuit is tried again after so long, in milliseconds. */
 const NO_CIRCUIT_MS = 30_000;
-const RETRY_ROUND_MS = 2000;
 const WARN_ABOVE_FAILED_SHARE = 0.1;
 
 /**
- * The life of a service: configuration, health port, database, work in rounds, and an orderly end. SIGTERM and
+ * The life of a service: configuration, health port, database, work, and an orderly end. SIGTERM and
  * SIGINT stop the work, store what is under way and exit 0; what is not stored in time is not claimed either.
- * With `--once` it does one round and exits, 1 when that failed.
+ * With `--once` it does what is due at its start and exits, 1 when that failed.
  *
  * @param load reads the configuration; its mistakes are printed all at once, and the exit code is 1.
  * @param begin starts the work when the database answers.
@@ -117,7 +124,8 @@ function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }
 
-function isPassing(error: unknown): error is DatabaseError {
+/** Whether an error of the database may end by itself. */
+export function isPassing(error: unknown): error is DatabaseError {
   return error instanceof DatabaseError && !error.permanent;
 }
 
@@ -217,19 +225,25 @@ class ServiceLife {
       },
       torIsDown: () => this.#torIsDown(),
       fail: (reason) => this.#fail(new Error(reason)),
+      busy: (isBusy) => {
+        if (!this.#stopping.signal.aborted) this.#state = isBusy ? 'running' : 'waiting';
+      },
+      roundFinished: (round) => this.#finishRound(round),
     };
   }
 
   async #do(work: Work, bigbrotr: Bigbrotr): Promise<void> {
     const others = Promise.all([this.#watch(bigbrotr), this.#stopInTime(work)]);
     try {
-      await this.#rounds(work);
+      this.#state = 'waiting';
+      await work.run();
     } finally {
+      this.#stopping.abort(); // ends the watch and the work too
       await others;
     }
   }
 
-  /** A round waits for its visits, and only this makes them end early: so it does not wait for the round. */
+  /** The work waits for its visits, and only this makes them end early: so it does not wait for the work. */
   async #stopInTime(work: Work): Promise<void> {
     const { signal } = this.#stopping;
     await new Promise<void>((resolve) => {
@@ -239,39 +253,7 @@ class ServiceLife {
     await work.stop();
   }
 
-  async #rounds(work: Work): Promise<void> {
-    try {
-      while (!this.#stopping.signal.aborted) {
-        const pauseMs = await this.#round(work);
-        if (this.#once) return;
-        this.#state = 'waiting';
-        await sleep(pauseMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
-      }
-    } finally {
-      this.#stopping.abort(); // ends the watch and the work too
-    }
-  }
-
-  /** One round. While the database is away it is tried again soon. @returns the pause after it, in milliseconds. */
-  async #round(work: Work): Promise<number> {
-    this.#state = 'running';
-    const startedAt = new Date();
-    try {
-      const round = await work.round();
-      const cutOff = this.#stopping.signal.aborted;
-      if (round.relays > 0 && !cutOff) this.#finishRound(startedAt, round);
-      return work.pauseMs;
-    } catch (error) {
-      if (!isPassing(error) || this.#once) throw error;
-      this.#log.error(
-        { code: error.code, reason: error.message },
-        'the round was cut off by the database, trying again',
-      );
-      return RETRY_ROUND_MS;
-    }
-  }
-
-  #finishRound(startedAt: Date, { relays, failed }: Round): void {
+  #finishRound({ startedAt, relays, failed }: Round): void {
     const seconds = (Date.now() - startedAt.getTime()) / 1000;
     this.#metrics.roundFinished(seconds);
     this.#lastRound = {

@@ -1,25 +1,31 @@
 /** What the two synchronizers share: everything but which relays they visit. */
 import type { VisitReport } from './archive.ts';
-import type { Relay } from './bigbrotr.ts';
+import type { DueRelay, Picking, Relay } from './bigbrotr.ts';
 import type { SynchronizerConfig } from './config.ts';
 import { startWaitOf } from './database.ts';
-import { readBlocklist } from './relay/blocklist.ts';
+import { DueLoop, type Ending, type Found } from './due-loop.ts';
+import { Lanes } from './lanes.ts';
+import { BlockedRelays } from './relay/blocked-relays.ts';
 import { afterVisit } from './relay/manners.ts';
 import { networkOf } from './relay/url.ts';
 import { runShown } from './run-shown.ts';
 import { Scheduler } from './scheduler.ts';
-import type { Round, Service, Work } from './service.ts';
+import type { Service, Work } from './service.ts';
 import type { Progress } from './visit/visit.ts';
 
-/** Relays are asked for this often, in milliseconds; each is visited when its own interval is over. */
+/** When nothing is due, relays are asked for this often, in milliseconds; each is due when its own interval is over. */
 const POLL_MS = 5000;
-/** The same while the database does not take what is archived: as soon as it does, reading goes on. */
-const NOT_STORED_POLL_MS = 1000;
 
-/** Gives the relays that may be visited, the most urgent first: those whose latest visit is so many seconds old. */
-export type RelaySource = (filterId: number, intervalSeconds: number) => Promise<Relay[]>;
+/** Gives relays that are due: those whose latest visit began this many seconds ago. */
+export type RelaySource = (
+  filterId: number,
+  intervalSeconds: number,
+  picking: Partial<Picking>,
+) => Promise<DueRelay[]>;
 
-/** Starts the workers of a synchronizer, which visit what the source gives, round after round. */
+type VisitScheduler = Scheduler<Relay, VisitReport, Progress>;
+
+/** Starts the workers of a synchronizer, which visit what the source gives. */
 export async function beginSynchronizing(
   config: SynchronizerConfig,
   service: Service,
@@ -31,8 +37,8 @@ export async function beginSynchronizing(
   if (forgiven > 0)
     service.log.info({ relays: forgiven }, 'there is a key: relays that asked for one are tried');
   const live = config.live && !service.once;
-  const unfollowed = { seats: new Set<number>(), relays: new Set<number>() };
-  const scheduler = new Scheduler<Relay, VisitReport, Progress>({
+  const followed = new Followed();
+  const scheduler: VisitScheduler = new Scheduler({
     workerUrl: new URL('./sync-worker.js', import.meta.url),
     workerData: { ...config, live },
     workers: config.numCores,
@@ -41,92 +47,136 @@ export async function beginSynchronizing(
     onDead: service.fail,
     onProgress: (progress) => {
       countProgress(progress, service);
-      if (progress.unfollowed !== undefined) unfollowed.relays.add(progress.unfollowed);
+      if (progress.events + progress.sightings + progress.quarantined > 0) loop.stored();
+      if (progress.followed !== undefined)
+        followed.begin(progress.followed, scheduler.seatFor(progress.followed));
+      if (progress.unfollowed !== undefined && followed.lost(progress.unfollowed)) loop.lookSoon();
     },
     seatOf: ({ relayId }) => relayId, // one connection a relay: the worker that follows it also visits it
     onWorkerDied: (seat) => {
-      if (live) unfollowed.seats.add(seat);
+      if (followed.lostAllOf(seat)) loop.lookSoon();
     },
   });
-  await scheduler.start({
-    signal: service.signal,
-    waitMs: startWaitOf(config.database),
-  });
-  /** Relays whose worker died, or was without its database: visited, and so followed again, without waiting. */
-  const alsoDue = async (due: readonly Relay[]): Promise<Relay[]> => {
-    const all = await source(filterId, 0);
-    const lost = ({ relayId }: Relay) =>
-      unfollowed.seats.has(relayId % config.numCores) || unfollowed.relays.has(relayId);
-    const known = new Set(due.map(({ relayId }) => relayId));
-    const also = all.filter((relay) => lost(relay) && !known.has(relay.relayId));
-    unfollowed.seats.clear();
-    unfollowed.relays.clear();
-    return also;
+  const lanes = new Lanes(config.numCores * config.requestsPerCore);
+  const blocked = new BlockedRelays(config.blocklistPath);
+  const intervalSeconds = service.once ? 0 : config.loopIntervalMs / 1000;
+
+  const lookUp = async (
+    limit: number | null,
+    except: readonly number[],
+  ): Promise<Found<DueRelay>> => {
+    const left = await blocked.read();
+    const due = await source(filterId, intervalSeconds, {
+      limit,
+      except: [...except, ...left],
+      atOnce: [...followed.atOnce],
+      remainders: limit === null ? null : openRemainders(scheduler, config.numCores),
+      withoutTor: !service.once && service.torIsDown(),
+    });
+    return { due: blocked.without(due), more: limit !== null && due.length >= limit };
   };
-  // Nobody is followed after a start until it was visited; and --once means every relay.
-  let notStored = 0;
-  let intervalSeconds = service.once || config.live ? 0 : config.loopIntervalMs / 1000;
-  return {
-    round: async () => {
-      const blocklist = await readBlocklist(config.blocklistPath);
-      const due = await source(filterId, intervalSeconds);
-      intervalSeconds = config.loopIntervalMs / 1000;
-      if (unfollowed.seats.size + unfollowed.relays.size > 0) due.push(...(await alsoDue(due)));
-      const noTor = !service.once && service.torIsDown();
-      const unreachable = ({ url }: Relay) => noTor && networkOf(url) === 'tor';
-      const relays = due.filter((relay) => !blocklist.blocks(relay.url) && !unreachable(relay));
-      const before = service.counted('visits_not_stored');
-      const round = await visitRelays(relays, filterId, service, scheduler);
-      notStored = service.counted('visits_not_stored') - before;
-      return round;
+  const loop = new DueLoop<DueRelay>({
+    keyOf: ({ relayId }) => relayId,
+    lookUp,
+    freeSlots: () => scheduler.freeSlots().reduce((sum, free) => sum + free, 0),
+    hasRoom: ({ relayId }) => (scheduler.freeSlots()[scheduler.seatFor(relayId)] ?? 0) > 0,
+    choose: (due, running) => lanes.choose(due, running),
+    run: async (relay) => {
+      followed.atOnce.delete(relay.relayId);
+      const started = performance.now();
+      const ending = await visit(relay, filterId, service, scheduler);
+      lanes.ended(relay, performance.now() - started);
+      // The archive may not even know that the visit began.
+      if (ending === 'not_stored') followed.atOnce.add(relay.relayId);
+      return ending;
     },
-    get pauseMs() {
-      return notStored > 0 ? NOT_STORED_POLL_MS : POLL_MS;
+    pollMs: POLL_MS,
+    reportMs: config.loopIntervalMs,
+    onRound: service.roundFinished,
+    onBusy: service.busy,
+    onAway: ({ message }) => service.log.error({ reason: message }, 'relays cannot be looked up'),
+    ends: service.once ? 'with the list' : 'never',
+    signal: service.signal,
+  });
+  await scheduler.start({ signal: service.signal, waitMs: startWaitOf(config.database) });
+  return {
+    run: async () => {
+      // Nobody is followed after a start until it was visited.
+      if (live) followed.wantAll(await source(filterId, 0, {}));
+      const lostBefore = service.counted('relays_lost');
+      await loop.run();
+      const lost = service.counted('relays_lost') - lostBefore;
+      if (service.once && lost > 0) service.fail(`${lost} visits were lost, for the reasons above`);
     },
     stop: () => scheduler.stop(),
   };
 }
 
-async function visitRelays(
-  relays: readonly Relay[],
-  filterId: number,
-  service: Service,
-  scheduler: Scheduler<Relay, VisitReport, Progress>,
-): Promise<Round> {
-  const lostBefore = service.counted('relays_lost');
-  const reports = await Promise.all(
-    relays.map((relay) => visit(relay, filterId, service, scheduler)),
-  );
-  const lost = service.counted('relays_lost') - lostBefore;
-  if (service.once && lost > 0) service.fail(`${lost} visits were lost, for the reasons above`);
-  return { relays: relays.length, failed: reports.filter((good) => !good).length };
+/** Keys of relays whose worker has a free slot, by what they leave when divided by the number of workers. */
+function openRemainders(scheduler: VisitScheduler, workers: number): Picking['remainders'] {
+  const free = scheduler.freeSlots();
+  const all = Array.from({ length: workers }, (_, index) => index);
+  return { of: workers, among: all.filter((index) => (free[scheduler.seatFor(index)] ?? 0) > 0) };
 }
 
-/** @returns whether the visit went well. */
+/** Which relays are followed by which worker, and which are to be visited at once, since nobody follows them any more. */
+class Followed {
+  /** Keys of relays that do not wait for their interval. A relay leaves them when it is visited. */
+  readonly atOnce = new Set<number>();
+  readonly #seats = new Map<number, number>();
+
+  begin(relayId: number, seat: number): void {
+    this.#seats.set(relayId, seat);
+  }
+
+  /** A relay is followed no more, because its events could not be stored. @returns whether it was */
+  lost(relayId: number): boolean {
+    const was = this.#seats.delete(relayId);
+    if (was) this.atOnce.add(relayId);
+    return was;
+  }
+
+  /** The worker of a seat died. @returns whether it followed any relay */
+  lostAllOf(seat: number): boolean {
+    const lost = [...this.#seats].filter(([, other]) => other === seat);
+    for (const [relayId] of lost) this.lost(relayId);
+    return lost.length > 0;
+  }
+
+  wantAll(relays: readonly Relay[]): void {
+    for (const { relayId } of relays) this.atOnce.add(relayId);
+  }
+}
+
 async function visit(
   relay: Relay,
   filterId: number,
   service: Service,
-  scheduler: Scheduler<Relay, VisitReport, Progress>,
-): Promise<boolean> {
+  scheduler: VisitScheduler,
+): Promise<Ending> {
   const outcome = await runShown('synchronising', relay.url, relay, scheduler, service);
   if (!outcome.ok) {
     if (outcome.deadly) await setAside(relay, filterId, outcome.reason, service);
-    else if (!service.signal.aborted) {
-      service.log.error({ relay: relay.url, reason: outcome.reason }, 'visit lost');
-      service.count('relays_lost');
-      if (outcome.notStored) {
-        service.metrics.visitStopped('not_stored');
-        service.count('visits_not_stored');
-        service.stored(false, `${relay.url}: ${outcome.reason}`);
-      }
-    }
-    return false;
+    else if (!service.signal.aborted) noteLost(relay, outcome, service);
+    return outcome.notStored ? 'not_stored' : 'lost';
   }
   if (networkOf(relay.url) === 'tor') noteTor(outcome.result, service);
   countReport(outcome.result, service);
   service.log.info({ relay: relay.url, ...outcome.result }, 'relay visited');
-  return outcome.result.outcome !== 'failed';
+  return outcome.result.outcome === 'failed' ? 'failed' : 'good';
+}
+
+function noteLost(
+  { url }: Relay,
+  { reason, notStored }: { readonly reason: string; readonly notStored?: boolean },
+  service: Service,
+): void {
+  service.log.error({ relay: url, reason }, 'visit lost');
+  service.count('relays_lost');
+  if (!notStored) return;
+  service.metrics.visitStopped('not_stored');
+  service.count('visits_not_stored');
+  service.stored(false, `${url}: ${reason}`);
 }
 
 function noteTor({ reason, bytes }: VisitReport, { torSeen, count }: Service): void {

@@ -7,13 +7,11 @@ import { beginSynchronizing } from './synchronize.ts';
 await runService(() => loadSynchronizerConfig('synchronizer'), begin);
 
 async function begin(config: SynchronizerConfig, service: Service): Promise<Work> {
-  const priority = new Set((await priorityRelays(config, service)).map(({ url }) => url));
-  return beginSynchronizing(config, service, async (filterId, intervalSeconds) => {
-    const relays = await service.bigbrotr.relaysToSynchronize(filterId, {
-      snapshotSeconds: config.relayMetadataThresholdMs / 1000,
-      intervalSeconds,
-    });
-    return relays.filter(({ url }) => !priority.has(url));
+  const exceptUrls = (await priorityRelays(config, service)).map(({ url }) => url);
+  const snapshotSeconds = config.relayMetadataThresholdMs / 1000;
+  return beginSynchronizing(config, service, (filterId, intervalSeconds, picking) => {
+    const ages = { snapshotSeconds, intervalSeconds };
+    return service.bigbrotr.relaysToSynchronize(filterId, ages, { ...picking, exceptUrls });
   });
 }
 

@@ -51,11 +51,14 @@ export async function insertSnapshots(
   return rows[0]?.count ?? 0;
 }
 
-/** How often a living relay is checked, and how far ahead of time a relay is taken, in seconds. */
+/** When a relay is due for a check, in seconds. */
 export interface CheckAges {
+  /** How often a living relay is checked. */
   readonly intervalSeconds: number;
-  /** Relays that come due within this time are taken too: nobody looks again before. */
+  /** Relays that come due within this time are due already. */
   readonly aheadSeconds: number;
+  /** The schedule makes no relay due again sooner than this after its latest check: 0 unless told. */
+  readonly leastSeconds?: number;
 }
 
 export type RelayRow = { relay_id: number; url: string };
@@ -68,7 +71,9 @@ export type RelayRow = { relay_id: number; url: string };
  */
 export async function relaysToCheck(
   query: Query,
-  { intervalSeconds, aheadSeconds }: CheckAges,
+  { intervalSeconds, aheadSeconds, leastSeconds = 0 }: CheckAges,
+  limit: number | null,
+  except: readonly number[],
 ): Promise<RelayRow[]> {
   const { rows } = await query<RelayRow>(
     `select r.relay_id, r.url
@@ -79,26 +84,14 @@ export async function relaysToCheck(
          select max(generated_at) as checked_at from snapshots where relay_id = r.relay_id and c.relay_id is null
      ) s on true
      where (coalesce(c.due_at, s.checked_at + $1, 0) <= ${NOW} + $2
-             or c.seen_again_at is not null
-             or (c.failures = 0 and c.checked_at + $1 <= ${NOW} + $2))
+             and coalesce(c.checked_at, s.checked_at, 0) <= ${NOW} - $3
+         or c.seen_again_at is not null
+         or (c.failures = 0 and c.checked_at + greatest($1, $3) <= ${NOW} + $2))
+         and r.relay_id <> all ($5)
          and not ${ASKED_TO_WAIT}
-     order by c.checked_at is not null, c.seen_again_at is null, c.due_at, r.relay_id`,
-    [intervalSeconds, aheadSeconds],
-  );
-  return rows;
-}
-
-/** Relays that do not wait for a round: never checked, or named anew since their latest check. */
-export async function relaysToCheckAtOnce(query: Query): Promise<RelayRow[]> {
-  const { rows } = await query<RelayRow>(
-    `select r.relay_id, r.url
-     from relays r
-     left join relay_schedule c on c.relay_id = r.relay_id
-     left join relay_manners m on m.relay_id = r.relay_id
-     where (c.seen_again_at is not null
-             or (c.relay_id is null and not exists (select from snapshots where relay_id = r.relay_id)))
-         and not ${ASKED_TO_WAIT}
-     order by r.relay_id`,
+     order by c.checked_at is not null, c.seen_again_at is null, c.due_at, r.relay_id
+     limit $4`,
+    [intervalSeconds, aheadSeconds, leastSeconds, limit, except],
   );
   return rows;
 }

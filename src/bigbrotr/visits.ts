@@ -4,6 +4,7 @@ import { LONGEST_PAUSE } from '../relay/manners.ts';
 import type { Gap } from '../relay/paging.ts';
 import type { StopReason } from '../relay/stop-reason.ts';
 import type { Relay } from './batch.ts';
+import type { RelayRow } from './monitor.ts';
 import { ASKED_TO_WAIT } from './retry-times.ts';
 
 /** The part of `Bigbrotr` that knows what visits have proven of a relay, and what they still lack. */
@@ -70,11 +71,101 @@ const CLOCK_SLACK = 3600;
  * Whether a relay `m` (relay_manners) may be visited, `v` (visits) being so many seconds ($3) ago. What lies further
  * ahead than any pause, or a visit of the future, was noted while the clock was wrong.
  */
-export const IS_DUE = `(coalesce(m.not_before, 0) <= ${NOW}
+const IS_DUE = `(coalesce(m.not_before, 0) <= ${NOW}
               or m.not_before > ${NOW} + ${LONGEST_PAUSE + CLOCK_SLACK})
          and not ${ASKED_TO_WAIT}
          and (v.outcome is null or v.outcome = 'unfinished' or v.started_at <= ${NOW} - $3
-              or v.started_at > ${NOW} + ${CLOCK_SLACK})`;
+              or v.started_at > ${NOW} + ${CLOCK_SLACK} or r.relay_id = any ($6))`;
+
+/** How a relay stands between two visits: `new` was never visited, `behind` was not read to its end (src/lanes.ts). */
+export type Lane = 'caught_up' | 'new' | 'behind';
+
+/** Which of the relays that are due a look-up wants. */
+export interface Picking {
+  /** The most of each lane; null: all. */
+  readonly limit: number | null;
+  /** Keys of relays that are left out. */
+  readonly except: readonly number[];
+  readonly exceptUrls: readonly string[];
+  /** Keys of relays whose interval counts as over. */
+  readonly atOnce: readonly number[];
+  /** Relays whose key, divided by `of`, leaves one of these; null: any. */
+  readonly remainders: { readonly of: number; readonly among: readonly number[] } | null;
+  /** Whether relays that are reached through Tor are left out. */
+  readonly withoutTor: boolean;
+}
+
+const ALL: Picking = {
+  limit: null,
+  except: [],
+  exceptUrls: [],
+  atOnce: [],
+  remainders: null,
+  withoutTor: false,
+};
+
+/** Whether the latest snapshot that says something of a relay, and is young enough ($2), found it readable. */
+const IS_READABLE = `(
+             select h.readable
+             from snapshots s
+             left join nip66 h on h.id = s.nip66_id
+             where s.relay_id = d.relay_id and s.generated_at >= ${NOW} - $2::bigint
+                 and h.reason is distinct from 'proxy_down'
+             order by s.generated_at desc limit 1
+         )`;
+
+/**
+ * Relays that are due for a visit, lane by lane: caught up, the most overdue first; never visited; behind, those first
+ * that were visited longest ago. Before all in their lane come those that are wanted at once.
+ *
+ * @param among those that were readable in a snapshot of these seconds, or some relays by their keys
+ */
+export async function relaysDue(
+  query: Query,
+  filterId: number,
+  among: { readonly readableWithin: number } | { readonly relayIds: readonly number[] },
+  intervalSeconds: number,
+  picking: Partial<Picking> = {},
+): Promise<(RelayRow & { lane: Lane })[]> {
+  const { limit, except, exceptUrls, atOnce, remainders, withoutTor } = { ...ALL, ...picking };
+  const byKey = 'relayIds' in among;
+  const { rows } = await query<RelayRow & { lane: Lane }>(
+    `with due as materialized (
+         select r.relay_id, r.url, v.started_at, r.relay_id = any ($6) as at_once,
+                case when v.relay_id is null then 'new' when v.caught_up then 'caught_up' else 'behind' end as lane
+         from relays r
+         left join relay_manners m on m.relay_id = r.relay_id
+         left join visits v on v.relay_id = r.relay_id and v.filter_id = $1
+         where ${IS_DUE}
+             and r.relay_id <> all ($5) and mod(r.relay_id, $7) = any ($8) and not ($9 and r.network = 'tor')
+             and r.url <> all ($10)
+             ${byKey ? 'and r.relay_id = any ($2)' : ''}
+     )
+     select picked.relay_id, picked.url, lanes.lane
+     from unnest(array['caught_up', 'new', 'behind']) with ordinality lanes (lane, place)
+     cross join lateral (
+         select d.* from (
+             select * from due where lane = lanes.lane order by not at_once, started_at, relay_id
+         ) d
+         ${byKey ? '' : `where ${IS_READABLE}`}
+         limit $4
+     ) picked
+     order by lanes.place, not picked.at_once, picked.started_at, picked.relay_id`,
+    [
+      filterId,
+      byKey ? among.relayIds : among.readableWithin,
+      intervalSeconds,
+      limit,
+      except,
+      atOnce,
+      remainders?.of ?? 1,
+      remainders?.among ?? [0],
+      withoutTor,
+      exceptUrls,
+    ],
+  );
+  return rows;
+}
 
 /**
  * Notes that a visit begins, and gives what to read: what is wanted and not proven, and what was proven too long
@@ -159,7 +250,11 @@ export async function beginVisit(
   };
 }
 
-/** Notes how a visit ended. Failures in a row are counted, each once, with the time of the first. */
+/**
+ * Notes how a visit ended. Failures in a row are counted, each once, with the time of the first. A relay is caught up when
+ * nothing of what was wanted is missing below the newest second that is proven, but for holes: a page of its history is
+ * not all of it.
+ */
 export async function endVisit(
   query: Query,
   relay: Relay,
@@ -170,7 +265,8 @@ export async function endVisit(
     `update visits
      set ended_at = ${NOW}, outcome = $3, detail = $4, pages = $5, stop_reason = $6,
          failures = case $7 when 'failure' then failures + (ended_at is null)::integer when 'success' then 0 else failures end,
-         failing_since = case $7 when 'failure' then coalesce(failing_since, ${NOW}) when 'neither' then failing_since end
+         failing_since = case $7 when 'failure' then coalesce(failing_since, ${NOW}) when 'neither' then failing_since end,
+         caught_up = is_caught_up($1, $2, wanted)
      where relay_id = $1 and filter_id = $2`,
     [relay.relayId, filterId, end.outcome, end.detail, end.pages, end.reason, countOf(end)],
   );

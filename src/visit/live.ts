@@ -84,7 +84,9 @@ export class LiveRelays {
 
   async #run(visit: Visit, signal: AbortSignal): Promise<void> {
     const relay = visit.relay.url;
+    const nothing = { events: 0, sightings: 0, quarantined: 0, invalid: {} };
     try {
+      visit.context.onProgress({ ...nothing, followed: visit.relay.relayId });
       const end = await visit.follow(signal);
       this.#options.log.debug({ relay, end }, 'no longer followed');
       const refusal = end.type === 'disconnected' ? end.refusal : undefined;
@@ -95,7 +97,6 @@ export class LiveRelays {
         { relay, err },
         'no longer followed: the archive could not be written',
       );
-      const nothing = { events: 0, sightings: 0, quarantined: 0, invalid: {} };
       visit.context.onProgress({ ...nothing, unfollowed: visit.relay.relayId });
     }
   }

@@ -39,6 +39,8 @@ export interface VisitContext {
 /** What was stored, and refused by reason, since the last time it was told. */
 export interface Progress extends Stored {
   readonly invalid: Readonly<Record<string, number>>;
+  /** Key of a relay that is followed from now on. */
+  readonly followed?: number;
   /** Key of a relay that was followed and is no more, because its events could not be written. */
   readonly unfollowed?: number;
 }
