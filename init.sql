@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0009_events-by-time' then
+    if (select max(name collate "C") from schema_migrations) <> '0013_request-shape' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -354,7 +354,8 @@ select
     (c.found -> 'capabilities' ->> 'nip50')::boolean as nip50,
     (c.found -> 'capabilities' ->> 'nip67')::boolean as nip67,
     (c.found -> 'capabilities' ->> 'nip77')::boolean as nip77,
-    (c.found -> 'capabilities' ->> 'maxLimit')::integer as max_limit
+    (c.found -> 'capabilities' ->> 'maxLimit')::integer as max_limit,
+    c.found -> 'read' ->> 'asked' as read_asked
 from relays r
 cross join lateral (
     select * from snapshots where relay_id = r.relay_id order by generated_at desc limit 1
@@ -421,7 +422,9 @@ language sql immutable parallel safe
 return case
     when p_openable is null then 'unknown'
     when p_readable then 'up'
-    when p_openable and p_reason in ('auth_required', 'restricted', 'blocked', 'rate_limited', 'limit') then 'up'
+    when p_openable and p_reason in (
+        'auth_required', 'restricted', 'blocked', 'rate_limited', 'limit', 'filter_refused', 'too_many_values'
+    ) then 'up'
     when p_reason in ('no_proxy', 'proxy_down') then 'unknown'
     else 'down'
 end;
@@ -704,6 +707,22 @@ comment on table filters is 'Event filters that relays were read with. Another f
 comment on column filters.filter_id is 'Short key of the filter.';
 comment on column filters.filter is 'The filter as JSON with sorted keys and values; {} asks for every event.';
 
+create table if not exists filter_parts (
+    relay_id   integer not null references relays on delete cascade,
+    filter_id  integer not null references filters on delete cascade,
+    part_id    integer not null references filters on delete cascade,
+    divided_by text not null,
+    refused_at bigint not null,
+    constraint filter_parts_pkey primary key (relay_id, filter_id, part_id),   -- the parts of a filter
+    constraint filter_parts_divided_by_check check (divided_by in ('values', 'kinds'))
+);
+comment on table filter_parts is 'With which filters a relay is asked in place of one that it refuses for its shape. A part may have parts of its own.';
+comment on column filter_parts.relay_id is 'The relay.';
+comment on column filter_parts.filter_id is 'The filter that it refuses.';
+comment on column filter_parts.part_id is 'One of those that it is asked with instead.';
+comment on column filter_parts.divided_by is 'values: the parts share the values of a list, and together they are the filter; kinds: each names some kinds, and together they are less than the filter.';
+comment on column filter_parts.refused_at is 'When it last refused the filter, Unix seconds; it is asked with it again after a week.';
+
 create table if not exists coverage (
     relay_id  integer not null references relays on delete cascade,
     filter_id integer not null references filters on delete cascade,
@@ -749,6 +768,7 @@ create table if not exists visits (
     detail      text,
     failures    integer not null default 0,
     pages       integer not null default 0,
+    is_part     boolean not null default false,
     constraint visits_pkey primary key (relay_id, filter_id)
 );
 comment on table visits is 'The latest visit of each relay and filter: what was wanted and how it ended.';
@@ -761,6 +781,7 @@ comment on column visits.outcome is 'complete, partial, unfinished (stopped on p
 comment on column visits.detail is 'Why it is not complete.';
 comment on column visits.failures is 'Failed visits in a row.';
 comment on column visits.pages is 'Pages asked for.';
+comment on column visits.is_part is 'Only a part of a wanted filter, which the relay refuses (filter_parts).';
 
 create table if not exists relay_manners (
     relay_id          integer primary key references relays on delete cascade,
@@ -770,7 +791,9 @@ create table if not exists relay_manners (
     pace_ms           integer not null default 0,
     page_limit        integer,
     nip77_refused_at  bigint,
-    page_limit_at     bigint
+    page_limit_at     bigint,
+    max_filter_values    integer,
+    max_filter_values_at bigint
 );
 comment on table relay_manners is 'How a relay wants to be treated, as it was learnt: pauses after refusals, a pace, and what it does not do.';
 comment on column relay_manners.relay_id is 'The relay.';
@@ -781,11 +804,55 @@ comment on column relay_manners.pace_ms is 'Least milliseconds from one REQ to t
 comment on column relay_manners.page_limit is 'Largest limit it is asked for, where it refused a larger one or cut its pages short.';
 comment on column relay_manners.page_limit_at is 'When a larger one did not work, Unix seconds; tried again after a day.';
 comment on column relay_manners.nip77_refused_at is 'When it last did not do NIP-77 though it said so, Unix seconds; asked again after a week.';
+comment on column relay_manners.max_filter_values is 'Most values in one list of a filter that it is asked with, where it refused more.';
+comment on column relay_manners.max_filter_values_at is 'When it last refused more, Unix seconds; forgotten after a week.';
 
 create or replace function seconds_in(p_stretches int8multirange) returns numeric
 language sql immutable parallel safe
 return (select coalesce(sum((upper(stretch) - lower(stretch))::numeric), 0) from unnest(p_stretches) stretch);
 comment on function seconds_in(int8multirange) is 'How many seconds these stretches hold together.';
+
+create or replace function filter_leaves(p_relay_id integer, p_filter_id integer) returns setof integer
+language sql stable
+begin atomic
+    with recursive parts as (
+        select part_id from filter_parts where relay_id = p_relay_id and filter_id = p_filter_id
+        union
+        select f.part_id
+        from parts p
+        join filter_parts f on f.relay_id = p_relay_id and f.filter_id = p.part_id
+    )
+    select p.part_id from parts p
+    where not exists (select from filter_parts f where f.relay_id = p_relay_id and f.filter_id = p.part_id);
+end;
+comment on function filter_leaves(integer, integer) is 'The filters that a relay is asked with in place of one that it refuses; none where it takes that.';
+
+create or replace function is_divided_by_kinds(p_relay_id integer, p_filter_id integer) returns boolean
+language sql stable
+begin atomic
+    with recursive parts as (
+        select part_id, divided_by from filter_parts where relay_id = p_relay_id and filter_id = p_filter_id
+        union
+        select f.part_id, f.divided_by
+        from parts p
+        join filter_parts f on f.relay_id = p_relay_id and f.filter_id = p.part_id
+    )
+    select exists (select from parts where divided_by = 'kinds');
+end;
+comment on function is_divided_by_kinds(integer, integer) is 'Whether a relay is asked by kinds in place of this filter, so that events of other kinds are not asked for.';
+
+create or replace function parts_covered(p_relay_id integer, p_filter_id integer) returns int8multirange
+language sql stable
+begin atomic
+    select coalesce(range_intersect_agg(part.covered), '{}')
+    from (
+        select coalesce(range_agg(c.covered), '{}'::int8multirange) as covered
+        from filter_leaves(p_relay_id, p_filter_id) leaf
+        left join coverage c on c.relay_id = p_relay_id and c.filter_id = leaf
+        group by leaf
+    ) part;
+end;
+comment on function parts_covered(integer, integer) is 'What is proven complete for all filters that a relay is asked with in place of one that it refuses.';
 
 create or replace view coverage_gaps as
 select r.url as relay_url, f.filter, lower(g.gap) as since, upper(g.gap) - 1 as until, g.hole, g.hole_events
@@ -797,14 +864,18 @@ cross join lateral (
     from coverage where relay_id = v.relay_id and filter_id = v.filter_id
 ) c
 cross join lateral (
-    select gap, null::text as hole, null::integer as hole_events
+    select gap, null::integer as hole_events,
+           case
+               when v.detail like 'filter_refused%' or is_divided_by_kinds(v.relay_id, v.filter_id) then 'filter_refused'
+           end as hole
     from unnest(c.missing - coalesce((
         select range_agg(stretch) from holes where relay_id = v.relay_id and filter_id = v.filter_id
     ), '{}')) gap
     union all
-    select stretch, reason, events
+    select stretch, events, reason
     from holes where relay_id = v.relay_id and filter_id = v.filter_id and stretch && c.missing
-) g;
+) g
+where not v.is_part;
 comment on view coverage_gaps is 'One row a gap: a stretch of created_at (both ends inclusive) that was wanted of a relay and is not proven complete; hole says why, where it was tried in vain.';
 
 create or replace view relay_coverage as
@@ -815,15 +886,49 @@ select
     (select count(*) from unnest(v.wanted::int8multirange - c.covered)) as gaps,
     (select count(*) from holes h where h.relay_id = v.relay_id and h.filter_id = v.filter_id) as holes,
     extract(epoch from now())::bigint - c.oldest_proof as oldest_proof_age,
-    v.outcome, v.detail, v.ended_at as visited_at
+    v.outcome, v.detail, v.ended_at as visited_at,
+    case
+        when asked.parts = 0 then 'filter'
+        when is_divided_by_kinds(v.relay_id, v.filter_id) then 'kinds'
+        else 'parts'
+    end as asked_by,
+    greatest(asked.parts, 1) as filters_asked,
+    round(
+        seconds_in(
+            case when asked.parts = 0 then c.covered else parts_covered(v.relay_id, v.filter_id) end * v.wanted::int8multirange
+        ) / nullif(seconds_in(v.wanted::int8multirange), 0), 6
+    ) as asked_share
 from visits v
 join relays r on r.relay_id = v.relay_id
 join filters f on f.filter_id = v.filter_id
 cross join lateral (
     select coalesce(range_agg(covered), '{}') as covered, min(proven_at) as oldest_proof
     from coverage where relay_id = v.relay_id and filter_id = v.filter_id
-) c;
+) c
+cross join lateral (
+    select count(*) as parts from filter_leaves(v.relay_id, v.filter_id)
+) asked
+where not v.is_part;
 comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, and how the latest visit ended.';
+
+create or replace view relay_part_coverage as
+select
+    r.url as relay_url, f.filter, p.filter as part,
+    round(seconds_in(c.covered * v.wanted::int8multirange) / nullif(seconds_in(v.wanted::int8multirange), 0), 6) as share,
+    (select count(*) from unnest(v.wanted::int8multirange - c.covered)) as gaps,
+    (select count(*) from holes h where h.relay_id = v.relay_id and h.filter_id = leaf) as holes,
+    part_visit.outcome, part_visit.detail, part_visit.ended_at as visited_at
+from visits v
+join relays r on r.relay_id = v.relay_id
+join filters f on f.filter_id = v.filter_id
+cross join lateral filter_leaves(v.relay_id, v.filter_id) leaf
+join filters p on p.filter_id = leaf
+left join visits part_visit on part_visit.relay_id = v.relay_id and part_visit.filter_id = leaf
+cross join lateral (
+    select coalesce(range_agg(covered), '{}') as covered from coverage where relay_id = v.relay_id and filter_id = leaf
+) c
+where not v.is_part;
+comment on view relay_part_coverage is 'For each relay that refuses a wanted filter for its shape: the filters that it is asked with instead, and for each the share of the wanted time that is proven complete, gaps, holes, and how its latest reading ended.';
 
 -- A column of a view that bears the name of the column it comes from means the same; the others are explained below.
 do $$
@@ -866,7 +971,7 @@ comment on column readable_relays.writable is 'A signed test event was accepted 
 comment on column coverage_gaps.relay_url is 'URL of the relay (relays.url).';
 comment on column coverage_gaps.since is 'First second of the gap, as in a filter.';
 comment on column coverage_gaps.until is 'Last second of the gap, as in a filter.';
-comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason); null when it is only not read yet.';
+comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason; filter_refused: it refuses the filter, or a part of it); null when it is only not read yet.';
 comment on column coverage_gaps.hole_events is 'Events the relay showed there (holes.events).';
 comment on column relay_coverage.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_coverage.share is 'Share of the wanted seconds that is proven complete: 1 when all are.';
@@ -876,6 +981,18 @@ comment on column relay_coverage.gaps is 'How many gaps coverage_gaps shows.';
 comment on column relay_coverage.holes is 'How many stretches were tried in vain.';
 comment on column relay_coverage.oldest_proof_age is 'Seconds since the oldest proof that still stands; null when there is none.';
 comment on column relay_coverage.visited_at is 'When the latest visit ended, Unix seconds; null while it goes on or when it was cut off.';
+comment on column relay_coverage.asked_by is 'filter: the relay takes the filter; parts: it is asked with several that are the filter together; kinds: it is asked by kinds, and events of other kinds are not asked for, so that share counts what was proven of the filter itself.';
+comment on column relay_coverage.filters_asked is 'With how many filters it is asked.';
+comment on column relay_coverage.asked_share is 'Share of the wanted seconds that is proven complete for all filters it is asked with.';
+comment on column relay_part_coverage.relay_url is 'URL of the relay (relays.url).';
+comment on column relay_part_coverage.filter is 'The wanted filter, which the relay refuses.';
+comment on column relay_part_coverage.part is 'A filter that it is asked with instead.';
+comment on column relay_part_coverage.share is 'Share of the wanted seconds that is proven complete for this part: 1 when all are.';
+comment on column relay_part_coverage.gaps is 'How many stretches of the wanted time are not proven for it.';
+comment on column relay_part_coverage.holes is 'How many stretches were tried in vain.';
+comment on column relay_part_coverage.outcome is 'complete, partial, unfinished or failed; null when it was not read yet.';
+comment on column relay_part_coverage.detail is 'Why it is not complete.';
+comment on column relay_part_coverage.visited_at is 'When its latest reading ended, Unix seconds; null while it goes on or when it was cut off.';
 comment on column relay_checks.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_checks.duration_ms is 'How long it took, milliseconds.';
 comment on column relay_checks_latest.relay_url is 'URL of the relay (relays.url).';
@@ -897,6 +1014,7 @@ comment on column relay_facts.nip50 is 'It searches (NIP-50); null: could not be
 comment on column relay_facts.nip67 is 'It says at EOSE whether that was all (NIP-67); null: could not be told.';
 comment on column relay_facts.nip77 is 'It reconciles (NIP-77); null: could not be told.';
 comment on column relay_facts.max_limit is 'Most events that one REQ brings; 1,000 is that or more. Null: could not be told.';
+comment on column relay_facts.read_asked is 'With what it was readable: bare (any event), filter (the archived one) or kinds. Null: not readable, or not told yet.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Functions. All idempotent: the same call twice leaves the archive as one call does. Errors are raised, never hidden.
@@ -987,6 +1105,67 @@ begin
     set reason = excluded.reason, events = excluded.events, noted_at = excluded.noted_at;
 end $$;
 comment on function record_coverage is 'Moves what is proven into today''s row of its evidence, so that each stretch stands once, with its latest proof. What was tried in vain (an array of {since, until, reason, count}) is no longer proven, whatever an earlier visit found. In the transaction that stores the events on which it rests.';
+
+create or replace function divide_filter(
+    p_relay_id integer, p_filter_id integer, p_parts integer[], p_divided_by text, p_refused_at bigint
+) returns void
+language plpgsql as $$
+begin
+    insert into filter_parts (relay_id, filter_id, part_id, divided_by, refused_at)
+    select p_relay_id, p_filter_id, part, p_divided_by, p_refused_at from unnest(p_parts) part
+    on conflict (relay_id, filter_id, part_id) do update
+    set divided_by = excluded.divided_by, refused_at = excluded.refused_at;
+    insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
+    select c.relay_id, part, c.evidence, c.proven_on, c.covered - had.covered, c.proven_at
+    from coverage c
+    cross join unnest(p_parts) part
+    cross join lateral (
+        select coalesce(range_agg(covered), '{}') as covered from coverage where relay_id = p_relay_id and filter_id = part
+    ) had
+    where c.relay_id = p_relay_id and c.filter_id = p_filter_id and c.evidence <> 'silence'
+        and not isempty(c.covered - had.covered)
+    on conflict (relay_id, filter_id, evidence, proven_on) do update
+    set covered = coverage.covered + excluded.covered, proven_at = least(coverage.proven_at, excluded.proven_at);
+end $$;
+comment on function divide_filter is 'Notes the parts that a relay is asked with in place of a filter. What was proven of the filter is proven of each of them.';
+
+create or replace function record_parts_coverage(p_relay_id integer, p_filter_id integer) returns void
+language plpgsql as $$
+declare
+    leaves constant integer[] := array(select filter_leaves(p_relay_id, p_filter_id));
+    whole  constant int8multirange := parts_covered(p_relay_id, p_filter_id);
+begin
+    if cardinality(leaves) = 0 or is_divided_by_kinds(p_relay_id, p_filter_id) then
+        return;
+    end if;
+    perform from visits where relay_id = p_relay_id and filter_id = p_filter_id for update;
+    delete from coverage where relay_id = p_relay_id and filter_id = p_filter_id;
+    insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
+    with part as (
+        select * from coverage where relay_id = p_relay_id and filter_id = any (leaves)
+    ), evidences as (
+        select evidence, array_position(array['silence', 'paging', 'finish', 'nip77'], evidence) as strength,
+               range_agg(covered) as covered
+        from part group by evidence
+    ), weakest as (
+        select evidence, covered - coalesce(range_agg(covered) over weaker, '{}') as covered
+        from evidences window weaker as (order by strength rows between unbounded preceding and 1 preceding)
+    ), days as (
+        select proven_on, min(proven_at) as proven_at, range_agg(covered) as covered from part group by proven_on
+    ), oldest as (
+        select proven_on, proven_at, covered - coalesce(range_agg(covered) over older, '{}') as covered
+        from days window older as (order by proven_on rows between unbounded preceding and 1 preceding)
+    )
+    select p_relay_id, p_filter_id, weakest.evidence, oldest.proven_on, whole * weakest.covered * oldest.covered, oldest.proven_at
+    from weakest cross join oldest
+    where not isempty(whole * weakest.covered * oldest.covered);
+    delete from holes where relay_id = p_relay_id and filter_id = p_filter_id;
+    insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)
+    select p_relay_id, p_filter_id, stretch, min(reason), sum(events), min(noted_at)
+    from holes where relay_id = p_relay_id and filter_id = any (leaves)
+    group by stretch;
+end $$;
+comment on function record_parts_coverage is 'Records as proven of a filter what is proven of all its parts, by the weakest evidence and the oldest proof, and the holes of them all. Of one that is asked for by kinds nothing is recorded: events of other kinds were not asked for.';
 
 create or replace function check_result_hash(p_check jsonb) returns bytea
 language sql stable parallel safe   -- as jsonb_build_array() is, so that it is taken apart where it is called
@@ -1312,7 +1491,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0013_request-shape']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

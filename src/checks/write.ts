@@ -85,10 +85,10 @@ function publish(
       const message = parseRelayMessage(data);
       if (message.type === 'OK' && message.id === event.id) {
         finish(refusalOfOk(message.accepted, message.text));
-      } else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other') {
+      } else if (message.type === 'NOTICE' && refusalOf(message.text, 'event') !== 'other') {
         cancel(); // NOTICE names no event: wait a little for the OK, then believe it
         cancel = deadline(Math.min(REFUSAL_GRACE_MS, ctx.timeoutMs), () =>
-          finish(refusalOf(message.text)),
+          finish(refusalOf(message.text, 'event')),
         );
       }
     });

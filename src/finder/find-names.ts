@@ -1,13 +1,14 @@
 import type { Candidate } from '../bigbrotr/candidates.ts';
 import type { FinderArchive } from '../bigbrotr/finder.ts';
 import { crashPoint } from '../crash-point.ts';
+import type { EventFilter } from '../nostr/filter.ts';
 import type { Verifier } from '../nostr/verify.ts';
 import { type Blocklist, readBlocklist } from '../relay/blocklist.ts';
 import type { ConnectOptions } from '../relay/connection.ts';
 import { fetchRelayList } from '../relay/relay-list.ts';
 import { RelayNames } from '../relay/relay-names.ts';
 import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
-import { answerOf } from './find-answer.ts';
+import { type AnswerOptions, answerOf } from './find-answer.ts';
 import { MonitorFeed } from './find-monitors.ts';
 
 /** One thing for a worker of the finder to do. */
@@ -36,6 +37,8 @@ export interface FinderContext {
   readonly verifier: Verifier;
   readonly connect: Omit<ConnectOptions, 'signal' | 'maxMessageBytes'>;
   readonly blocklistPath: string | null;
+  /** What the synchronizers archive: a candidate is asked the same; all events unless told. */
+  readonly eventFilter?: EventFilter;
   /** Unix seconds. */
   readonly now: () => number;
 }
@@ -80,8 +83,8 @@ export class Finding {
   }
 
   async #ask({ nameId, url }: Candidate, signal: AbortSignal): Promise<FinderReport> {
-    const { finder, connect } = this.#context;
-    const reason = await this.#reasonAgainst(url, { ...connect, signal });
+    const { finder, connect, eventFilter = {} } = this.#context;
+    const reason = await this.#reasonAgainst(url, { ...connect, eventFilter, signal });
     crashPoint('answered', url);
     if (reason === null) return { reason, isNew: await finder.promote(nameId) };
     await finder.putOff(nameId, reason);
@@ -89,7 +92,7 @@ export class Finding {
   }
 
   /** What was named may have been blocked since. */
-  async #reasonAgainst(text: string, options: ConnectOptions & { signal: AbortSignal }) {
+  async #reasonAgainst(text: string, options: AnswerOptions) {
     const parsed = parseRelayUrl(text);
     if (!parsed.ok) return 'invalid';
     const blocklist = await this.#blocklist();

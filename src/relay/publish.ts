@@ -52,8 +52,8 @@ function publishOnce(
       const message = parseRelayMessage(data);
       if (message.type === 'OK' && message.id === event.id)
         finish(refusalOfOk(message.accepted, message.text) ?? 'accepted');
-      else if (message.type === 'NOTICE' && refusalOf(message.text) !== 'other')
-        refusal = refusalOf(message.text);
+      else if (message.type === 'NOTICE' && refusalOf(message.text, 'event') !== 'other')
+        refusal = refusalOf(message.text, 'event');
     });
     const stopWatching = connection.onClosed(() => finish(refusal ?? 'disconnected'));
     const cancel = deadline(timeoutMs, () => finish(refusal ?? 'timeout'));

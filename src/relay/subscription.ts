@@ -59,13 +59,13 @@ const OURS = randomBytes(2).toString('hex');
  */
 export async function* readPage(
   connection: RelayConnection,
-  filter: ReqFilter,
+  filter: ReqFilter | readonly ReqFilter[],
   limits: SubscriptionLimits,
   signal?: AbortSignal,
   onUnusable: (reason: UnusableMessage) => void = () => {},
 ): AsyncGenerator<unknown[], PageEnd, void> {
   const subscription = new Subscription(connection, limits, signal, onUnusable);
-  connection.send(['REQ', subscription.id, filter]);
+  connection.send(['REQ', subscription.id, ...(isList(filter) ? filter : [filter])]);
   try {
     for (;;) {
       const events = subscription.take();
@@ -84,10 +84,14 @@ export async function* readPage(
  */
 export function readLive(
   connection: RelayConnection,
-  filter: ReqFilter,
+  filter: ReqFilter | readonly ReqFilter[],
   signal?: AbortSignal,
 ): AsyncGenerator<unknown[], PageEnd, void> {
   return readPage(connection, filter, LIVE, signal);
+}
+
+function isList(filter: ReqFilter | readonly ReqFilter[]): filter is readonly ReqFilter[] {
+  return Array.isArray(filter);
 }
 
 /** Limits of a live subscription: none in time or number; what waits is bounded by pausing the socket. */

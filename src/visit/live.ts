@@ -59,6 +59,7 @@ export class LiveRelays {
     if (this.#followed.get(relay.url)?.session === session) return true;
     const { max, keepAliveMs, forgetMs } = this.#options;
     if (!caughtUp || this.#followed.size >= max || !session.connection.isOpen) return false;
+    if (visit.liveFilters?.length === 0) return false; // it refuses them all, or is asked with too many
     if (terms.limitation?.max_subscriptions === 1) return false; // that one is for visits
     session.connection.keepAlive(keepAliveMs);
     const stop = new AbortController();

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Refused, Relay, RelayTerms, Stored } from '../bigbrotr.ts';
 import { crashPoint } from '../crash-point.ts';
 import { createdAtOf, parseEvent } from '../nostr/event.ts';
-import { matchesFilter, type ReqFilter } from '../nostr/filter.ts';
-import { type Refusal, refusalOf } from '../nostr/message.ts';
+import { type EventFilter, matchesFilter, type ReqFilter } from '../nostr/filter.ts';
+import { type FilterRefusal, isFilterRefusal } from '../nostr/filter-refusal.ts';
+import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
 import type { Manners } from '../relay/manners.ts';
 import {
   type PageEnd,
@@ -48,10 +49,11 @@ const BYTES_A_SIGNATURE = 1500;
  */
 export class Visit {
   readonly relay: Relay;
-  readonly context: VisitContext;
+  /** Its filter is the one that is read now: a part of the wanted one where the relay refuses that. */
+  context: VisitContext;
   session: RelaySession;
   readonly terms: RelayTerms;
-  readonly writer: BatchWriter;
+  writer: BatchWriter;
   /** Requests sent, of whatever kind. */
   requests = 0;
   holes = 0;
@@ -59,7 +61,17 @@ export class Visit {
   /** Most ids that the relay has listed at once (NIP-77); infinite when it says by itself what is too much. */
   longestList = 0;
   /** What the relay refused with, when that ended the visit. */
-  refusal: Exclude<Refusal, 'limit' | 'other'> | null = null;
+  refusal: ClientRefusal | null = null;
+  /** What the relay said against the filter of the last request, which it refused for its shape. */
+  filterRefusal: { readonly reason: FilterRefusal; readonly text: string } | null = null;
+  /** Whether a request with the filter that is read now was answered. */
+  isAnswered = false;
+  /** What it is followed with where it refuses the filter itself: NIP-01 takes several in one REQ. */
+  liveFilters: readonly EventFilter[] | null = null;
+  /** Whether it is known to hold events of other filters: its silence to one is then an answer. */
+  holdsOthers = false;
+  /** Most ids that it takes in one REQ, where it refused more in this visit. */
+  maxIds = Number.POSITIVE_INFINITY;
   readonly invalid = new Map<string, number>();
   stored: Stored = { events: 0, sightings: 0, quarantined: 0 };
   /** What is remembered of the relay; changed where this visit learns something. */
@@ -89,7 +101,12 @@ export class Visit {
     this.#bytesSeen = this.#bytesBefore;
     this.#binaryFrames = session.connection.binaryFrames;
     this.#deadline = performance.now() + context.visitMs;
-    this.writer = new BatchWriter({
+    this.writer = this.#newWriter();
+  }
+
+  #newWriter(): BatchWriter {
+    const { context, relay } = this;
+    return new BatchWriter({
       bigbrotr: context.bigbrotr,
       verifier: context.verifier,
       relay,
@@ -103,6 +120,16 @@ export class Visit {
       },
       now: context.now,
     });
+  }
+
+  /** Reads with another filter from now on, once what was read with the one before is stored. @throws DatabaseError */
+  async turnTo(filter: EventFilter, filterId: number): Promise<void> {
+    if (filterId === this.context.filterId) return;
+    await this.writer.flush();
+    this.context = { ...this.context, filter, filterId };
+    this.isAnswered = false;
+    this.filterRefusal = null;
+    this.writer = this.#newWriter();
   }
 
   get bytesReceived(): number {
@@ -158,11 +185,16 @@ export class Visit {
    * and the REQ sent once more. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
    */
   async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+    this.filterRefusal = null;
     const end = await this.#askOnce(filter, tally);
-    if (end.type !== 'closed' || !(await this.mayAskAgain(end.text))) return end;
-    const second = await this.#askOnce(filter, tally);
-    if (second.type === 'closed') this.noteRefusal(second.text);
-    return second;
+    if (end.type === 'closed' && (await this.mayAskAgain(end.text))) {
+      const second = await this.#askOnce(filter, tally);
+      if (second.type === 'closed') this.noteRefusal(second.text);
+      this.isAnswered ||= isAnswer(second);
+      return second;
+    }
+    this.isAnswered ||= isAnswer(end);
+    return end;
   }
 
   /** Notes a refusal, or answers it where it asks for NIP-42. @returns whether the request may be sent once more */
@@ -185,8 +217,9 @@ export class Visit {
    */
   async follow(signal: AbortSignal): Promise<PageEnd> {
     await this.pace(signal);
-    const request = { ...this.context.filter, limit: 0 };
-    const page = readLive(this.session.connection, request, signal);
+    const filters = this.liveFilters ?? [this.context.filter];
+    const requests = filters.map((filter) => ({ ...filter, limit: 0 }));
+    const page = readLive(this.session.connection, requests, signal);
     const before = usefulIn(this.stored);
     let received = 0;
     try {
@@ -210,10 +243,11 @@ export class Visit {
     }
   }
 
-  /** Notes a refusal that ends the visit. One that is about size, or cannot be read, does not. */
+  /** Notes a refusal: of the client, which ends the visit, or of the filter. One that is about size, or cannot be read, is neither. */
   noteRefusal(text: string): void {
     const refusal = refusalOf(text);
-    if (refusal !== 'limit' && refusal !== 'other') this.refusal = refusal;
+    if (isFilterRefusal(refusal)) this.filterRefusal = { reason: refusal, text };
+    else if (refusal !== 'limit' && refusal !== 'other') this.refusal = refusal;
   }
 
   /** Waits until the relay may be sent another request. */
@@ -352,6 +386,10 @@ export class Visit {
   }
 }
 
+function isAnswer({ type }: PageEnd): boolean {
+  return type === 'eose' || type === 'finish' || type === 'more';
+}
+
 /** Kinds that relays are not expected to store (NIP-01), the monitor's own test event among them. */
 function isEphemeral(value: unknown): boolean {
   const kind = typeof value === 'object' && value !== null && 'kind' in value ? value.kind : null;
@@ -371,6 +409,11 @@ function mannersOf({
   pageLimit,
   pageLimitAt,
   nip77RefusedAt,
+  maxFilterValues,
+  maxFilterValuesAt,
 }: RelayTerms): Manners {
-  return { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt };
+  return {
+    ...{ notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt },
+    ...{ maxFilterValues, maxFilterValuesAt },
+  };
 }
