@@ -368,7 +368,8 @@ select
     (c.found -> 'capabilities' ->> 'nip50')::boolean as nip50,
     (c.found -> 'capabilities' ->> 'nip67')::boolean as nip67,
     (c.found -> 'capabilities' ->> 'nip77')::boolean as nip77,
-    (c.found -> 'capabilities' ->> 'maxLimit')::integer as max_limit
+    (c.found -> 'capabilities' ->> 'maxLimit')::integer as max_limit,
+    c.found -> 'read' ->> 'asked' as read_asked
 from relays r
 cross join lateral (
     select * from snapshots where relay_id = r.relay_id order by generated_at desc limit 1
@@ -435,7 +436,9 @@ language sql immutable parallel safe
 return case
     when p_openable is null then 'unknown'
     when p_readable then 'up'
-    when p_openable and p_reason in ('auth_required', 'restricted', 'blocked', 'rate_limited', 'limit') then 'up'
+    when p_openable and p_reason in (
+        'auth_required', 'restricted', 'blocked', 'rate_limited', 'limit', 'filter_refused', 'too_many_values'
+    ) then 'up'
     when p_reason in ('no_proxy', 'proxy_down') then 'unknown'
     else 'down'
 end;
@@ -718,6 +721,22 @@ comment on table filters is 'Event filters that relays were read with. Another f
 comment on column filters.filter_id is 'Short key of the filter.';
 comment on column filters.filter is 'The filter as JSON with sorted keys and values; {} asks for every event.';
 
+create table if not exists filter_parts (
+    relay_id   integer not null references relays on delete cascade,
+    filter_id  integer not null references filters on delete cascade,
+    part_id    integer not null references filters on delete cascade,
+    divided_by text not null,
+    refused_at bigint not null,
+    constraint filter_parts_pkey primary key (relay_id, filter_id, part_id),   -- the parts of a filter
+    constraint filter_parts_divided_by_check check (divided_by in ('values', 'kinds'))
+);
+comment on table filter_parts is 'With which filters a relay is asked in place of one that it refuses for its shape. A part may have parts of its own.';
+comment on column filter_parts.relay_id is 'The relay.';
+comment on column filter_parts.filter_id is 'The filter that it refuses.';
+comment on column filter_parts.part_id is 'One of those that it is asked with instead.';
+comment on column filter_parts.divided_by is 'values: the parts share the values of a list, and together they are the filter; kinds: each names some kinds, and together they are less than the filter.';
+comment on column filter_parts.refused_at is 'When it last refused the filter, Unix seconds; it is asked with it again after a week.';
+
 create table if not exists coverage (
     relay_id  integer not null references relays on delete cascade,
     filter_id integer not null references filters on delete cascade,
@@ -783,6 +802,7 @@ create table if not exists visits (
     stop_reason   text,
     failing_since bigint,
     caught_up     boolean not null default false,
+    is_part       boolean not null default false,
     constraint visits_pkey primary key (relay_id, filter_id),
     constraint visits_stop_reason_check check (is_stop_reason(stop_reason))
 );
@@ -799,6 +819,7 @@ comment on column visits.pages is 'Pages asked for.';
 comment on column visits.stop_reason is 'What stopped it, one word of the closed set is_stop_reason(): not reached (dns, refused, unreachable, reset, tls, http_error, protocol, forbidden, no_proxy), lost (timeout, disconnected, closed), refused (rate_limited, auth_required, restricted, blocked, limit_refused, filter_refused), not to be believed (forged, garbled, overflow, ignores_until, ignores_since, hides_events, more_without_events, events_after_eose, unsteady), partly not provable (holes, withheld, oversized), or a matter of ours (stopped, time_is_up, proxy_down, worker_died, not_stored). Null: nothing did. On a complete visit: forged, where most of what was sent was refused.';
 comment on column visits.failing_since is 'When the first of the failures in a row was noted, Unix seconds; null when the latest visit that tells did not fail.';
 comment on column visits.caught_up is 'Whether at its end nothing of what was wanted was missing below the newest second proven, but for holes. Such relays are visited before the others.';
+comment on column visits.is_part is 'Only a part of a wanted filter, which the relay refuses (filter_parts).';
 
 create or replace function is_caught_up(p_relay_id integer, p_filter_id integer, p_wanted int8range) returns boolean
 language sql stable parallel safe
@@ -827,7 +848,9 @@ create table if not exists relay_manners (
     page_limit_at     bigint,
     retry_at          bigint,
     nip11_retry_at    bigint,
-    nip11_retry_reason text
+    nip11_retry_reason text,
+    max_filter_values    integer,
+    max_filter_values_at bigint
 );
 comment on table relay_manners is 'How a relay wants to be treated, as it was learnt: pauses after refusals, a pace, and what it does not do.';
 comment on column relay_manners.relay_id is 'The relay.';
@@ -841,6 +864,8 @@ comment on column relay_manners.nip77_refused_at is 'When it last did not do NIP
 comment on column relay_manners.retry_at is 'Not connected to before this, Unix seconds: it refused a connection with Retry-After, of which at most a day is heeded.';
 comment on column relay_manners.nip11_retry_at is 'Its NIP-11 document is not asked for before this, Unix seconds: that request was refused with Retry-After.';
 comment on column relay_manners.nip11_retry_reason is 'What that request was refused with, as relay_checks has it: http_429, http_503 and the like.';
+comment on column relay_manners.max_filter_values is 'Most values in one list of a filter that it is asked with, where it refused more.';
+comment on column relay_manners.max_filter_values_at is 'When it last refused more, Unix seconds; forgotten after a week.';
 
 create or replace function is_offence_reason(p_word text) returns boolean
 language sql immutable parallel safe
@@ -882,6 +907,48 @@ language sql immutable parallel safe
 return (select coalesce(sum((upper(stretch) - lower(stretch))::numeric), 0) from unnest(p_stretches) stretch);
 comment on function seconds_in(int8multirange) is 'How many seconds these stretches hold together.';
 
+create or replace function filter_leaves(p_relay_id integer, p_filter_id integer) returns setof integer
+language sql stable
+begin atomic
+    with recursive parts as (
+        select part_id from filter_parts where relay_id = p_relay_id and filter_id = p_filter_id
+        union
+        select f.part_id
+        from parts p
+        join filter_parts f on f.relay_id = p_relay_id and f.filter_id = p.part_id
+    )
+    select p.part_id from parts p
+    where not exists (select from filter_parts f where f.relay_id = p_relay_id and f.filter_id = p.part_id);
+end;
+comment on function filter_leaves(integer, integer) is 'The filters that a relay is asked with in place of one that it refuses; none where it takes that.';
+
+create or replace function is_divided_by_kinds(p_relay_id integer, p_filter_id integer) returns boolean
+language sql stable
+begin atomic
+    with recursive parts as (
+        select part_id, divided_by from filter_parts where relay_id = p_relay_id and filter_id = p_filter_id
+        union
+        select f.part_id, f.divided_by
+        from parts p
+        join filter_parts f on f.relay_id = p_relay_id and f.filter_id = p.part_id
+    )
+    select exists (select from parts where divided_by = 'kinds');
+end;
+comment on function is_divided_by_kinds(integer, integer) is 'Whether a relay is asked by kinds in place of this filter, so that events of other kinds are not asked for.';
+
+create or replace function parts_covered(p_relay_id integer, p_filter_id integer) returns int8multirange
+language sql stable
+begin atomic
+    select coalesce(range_intersect_agg(part.covered), '{}')
+    from (
+        select coalesce(range_agg(c.covered), '{}'::int8multirange) as covered
+        from filter_leaves(p_relay_id, p_filter_id) leaf
+        left join coverage c on c.relay_id = p_relay_id and c.filter_id = leaf
+        group by leaf
+    ) part;
+end;
+comment on function parts_covered(integer, integer) is 'What is proven complete for all filters that a relay is asked with in place of one that it refuses.';
+
 create or replace view coverage_gaps as
 select r.url as relay_url, f.filter, lower(g.gap) as since, upper(g.gap) - 1 as until, g.hole, g.hole_events
 from visits v
@@ -892,14 +959,18 @@ cross join lateral (
     from coverage where relay_id = v.relay_id and filter_id = v.filter_id
 ) c
 cross join lateral (
-    select gap, null::text as hole, null::integer as hole_events
+    select gap, null::integer as hole_events,
+           case
+               when v.detail like 'filter_refused%' or is_divided_by_kinds(v.relay_id, v.filter_id) then 'filter_refused'
+           end as hole
     from unnest(c.missing - coalesce((
         select range_agg(stretch) from holes where relay_id = v.relay_id and filter_id = v.filter_id
     ), '{}')) gap
     union all
-    select stretch, reason, events
+    select stretch, events, reason
     from holes where relay_id = v.relay_id and filter_id = v.filter_id and stretch && c.missing
-) g;
+) g
+where not v.is_part;
 comment on view coverage_gaps is 'One row a gap: a stretch of created_at (both ends inclusive) that was wanted of a relay and is not proven complete; hole says why, where it was tried in vain.';
 
 create or replace function sightings_in(p_relay_id integer, p_stretch int8range) returns bigint
@@ -996,7 +1067,18 @@ select
         when isempty((v.wanted * int8range(null, unix_now() + 1))::int8multirange - c.covered) then 'complete'
         when events_left(v.relay_id, v.wanted, c.covered) is null then 'unknown'
         else 'density'
-    end as estimate_basis
+    end as estimate_basis,
+    case
+        when asked.parts = 0 then 'filter'
+        when is_divided_by_kinds(v.relay_id, v.filter_id) then 'kinds'
+        else 'parts'
+    end as asked_by,
+    greatest(asked.parts, 1) as filters_asked,
+    round(
+        seconds_in(
+            case when asked.parts = 0 then c.covered else parts_covered(v.relay_id, v.filter_id) end * v.wanted::int8multirange
+        ) / nullif(seconds_in(v.wanted::int8multirange), 0), 6
+    ) as asked_share
 from visits v
 join relays r on r.relay_id = v.relay_id
 join filters f on f.filter_id = v.filter_id
@@ -1004,7 +1086,11 @@ left join relay_manners m on m.relay_id = v.relay_id
 cross join lateral (
     select coalesce(range_agg(covered), '{}') as covered, min(proven_at) as oldest_proof
     from coverage where relay_id = v.relay_id and filter_id = v.filter_id
-) c;
+) c
+cross join lateral (
+    select count(*) as parts from filter_leaves(v.relay_id, v.filter_id)
+) asked
+where not v.is_part;
 comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, how the latest visit ended and what stopped it, since when it fails, what was refused, and how many events are archived and left. events_held counts them one by one, 5,000,000 a second, where it is asked for: leave it out where that is too slow. What was never visited is in unread_relays.';
 
 create or replace view unread_relays as
@@ -1039,6 +1125,25 @@ left join lateral (
 left join nip66 h on h.id = latest.nip66_id
 where h.readable is not true;
 comment on view unread_relays is 'Relays that the synchronizer does not visit because their latest check did not find them readable, or because there was none: with the reason of that check, since when, and when they are checked again. Priority relays are visited all the same.';
+
+create or replace view relay_part_coverage as
+select
+    r.url as relay_url, f.filter, p.filter as part,
+    round(seconds_in(c.covered * v.wanted::int8multirange) / nullif(seconds_in(v.wanted::int8multirange), 0), 6) as share,
+    (select count(*) from unnest(v.wanted::int8multirange - c.covered)) as gaps,
+    (select count(*) from holes h where h.relay_id = v.relay_id and h.filter_id = leaf) as holes,
+    part_visit.outcome, part_visit.detail, part_visit.ended_at as visited_at
+from visits v
+join relays r on r.relay_id = v.relay_id
+join filters f on f.filter_id = v.filter_id
+cross join lateral filter_leaves(v.relay_id, v.filter_id) leaf
+join filters p on p.filter_id = leaf
+left join visits part_visit on part_visit.relay_id = v.relay_id and part_visit.filter_id = leaf
+cross join lateral (
+    select coalesce(range_agg(covered), '{}') as covered from coverage where relay_id = v.relay_id and filter_id = leaf
+) c
+where not v.is_part;
+comment on view relay_part_coverage is 'For each relay that refuses a wanted filter for its shape: the filters that it is asked with instead, and for each the share of the wanted time that is proven complete, gaps, holes, and how its latest reading ended.';
 
 -- A column of a view that bears the name of the column it comes from means the same; the others are explained below.
 do $$
@@ -1081,7 +1186,7 @@ comment on column readable_relays.writable is 'A signed test event was accepted 
 comment on column coverage_gaps.relay_url is 'URL of the relay (relays.url).';
 comment on column coverage_gaps.since is 'First second of the gap, as in a filter.';
 comment on column coverage_gaps.until is 'Last second of the gap, as in a filter.';
-comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason); null when it is only not read yet.';
+comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason; filter_refused: it refuses the filter, or a part of it); null when it is only not read yet.';
 comment on column coverage_gaps.hole_events is 'Events the relay showed there (holes.events).';
 comment on column relay_coverage.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_coverage.share is 'Share of the wanted seconds that is proven complete: 1 when all that have come are, else less. Counted from 2020-11-07, when Nostr began, or from the oldest event known of the relay where all below it is proven; see coverage_share().';
@@ -1106,6 +1211,18 @@ comment on column unread_relays.next_check_at is 'When it is checked again, Unix
 comment on column unread_relays.visited_at is 'When it was last visited, Unix seconds; null when it never was.';
 comment on column relay_offences_named.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_offences_named.example_id is 'The id that the first of them claimed, as 64 hex digits; null where none had one.';
+comment on column relay_coverage.asked_by is 'filter: the relay takes the filter; parts: it is asked with several that are the filter together; kinds: it is asked by kinds, and events of other kinds are not asked for, so that share counts what was proven of the filter itself.';
+comment on column relay_coverage.filters_asked is 'With how many filters it is asked.';
+comment on column relay_coverage.asked_share is 'Share of the wanted seconds that is proven complete for all filters it is asked with.';
+comment on column relay_part_coverage.relay_url is 'URL of the relay (relays.url).';
+comment on column relay_part_coverage.filter is 'The wanted filter, which the relay refuses.';
+comment on column relay_part_coverage.part is 'A filter that it is asked with instead.';
+comment on column relay_part_coverage.share is 'Share of the wanted seconds that is proven complete for this part: 1 when all are.';
+comment on column relay_part_coverage.gaps is 'How many stretches of the wanted time are not proven for it.';
+comment on column relay_part_coverage.holes is 'How many stretches were tried in vain.';
+comment on column relay_part_coverage.outcome is 'complete, partial, unfinished or failed; null when it was not read yet.';
+comment on column relay_part_coverage.detail is 'Why it is not complete.';
+comment on column relay_part_coverage.visited_at is 'When its latest reading ended, Unix seconds; null while it goes on or when it was cut off.';
 comment on column relay_checks.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_checks.duration_ms is 'How long it took, milliseconds.';
 comment on column relay_checks_latest.relay_url is 'URL of the relay (relays.url).';
@@ -1127,6 +1244,7 @@ comment on column relay_facts.nip50 is 'It searches (NIP-50); null: could not be
 comment on column relay_facts.nip67 is 'It says at EOSE whether that was all (NIP-67); null: could not be told.';
 comment on column relay_facts.nip77 is 'It reconciles (NIP-77); null: could not be told.';
 comment on column relay_facts.max_limit is 'Most events that one REQ brings; 1,000 is that or more. Null: could not be told.';
+comment on column relay_facts.read_asked is 'With what it was readable: bare (any event), filter (the archived one) or kinds. Null: not readable, or not told yet.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Functions. All idempotent: the same call twice leaves the archive as one call does. Errors are raised, never hidden.
@@ -1231,6 +1349,67 @@ language sql volatile as $$
         example_id = coalesce(known.example_id, excluded.example_id)
 $$;
 comment on function record_offences(integer, jsonb) is 'Adds to what was refused of a relay: an array of {reason, count, example}, each reason once; example is an id in hex or null. In the transaction of the batch with which it came.';
+
+create or replace function divide_filter(
+    p_relay_id integer, p_filter_id integer, p_parts integer[], p_divided_by text, p_refused_at bigint
+) returns void
+language plpgsql as $$
+begin
+    insert into filter_parts (relay_id, filter_id, part_id, divided_by, refused_at)
+    select p_relay_id, p_filter_id, part, p_divided_by, p_refused_at from unnest(p_parts) part
+    on conflict (relay_id, filter_id, part_id) do update
+    set divided_by = excluded.divided_by, refused_at = excluded.refused_at;
+    insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
+    select c.relay_id, part, c.evidence, c.proven_on, c.covered - had.covered, c.proven_at
+    from coverage c
+    cross join unnest(p_parts) part
+    cross join lateral (
+        select coalesce(range_agg(covered), '{}') as covered from coverage where relay_id = p_relay_id and filter_id = part
+    ) had
+    where c.relay_id = p_relay_id and c.filter_id = p_filter_id and c.evidence <> 'silence'
+        and not isempty(c.covered - had.covered)
+    on conflict (relay_id, filter_id, evidence, proven_on) do update
+    set covered = coverage.covered + excluded.covered, proven_at = least(coverage.proven_at, excluded.proven_at);
+end $$;
+comment on function divide_filter is 'Notes the parts that a relay is asked with in place of a filter. What was proven of the filter is proven of each of them.';
+
+create or replace function record_parts_coverage(p_relay_id integer, p_filter_id integer) returns void
+language plpgsql as $$
+declare
+    leaves constant integer[] := array(select filter_leaves(p_relay_id, p_filter_id));
+    whole  constant int8multirange := parts_covered(p_relay_id, p_filter_id);
+begin
+    if cardinality(leaves) = 0 or is_divided_by_kinds(p_relay_id, p_filter_id) then
+        return;
+    end if;
+    perform from visits where relay_id = p_relay_id and filter_id = p_filter_id for update;
+    delete from coverage where relay_id = p_relay_id and filter_id = p_filter_id;
+    insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
+    with part as (
+        select * from coverage where relay_id = p_relay_id and filter_id = any (leaves)
+    ), evidences as (
+        select evidence, array_position(array['silence', 'paging', 'finish', 'nip77'], evidence) as strength,
+               range_agg(covered) as covered
+        from part group by evidence
+    ), weakest as (
+        select evidence, covered - coalesce(range_agg(covered) over weaker, '{}') as covered
+        from evidences window weaker as (order by strength rows between unbounded preceding and 1 preceding)
+    ), days as (
+        select proven_on, min(proven_at) as proven_at, range_agg(covered) as covered from part group by proven_on
+    ), oldest as (
+        select proven_on, proven_at, covered - coalesce(range_agg(covered) over older, '{}') as covered
+        from days window older as (order by proven_on rows between unbounded preceding and 1 preceding)
+    )
+    select p_relay_id, p_filter_id, weakest.evidence, oldest.proven_on, whole * weakest.covered * oldest.covered, oldest.proven_at
+    from weakest cross join oldest
+    where not isempty(whole * weakest.covered * oldest.covered);
+    delete from holes where relay_id = p_relay_id and filter_id = p_filter_id;
+    insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)
+    select p_relay_id, p_filter_id, stretch, min(reason), sum(events), min(noted_at)
+    from holes where relay_id = p_relay_id and filter_id = any (leaves)
+    group by stretch;
+end $$;
+comment on function record_parts_coverage is 'Records as proven of a filter what is proven of all its parts, by the weakest evidence and the oldest proof, and the holes of them all. Of one that is asked for by kinds nothing is recorded: events of other kinds were not asked for.';
 
 create or replace function check_result_hash(p_check jsonb) returns bytea
 language sql stable parallel safe   -- as jsonb_build_array() is, so that it is taken apart where it is called
@@ -1556,7 +1735,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons', '0014_retry-after', '0015_schedule']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons', '0013_request-shape', '0014_retry-after', '0015_schedule']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

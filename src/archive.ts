@@ -1,8 +1,9 @@
-import type { Flaws, Relay, VisitEnd, Wanted } from './bigbrotr.ts';
+import type { Flaws, Relay, VisitEnd, VisitGaps, Wanted } from './bigbrotr.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
 import { blame } from './relay/tor.ts';
 import type { LiveRelays } from './visit/live.ts';
+import { type FilterEnd, type GapsEnd, readFilter } from './visit/read-filter.ts';
 import { type PagesEnd, readPages } from './visit/read-pages.ts';
 import { canReconcile, readReconciled } from './visit/read-reconciled.ts';
 import { isRateLimit, openSession } from './visit/session.ts';
@@ -42,22 +43,18 @@ export async function visitRelay(
   const read =
     gaps.missing.length + gaps.stale.length === 0
       ? idleReport('complete', null)
-      : await readRelay(relay, context, gaps, live);
+      : await readRelay(relay, context, wanted, gaps, live);
   const report =
     read.outcome === 'complete' ? withFlaws(read, await bigbrotr.countFlaws(relay, wanted)) : read;
   await bigbrotr.endVisit(relay, filterId, report);
   return report;
 }
 
-interface Gaps {
-  readonly missing: Gap[];
-  readonly stale: Gap[];
-}
-
 async function readRelay(
   relay: Relay,
   context: VisitContext,
-  gaps: Gaps,
+  wanted: Wanted,
+  gaps: VisitGaps,
   live: LiveRelays | null,
 ): Promise<VisitReport> {
   const { bigbrotr } = context;
@@ -76,7 +73,7 @@ async function readRelay(
   const visit = new Visit(relay, context, session, terms);
   let followed = false;
   try {
-    const end = await readGaps(visit, gaps);
+    const end = await readFilter(visit, wanted, gaps, readGaps);
     await visit.writer.flush();
     visit.tellInvalid();
     const report = withBearing(await withBlame(reportOf(visit, end), visit), visit);
@@ -102,13 +99,8 @@ async function wantedOf(relay: Relay, context: VisitContext): Promise<Wanted> {
   return { filterId, since, until: Math.max(until, since - 1) };
 }
 
-interface GapsEnd extends PagesEnd {
-  /** Whether all that was missing has been asked for, proven or not. */
-  readonly caughtUp: boolean;
-}
-
 /** What was never proven comes first; then what was proven long ago. */
-async function readGaps(visit: Visit, gaps: Gaps): Promise<GapsEnd> {
+async function readGaps(visit: Visit, gaps: VisitGaps): Promise<GapsEnd> {
   const end = await readGap(visit, gaps.missing, false);
   const caughtUp = end.interrupted === null;
   if (!caughtUp || end.stopped !== null) return { ...end, caughtUp };
@@ -127,7 +119,7 @@ async function readGap(
   return readPages(visit, rest);
 }
 
-function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport {
+function reportOf(visit: Visit, { stopped, interrupted, lacking }: FilterEnd): VisitReport {
   const figures = {
     pages: visit.requests,
     ...visit.stored,
@@ -137,6 +129,7 @@ function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport
   if (interrupted !== null) return { outcome: 'unfinished', ...stopOf(interrupted), ...figures };
   if (stopped !== null)
     return { outcome: visit.proved ? 'partial' : 'failed', ...stopOf(stopped), ...figures };
+  if (lacking !== null) return { outcome: 'partial', ...stopOf(lacking), ...figures };
   return { outcome: 'complete', ...mostlyBroken(visit), ...figures };
 }
 

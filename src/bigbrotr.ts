@@ -8,6 +8,7 @@ import {
   storeOneByOne,
 } from './bigbrotr/batch.ts';
 import * as checks from './bigbrotr/checks.ts';
+import { FilterParts, filterIds } from './bigbrotr/filter-parts.ts';
 import { FinderArchive } from './bigbrotr/finder.ts';
 import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr/monitor.ts';
 import * as monitor from './bigbrotr/monitor.ts';
@@ -65,6 +66,8 @@ export interface DueRelay extends Relay {
 export interface RelayTerms extends Manners {
   readonly limitation: Nip11Limitation | null;
   readonly supportedNips: readonly number[] | null;
+  /** Whether it refuses a filter for its shape, so that it is asked with parts of it. */
+  readonly isDivided: boolean;
 }
 
 export interface Totals {
@@ -89,11 +92,14 @@ export class Bigbrotr {
   /** What the finder asks. */
   readonly finder: FinderArchive;
   readonly retryTimes: RetryTimes;
+  /** The filters that a relay is asked with in place of one that it refuses. */
+  readonly filterParts: FilterParts;
 
   private constructor(database: Database) {
     this.#database = database;
     this.retryTimes = new RetryTimes(database.query);
     this.finder = new FinderArchive(database.query, (work) => database.transaction(work));
+    this.filterParts = new FilterParts(database.query, (work) => database.transaction(work));
   }
 
   /** Waits as `Database.connect` does. @throws DatabaseError with one sentence that says what is wrong. */
@@ -227,7 +233,9 @@ export class Bigbrotr {
       `select d.limitation, d.supported_nips as "supportedNips",
               coalesce(m.not_before, 0) as "notBefore", m.reason, coalesce(m.refusals, 0) as refusals,
               coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.nip77_refused_at as "nip77RefusedAt",
-              m.page_limit_at as "pageLimitAt"
+              m.page_limit_at as "pageLimitAt", m.max_filter_values as "maxFilterValues",
+              m.max_filter_values_at as "maxFilterValuesAt",
+              exists (select from filter_parts where relay_id = r.relay_id) as "isDivided"
        from relays r
        left join relay_manners m on m.relay_id = r.relay_id
        left join lateral (
@@ -238,19 +246,21 @@ export class Bigbrotr {
        where r.relay_id = $1`,
       [relay.relayId],
     );
-    return rows[0] ?? { ...NEW_RELAY, limitation: null, supportedNips: null };
+    return rows[0] ?? { ...NEW_RELAY, limitation: null, supportedNips: null, isDivided: false };
   }
 
   /** Remembers how a relay wants to be treated. */
   async setManners(relay: Relay, manners: Manners): Promise<void> {
     await this.#database.query(
       `insert into relay_manners
-           (relay_id, not_before, reason, refusals, pace_ms, page_limit, nip77_refused_at, page_limit_at)
-       values ($1, $2, $3, $4, $5, $6, $7, $8)
+           (relay_id, not_before, reason, refusals, pace_ms, page_limit, nip77_refused_at, page_limit_at,
+            max_filter_values, max_filter_values_at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
        on conflict (relay_id) do update
        set not_before = excluded.not_before, reason = excluded.reason, refusals = excluded.refusals,
            pace_ms = excluded.pace_ms, page_limit = excluded.page_limit,
-           nip77_refused_at = excluded.nip77_refused_at, page_limit_at = excluded.page_limit_at`,
+           nip77_refused_at = excluded.nip77_refused_at, page_limit_at = excluded.page_limit_at,
+           max_filter_values = excluded.max_filter_values, max_filter_values_at = excluded.max_filter_values_at`,
       [
         relay.relayId,
         manners.notBefore,
@@ -260,6 +270,8 @@ export class Bigbrotr {
         manners.pageLimit,
         manners.nip77RefusedAt,
         manners.pageLimitAt,
+        manners.maxFilterValues,
+        manners.maxFilterValuesAt,
       ],
     );
   }
@@ -277,16 +289,9 @@ export class Bigbrotr {
 
   /** The key of a filter; the same for every spelling of it. */
   async filterId(filter: EventFilter): Promise<number> {
-    const text = canonicalFilter(filter);
-    await this.#database.query('insert into filters (filter) values ($1) on conflict do nothing', [
-      text,
-    ]);
-    const { rows } = await this.#database.query<{ filter_id: number }>(
-      'select filter_id from filters where filter = $1',
-      [text],
-    );
-    const id = rows[0]?.filter_id;
-    if (id === undefined) throw new Error(`filter ${text} vanished while it was looked up`);
+    const [id] = await filterIds(this.#database.query, [filter]);
+    if (id === undefined)
+      throw new Error(`filter ${canonicalFilter(filter)} vanished while it was looked up`);
     return id;
   }
 
@@ -296,8 +301,10 @@ export class Bigbrotr {
   }
 
   /** Notes that a visit begins, and gives what to read: what is missing, and what was proven too long ago. */
-  beginVisit(relay: Relay, wanted: Wanted, ages: VisitAges): Promise<VisitGaps> {
-    return this.#database.transaction((query) => visits.beginVisit(query, relay, wanted, ages));
+  beginVisit(relay: Relay, wanted: Wanted, ages: VisitAges, isPart = false): Promise<VisitGaps> {
+    return this.#database.transaction((query) =>
+      visits.beginVisit(query, relay, wanted, ages, isPart),
+    );
   }
 
   /** Counts what keeps a relay of which everything was asked from being whole. */

@@ -25,6 +25,7 @@ await serveJobs<FinderConfig & { threadName: string }, FinderJob, FinderReport, 
         torProxy: config.tor,
       },
       blocklistPath: config.blocklistPath,
+      eventFilter: config.eventFilter,
       now: () => Math.floor(Date.now() / 1000),
     });
     return {

@@ -40,6 +40,7 @@ await serveJobs<MonitorConfig & { threadName: string }, Relay, ProbeReport>(asyn
     secretKey: Buffer.from(config.keys.secretKey, 'hex'),
     allowPrivate: config.allowPrivateRelays,
     torProxy: config.tor,
+    eventFilter: config.eventFilter,
     selected: new Set(config.checks),
     capabilitiesSeconds: config.capabilitiesFrequencyMs / 1000,
     geoip,

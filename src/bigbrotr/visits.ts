@@ -175,6 +175,7 @@ export async function relaysDue(
  * Each gap comes with its anchor, the newest second below it at which an event of this filter was seen on this
  * relay, and with the newest such second inside it: an answer that does not show them is not believed at once. Both are
  * known for the filter {} only. What rests on the silence of a relay that has shown nothing is asked for in each visit.
+ * A filter that is only a part of a wanted one (`isPart`) is not shown as wanted itself.
  * Nothing counts as proven that has not come yet, nor by a proof of the future: the clock was wrong for a while.
  */
 export async function beginVisit(
@@ -182,14 +183,15 @@ export async function beginVisit(
   relay: Relay,
   wanted: Wanted,
   { overlapSeconds, reproveSeconds }: VisitAges,
+  isPart = false,
 ): Promise<VisitGaps> {
   await query(
-    `insert into visits (relay_id, filter_id, wanted, started_at)
-     values ($1, $2, int8range($3, $4::bigint + 1), ${NOW})
+    `insert into visits (relay_id, filter_id, wanted, started_at, is_part)
+     values ($1, $2, int8range($3, $4::bigint + 1), ${NOW}, $5)
      on conflict (relay_id, filter_id) do update
      set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null,
-         stop_reason = null`,
-    [relay.relayId, wanted.filterId, wanted.since, wanted.until],
+         stop_reason = null, is_part = visits.is_part and excluded.is_part`,
+    [relay.relayId, wanted.filterId, wanted.since, wanted.until, isPart],
   );
   await query(
     `with ahead as (

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import type { CapabilitiesData } from '../nostr/check-result.ts';
-import type { ReqFilter } from '../nostr/filter.ts';
+import type { EventFilter, ReqFilter } from '../nostr/filter.ts';
+import { isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { parseRelayMessage, refusalOf } from '../nostr/message.ts';
 import { isAboutReading } from '../nostr/notice.ts';
 import type { RelayConnection } from '../relay/connection.ts';
 import { deadline } from '../relay/deadline.ts';
-import { reasonOfEnd } from '../relay/first-answer.ts';
+import { questionsOf, reasonOfEnd } from '../relay/first-answer.ts';
 import { LocalSetBuilder } from '../relay/local-set.ts';
 import { reconcileWindow } from '../relay/reconcile.ts';
 import { type PageEnd, readPage } from '../relay/subscription.ts';
@@ -25,7 +26,7 @@ const MAX_DEADLINES = 3;
 const COUNT_GRACE_MS = 2000;
 
 /**
- * Measures what a relay can do, whatever its document claims: at most eight questions on the connection that is open,
+ * Measures what a relay can do, whatever its document claims: at most eight questions (a few more where it refuses filters for their shape) on the connection that is open,
  * one after the other. Each answer is held against an event that the relay itself has shown:
  * - `maxLimit`: how many events come where 1,000 are asked for, if the relay has older ones too;
  * - NIP-77: a reconciliation of one second lists an event that the relay has shown there;
@@ -61,6 +62,8 @@ interface Page {
 class Questions {
   /** Whether an EOSE came with a hint; null before one came that should have had it. */
   nip67: boolean | null = null;
+  /** What the sample is taken with. */
+  sampleFilter: EventFilter = { kinds: SAMPLE_KINDS };
   readonly connection: RelayConnection;
   readonly ctx: CheckContext;
   #isUnwelcome = false;
@@ -123,10 +126,15 @@ interface Limit {
 
 async function measureLimit(relay: Questions, claimedLimit: number | null): Promise<Limit> {
   let limit = LIMIT_TRIED;
-  let page = await relay.read({ kinds: SAMPLE_KINDS, limit });
-  if (page.end.type === 'closed' && relay.mayAsk) {
+  let page = await relay.read({ ...relay.sampleFilter, limit });
+  for (const filter of otherSamples(relay.ctx)) {
+    if (!refusesFilter(page) || !relay.mayAsk) break;
+    relay.sampleFilter = filter;
+    page = await relay.read({ ...filter, limit });
+  }
+  if (page.end.type === 'closed' && !refusesFilter(page) && relay.mayAsk) {
     limit = isSensible(claimedLimit) ? claimedLimit : LIMIT_IF_REFUSED;
-    page = await relay.read({ kinds: SAMPLE_KINDS, limit });
+    page = await relay.read({ ...relay.sampleFilter, limit });
   }
   const { notes: sample, end } = page;
   const oldest = sample.at(-1);
@@ -139,13 +147,27 @@ async function measureLimit(relay: Questions, claimedLimit: number | null): Prom
   return { sample, maxLimit: isCut ? sample.length : null };
 }
 
+/** Asked with in turn, where the relay refuses the kinds of the sample for the shape of the filter. */
+function otherSamples({ eventFilter = {} }: CheckContext): EventFilter[] {
+  return questionsOf(eventFilter).flatMap(({ asked, filter }) =>
+    asked === 'bare' ? [] : [filter],
+  );
+}
+
+function refusesFilter({ end }: Page): boolean {
+  return end.type === 'closed' && isFilterRefusal(refusalOf(end.text));
+}
+
 function isSensible(limit: number | null): limit is number {
   return limit !== null && limit > 0 && limit < LIMIT_TRIED;
 }
 
 async function hasOlder(relay: Questions, createdAt: number): Promise<boolean> {
   if (!relay.mayAsk || createdAt <= 0) return false;
-  const { notes } = await relay.read({ kinds: SAMPLE_KINDS, until: createdAt - 1, limit: 1 });
+  const { notes } = await relay.read({
+    ...relay.sampleFilter,
+    ...{ until: createdAt - 1, limit: 1 },
+  });
   return notes.some((note) => note.createdAt < createdAt);
 }
 
@@ -156,7 +178,7 @@ async function measureNip77(relay: Questions, sample: readonly Note[]): Promise<
   const second = known?.createdAt ?? Math.floor(now() / 1000);
   const { end, need } = await reconcileWindow(
     relay.connection,
-    { kinds: SAMPLE_KINDS },
+    relay.sampleFilter,
     { since: second, until: second },
     new LocalSetBuilder(0).build(),
     {
@@ -182,11 +204,7 @@ async function measureNip45(relay: Questions, sample: readonly Note[]): Promise<
   const known = sample.at(-1);
   const answer = new CountAnswer(relay, known !== undefined);
   try {
-    relay.connection.send([
-      'COUNT',
-      answer.id,
-      known ? { ids: [known.id] } : { kinds: SAMPLE_KINDS },
-    ]);
+    relay.connection.send(['COUNT', answer.id, known ? { ids: [known.id] } : relay.sampleFilter]);
     // What is asked after it is answered after it: so a relay that says nothing to COUNT is not waited for.
     const { end } = await relay.read({ ids: [randomBytes(32).toString('hex')], limit: 1 });
     if (reasonOfEnd(end) !== null) return answer.verdict ?? null;

@@ -1,4 +1,5 @@
 import type { CheckResult } from '../nostr/check-result.ts';
+import type { EventFilter } from '../nostr/filter.ts';
 import { type Authenticator, askAuthenticated } from '../relay/authentication.ts';
 import { asRelayError, RelayError, type TorProxy } from '../relay/connection.ts';
 import type { RelayUrl } from '../relay/url.ts';
@@ -12,6 +13,8 @@ export interface CheckContext {
   readonly allowPrivate: boolean;
   readonly torProxy: TorProxy | null;
   readonly signal: AbortSignal;
+  /** What the synchronizers archive (SYNCHRONIZER_EVENT_FILTER), so that the relay is asked the same; all events unless told. */
+  readonly eventFilter?: EventFilter;
   /** Unix milliseconds. */
   readonly now: () => number;
   /** Certificates trusted instead of the system's, as PEM: for tests with an authority of their own. */

@@ -93,8 +93,8 @@ function publish(
       } else if (message.type === 'NOTICE') receiveNotice(message.text);
     });
     const receiveNotice = (text: string) => {
-      if (refusalOf(text) === 'other' || !isAboutWriting(text, event.id)) return;
-      refusal = refusalOf(text);
+      if (refusalOf(text, 'event') === 'other' || !isAboutWriting(text, event.id)) return;
+      refusal = refusalOf(text, 'event');
       if (isFirst && !text.includes(event.id)) return; // it may be a greeting: the reason if nothing else comes
       cancel(); // wait a little for the OK, then believe it
       cancel = deadline(Math.min(REFUSAL_GRACE_MS, ctx.timeoutMs), () => finish(refusal));

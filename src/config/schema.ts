@@ -109,6 +109,7 @@ export const monitorVariables = {
   MONITOR_REQUEST_TIMEOUT: secondsOrNone(1, 600).prefault(''),
   MONITOR_CLEARNET_TIMEOUT: seconds(1, 600).prefault('10'),
   MONITOR_TOR_TIMEOUT: seconds(1, 600).prefault('30'),
+  SYNCHRONIZER_EVENT_FILTER: eventFilter.prefault('{}'), // relays are asked what will be archived of them
   MONITOR_CHECKS: checkList.prefault(checkNames.join(',')),
   MONITOR_CAPABILITIES_FREQUENCY_HOUR: hours(1, 8760).prefault('24'),
   GEOIP_CITY_PATH: plainOrNone.prefault(''),
@@ -161,6 +162,7 @@ export const finderVariables = {
   FINDER_REQUESTS_PER_CORE: count(1000).prefault('10'),
   FINDER_REQUEST_TIMEOUT: seconds(1, 600).prefault('20'),
   FINDER_URLS: webUrls.prefault(''),
+  SYNCHRONIZER_EVENT_FILTER: syncVariables.SYNCHRONIZER_EVENT_FILTER,
   SYNCHRONIZER_PRIORITY_RELAYS_PATH: syncVariables.SYNCHRONIZER_PRIORITY_RELAYS_PATH,
   FINDER_DB_MIN_POOL: integer(0, 1000).prefault('2'),
   FINDER_DB_MAX_POOL: count(1000).prefault('5'),

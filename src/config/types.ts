@@ -84,6 +84,8 @@ export interface MonitorConfig extends RelayServiceConfig {
   readonly chunkSize: number;
   /** How long a relay of each network may take for each answer. */
   readonly timeoutsMs: { readonly clearnet: number; readonly tor: number };
+  /** What the synchronizers archive: relays are asked the same. */
+  readonly eventFilter: EventFilter;
   readonly checks: readonly CheckName[];
   /** What a relay can do is measured again when it was measured longer ago than this. */
   readonly capabilitiesFrequencyMs: number;
@@ -126,6 +128,8 @@ export interface FinderConfig extends Omit<RelayServiceConfig, 'loopIntervalMs'>
   readonly requestTimeoutMs: number;
   /** Lists, and monitors on the priority relays, are asked again after this. */
   readonly frequencyMs: number;
+  /** What the synchronizers archive: candidates are asked the same. */
+  readonly eventFilter: EventFilter;
   /** Lists of relays, as http or https URLs. */
   readonly urls: readonly string[];
   readonly priorityRelaysPath: string;

@@ -1,13 +1,14 @@
 import type { Candidate } from '../bigbrotr/candidates.ts';
 import type { FinderArchive } from '../bigbrotr/finder.ts';
 import { crashPoint } from '../crash-point.ts';
+import type { EventFilter } from '../nostr/filter.ts';
 import type { Verifier } from '../nostr/verify.ts';
 import { type Blocklist, readBlocklist } from '../relay/blocklist.ts';
 import type { ConnectOptions } from '../relay/connection.ts';
 import { fetchRelayList } from '../relay/relay-list.ts';
 import { RelayNames } from '../relay/relay-names.ts';
 import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
-import { answerOf } from './find-answer.ts';
+import { type AnswerOptions, answerOf } from './find-answer.ts';
 import { MonitorFeed, type OnReports } from './find-monitors.ts';
 
 /** One thing for a worker of the finder to do. */
@@ -38,6 +39,8 @@ export interface FinderContext {
   readonly verifier: Verifier;
   readonly connect: Omit<ConnectOptions, 'signal' | 'maxMessageBytes'>;
   readonly blocklistPath: string | null;
+  /** What the synchronizers archive: a candidate is asked the same; all events unless told. */
+  readonly eventFilter?: EventFilter;
   /** Unix seconds. */
   readonly now: () => number;
 }
@@ -82,11 +85,15 @@ export class Finding {
   }
 
   async #ask({ nameId, url }: Candidate, signal: AbortSignal): Promise<FinderReport> {
-    const { finder, connect } = this.#context;
+    const { finder, connect, eventFilter = {} } = this.#context;
     let retryAfterSeconds: number | null = null;
-    const reason = await this.#reasonAgainst(url, { ...connect, signal }, (seconds) => {
-      retryAfterSeconds = seconds;
-    });
+    const reason = await this.#reasonAgainst(
+      url,
+      { ...connect, eventFilter, signal },
+      (seconds) => {
+        retryAfterSeconds = seconds;
+      },
+    );
     crashPoint('answered', url);
     if (reason === null) return { ...DONE, isNew: await finder.promote(nameId) };
     await finder.putOff(nameId, reason, retryAfterSeconds);
@@ -96,7 +103,7 @@ export class Finding {
   /** What was named may have been blocked since. */
   async #reasonAgainst(
     text: string,
-    options: ConnectOptions & { signal: AbortSignal },
+    options: AnswerOptions,
     onRetryAfter: (seconds: number) => void,
   ): Promise<string | null> {
     const parsed = parseRelayUrl(text);

@@ -29,6 +29,8 @@ export interface ReadData {
   readonly empty: boolean;
   /** It answered only after NIP-42. */
   readonly authenticated: boolean;
+  /** With what it was asked: `bare` is any event; the others stand where there is a filter, or any event was refused. */
+  readonly asked: 'bare' | 'filter' | 'kinds';
 }
 
 export interface WriteData {

@@ -1,4 +1,5 @@
 import { MAX_TAG_STRINGS, MAX_TAGS } from './event.ts';
+import { type FilterRefusal, filterRefusalOf } from './filter-refusal.ts';
 
 /** What a relay sends, parsed once (NIP-01, NIP-42, NIP-45, NIP-67, NIP-77). Anything else is `INVALID` with its reason. */
 export type RelayMessage =
@@ -120,7 +121,11 @@ export type Refusal =
   | 'restricted'
   | 'blocked'
   | 'limit'
+  | FilterRefusal
   | 'other';
+
+/** Refusals that are meant for us, whatever is asked: they end a visit. */
+export type ClientRefusal = Exclude<Refusal, 'limit' | 'other' | FilterRefusal>;
 
 /** The machine-readable prefixes; some relays put an `ERROR:` of their own before them. */
 const PREFIX = /^\s*(?:error:\s*)?(rate-limited|auth-required|restricted|blocked):/i;
@@ -146,9 +151,17 @@ const REFUSALS: [Refusal, RegExp][] = [
   ],
 ];
 
-/** Names the refusal in the text of a CLOSED, NOTICE or NEG-ERR. NOTICE carries no subscription id, so its text is all there is. */
-export function refusalOf(text: string): Refusal {
+/**
+ * Names the refusal in the text of a CLOSED, NOTICE or NEG-ERR. NOTICE carries no subscription id, so its text is all
+ * there is. What is said of the filter counts for more than `blocked:` or `restricted:` before it.
+ *
+ * @param what was refused: of an event that was to be published, no filter is spoken of
+ */
+export function refusalOf(text: string, what: 'request' | 'event' = 'request'): Refusal {
   const prefix = PREFIX.exec(text)?.[1]?.toLowerCase().replace('-', '_');
+  const isOfUs = prefix === 'rate_limited' || prefix === 'auth_required';
+  const filterRefusal = isOfUs || what === 'event' ? null : filterRefusalOf(text);
+  if (filterRefusal) return filterRefusal;
   if (prefix) return prefix as Refusal;
   return REFUSALS.find(([, pattern]) => pattern.test(text))?.[0] ?? 'other';
 }

@@ -84,7 +84,7 @@ export function refusalOfOk(accepted: boolean, text: string): string | null {
   const prefix = /^(duplicate|mute|pow|invalid|error):/.exec(text)?.[1];
   if (prefix === 'duplicate' || prefix === 'mute') return null;
   if (prefix) return prefix;
-  const refusal = refusalOf(text);
+  const refusal = refusalOf(text, 'event');
   return refusal === 'other' ? 'rejected' : refusal;
 }
 

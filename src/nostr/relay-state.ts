@@ -10,6 +10,8 @@ const REFUSALS: ReadonlySet<string | null> = new Set([
   'blocked',
   'rate_limited',
   'limit',
+  'filter_refused',
+  'too_many_values',
 ]);
 
 /** There is no proxy for its network, or the proxy itself is down: nobody asked the relay. */

@@ -1,7 +1,5 @@
-import { type Refusal, refusalOf } from '../nostr/message.ts';
-
-/** A refusal of the client, as opposed to one of the size of a request. */
-export type ClientRefusal = Exclude<Refusal, 'limit' | 'other'>;
+import { isFilterRefusal } from '../nostr/filter-refusal.ts';
+import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
 
 /** "Try again later" (IANA registry of WebSocket close codes). */
 const TRY_AGAIN_LATER = 1013;
@@ -22,6 +20,6 @@ export function refusalOfClose({
 }): ClientRefusal | null {
   if (code === NO_CLOSE_FRAME) return null;
   const refusal = refusalOf(reason);
-  if (refusal !== 'limit' && refusal !== 'other') return refusal;
+  if (refusal !== 'limit' && refusal !== 'other' && !isFilterRefusal(refusal)) return refusal;
   return code === TRY_AGAIN_LATER ? 'rate_limited' : null;
 }

@@ -1,4 +1,5 @@
-import type { ReqFilter } from '../nostr/filter.ts';
+import type { EventFilter, ReqFilter } from '../nostr/filter.ts';
+import { isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { refusalOf } from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
 import { type PageEnd, readPage } from './subscription.ts';
@@ -33,6 +34,56 @@ export async function firstAnswer(
   } finally {
     await page.return({ type: 'aborted' });
   }
+}
+
+/** With what a relay was asked: any event, events of the filter that is archived, or events of a few kinds. */
+export type Asked = 'bare' | 'filter' | 'kinds';
+
+/** Kinds that are asked for where a relay refuses filters without any: those that most relays hold, and notes last. */
+const KINDS_ASKED: readonly (readonly number[])[] = [[0, 3], [1]];
+
+/**
+ * Asks what the synchronizer will ask: events of its filter, or any event where that is `{}`. A relay that refuses the
+ * filter for its shape is asked with one value of each list, and then by kinds.
+ */
+export async function firstAnswerOf(
+  connection: RelayConnection,
+  filter: EventFilter,
+  options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+): Promise<FirstAnswer & { readonly asked: Asked }> {
+  let last: (FirstAnswer & { readonly asked: Asked }) | null = null;
+  for (const question of questionsOf(filter)) {
+    const { asked } = question;
+    const answer = await firstAnswer(connection, { ...question.filter, limit: 1 }, options);
+    last = { ...answer, asked };
+    if (!isFilterRefusal(answer.reason) || !connection.isOpen) break;
+  }
+  if (!last) throw new Error('there is always something to ask');
+  return last;
+}
+
+/** The questions in turn; each is asked where the one before it was refused for its shape. */
+export function questionsOf(
+  filter: EventFilter,
+): { readonly asked: Asked; readonly filter: EventFilter }[] {
+  const own = { asked: Object.keys(filter).length === 0 ? 'bare' : 'filter', filter } as const;
+  const narrow = narrowFilter(filter);
+  const isNarrower = Object.keys(filter).some(
+    (key) => (filter[key as '#t']?.length ?? 0) > (narrow[key as '#t']?.length ?? 0),
+  );
+  const kinds = filter.kinds ? [] : KINDS_ASKED.map((kinds) => ({ ...narrow, kinds }));
+  return [
+    own,
+    ...(isNarrower ? [{ asked: 'filter' as const, filter: narrow }] : []),
+    ...kinds.map((filter) => ({ asked: 'kinds' as const, filter })),
+  ];
+}
+
+/** The filter with the first value of each list alone. */
+function narrowFilter(filter: EventFilter): EventFilter {
+  return Object.fromEntries(
+    Object.entries(filter).flatMap(([key, values]) => (values ? [[key, values.slice(0, 1)]] : [])),
+  );
 }
 
 /** Why a page that ended so proves nothing; null when it does. */

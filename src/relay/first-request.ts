@@ -44,7 +44,8 @@ export function sendAgainWhenSilent(
 ): () => void {
   return deadline(Math.min(SEND_AGAIN_MS, idleTimeoutMs / PART_OF_SILENCE), () => {
     const requests = REQUESTS.get(connection);
-    if (requests && connection.isOpen && !connection.isPausedByUs && send()) requests.sentAgain = id;
+    if (requests && connection.isOpen && !connection.isPausedByUs && send())
+      requests.sentAgain = id;
   });
 }
 

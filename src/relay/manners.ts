@@ -2,7 +2,7 @@
  * How a relay is treated after what it said: pauses that grow while it refuses and end when it answers again,
  * a pace between requests, and what it was found not to do. Pure: kept by the database, so that it survives a restart.
  */
-import type { Refusal } from '../nostr/message.ts';
+import type { ClientRefusal } from '../nostr/message.ts';
 
 export interface Manners {
   /** Not visited before this, Unix seconds. */
@@ -19,6 +19,10 @@ export interface Manners {
   readonly pageLimitAt: number | null;
   /** When it last did not do NIP-77 although asked to, Unix seconds; null when it was not found so. */
   readonly nip77RefusedAt: number | null;
+  /** Most values in one list of a filter that it is asked with, where it refused more; null when it did not. */
+  readonly maxFilterValues: number | null;
+  /** When it last refused more, Unix seconds; null when it did not. */
+  readonly maxFilterValuesAt: number | null;
 }
 
 export const NEW_RELAY: Manners = {
@@ -29,10 +33,12 @@ export const NEW_RELAY: Manners = {
   pageLimit: null,
   pageLimitAt: null,
   nip77RefusedAt: null,
+  maxFilterValues: null,
+  maxFilterValuesAt: null,
 };
 
 /** How a visit went, as far as manners are concerned. */
-export type Reception = 'welcome' | 'failed' | Exclude<Refusal, 'limit' | 'other'>;
+export type Reception = 'welcome' | 'failed' | ClientRefusal;
 
 const MINUTE = 60;
 const DAY = 24 * 60 * MINUTE;
@@ -54,6 +60,8 @@ const SLOWEST_PACE_MS = 30_000;
 const LARGER_PAGE_SECONDS = DAY;
 /** After this a relay that did not do NIP-77 is asked for it again: software is updated. */
 const NIP77_ASK_AGAIN_SECONDS = 7 * DAY;
+/** After this a filter is tried again that the relay refused for its shape: software and its settings are changed. */
+const FILTER_ASK_AGAIN_SECONDS = 7 * DAY;
 /** A connection that was lost during NIP-77 may have been lost by chance. */
 const NIP77_LOST_SECONDS = DAY;
 
@@ -117,5 +125,21 @@ export function afterLostReconciliation(manners: Manners, now: number): Manners 
 /** The manners alone, of a row that has more. */
 export function mannersOf(row: Manners): Manners {
   const { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt } = row;
-  return { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt };
+  const { maxFilterValues, maxFilterValuesAt } = row;
+  return {
+    ...{ notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt },
+    ...{ maxFilterValues, maxFilterValuesAt },
+  };
+}
+
+/** Whether a filter that a relay refused at `refusedAt` is tried again, also when that is far to come. @param now Unix seconds */
+export function mayAskFilterAgain(refusedAt: number, now: number): boolean {
+  return Math.abs(now - refusedAt) > FILTER_ASK_AGAIN_SECONDS;
+}
+
+/** The manners at the begin of a visit: what was learnt of the length of lists holds for a week. @param now Unix seconds */
+export function withFreshFilterValues(manners: Manners, now: number): Manners {
+  const { maxFilterValues, maxFilterValuesAt } = manners;
+  if (maxFilterValues === null || !mayAskFilterAgain(maxFilterValuesAt ?? 0, now)) return manners;
+  return { ...manners, maxFilterValues: null, maxFilterValuesAt: null };
 }

@@ -58,10 +58,10 @@ function publishOnce(
         finish(refusalOfOk(message.accepted, message.text) ?? 'accepted');
       else if (
         message.type === 'NOTICE' &&
-        refusalOf(message.text) !== 'other' &&
+        refusalOf(message.text, 'event') !== 'other' &&
         isAboutWriting(message.text, event.id)
       )
-        refusal = refusalOf(message.text);
+        refusal = refusalOf(message.text, 'event');
     });
     const stopWatching = connection.onClosed((closed) =>
       finish(refusalOfClose(closed) ?? refusal ?? 'disconnected'),

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { EventFilter, Window } from '../nostr/filter.ts';
+import { isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { parseRelayMessage, type RelayMessage, refusalOf } from '../nostr/message.ts';
 import { isAboutReading, speaksOfWriting } from '../nostr/notice.ts';
 import type { RelayConnection } from './connection.ts';
@@ -390,12 +391,14 @@ const UNKNOWN_MESSAGE =
   /neg-?(open|msg|entropy)|unknown|unrecogni[sz]ed|invalid|bad (msg|message|command)|parse|envelope/i;
 
 function isTooLarge(text: string): boolean {
-  return TOO_LARGE.test(text) && !DISABLED.test(text);
+  return TOO_LARGE.test(text) && !DISABLED.test(text) && !isFilterRefusal(refusalOf(text));
 }
 
-/** Whether it is the client that is refused, or asked to wait, and not NIP-77. */
+/** Whether it is the client that is refused, or asked to wait, or the filter, and not NIP-77. */
 function isAboutUs(text: string): boolean {
-  return ['rate_limited', 'auth_required', 'restricted', 'blocked'].includes(refusalOf(text));
+  const refusal = refusalOf(text);
+  const ofClient = ['rate_limited', 'auth_required', 'restricted', 'blocked'].includes(refusal);
+  return ofClient || isFilterRefusal(refusal);
 }
 
 /** NOTICE carries no subscription id: only its text tells whether it is about this session. */

@@ -1,13 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import type { ReqFilter } from '../nostr/filter.ts';
 import {
+  type ClientRefusal,
   type EoseHint,
   parseRelayMessage,
   type RelayMessage,
   refusalOf,
 } from '../nostr/message.ts';
 import { isAboutReading, refersTo } from '../nostr/notice.ts';
-import { type ClientRefusal, refusalOfClose } from './close-frame.ts';
+import { refusalOfClose } from './close-frame.ts';
 import type { Closed, RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
 import { beginRequest, endRequest, isLateCopy, sendAgainWhenSilent } from './first-request.ts';
@@ -64,7 +65,7 @@ const OURS = randomBytes(2).toString('hex');
  */
 export async function* readPage(
   connection: RelayConnection,
-  filter: ReqFilter,
+  filter: ReqFilter | readonly ReqFilter[],
   limits: SubscriptionLimits,
   signal?: AbortSignal,
   onUnusable: (reason: UnusableMessage) => void = () => {},
@@ -89,10 +90,14 @@ export async function* readPage(
  */
 export function readLive(
   connection: RelayConnection,
-  filter: ReqFilter,
+  filter: ReqFilter | readonly ReqFilter[],
   signal?: AbortSignal,
 ): AsyncGenerator<unknown[], PageEnd, void> {
   return readPage(connection, filter, LIVE, signal);
+}
+
+function isList(filter: ReqFilter | readonly ReqFilter[]): filter is readonly ReqFilter[] {
+  return Array.isArray(filter);
 }
 
 /** Limits of a live subscription: none in time or number; what waits is bounded by pausing the socket. */
@@ -177,13 +182,14 @@ class Subscription {
   }
 
   /** Sends the REQ; the first one of a connection once more where nothing comes of it. */
-  open(filter: ReqFilter): void {
-    this.#connection.send(['REQ', this.id, filter]);
+  open(filter: ReqFilter | readonly ReqFilter[]): void {
+    const request = ['REQ', this.id, ...(isList(filter) ? filter : [filter])];
+    this.#connection.send(request);
     if (!this.#isFirst || this.#limits === LIVE) return;
     const { idleTimeoutMs } = this.#limits;
     this.#cancelSendAgain = sendAgainWhenSilent(this.#connection, this.id, idleTimeoutMs, () => {
       if (this.end || this.#paused) return false;
-      this.#connection.send(['REQ', this.id, filter]);
+      this.#connection.send(request);
       this.#copies = new Set();
       this.#extraMs = performance.now() - this.#openedAt;
       this.#wake?.(); // the deadline begins anew

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { ClientRefusal } from '../relay/close-frame.ts';
+import type { ClientRefusal } from '../nostr/message.ts';
 import { afterVisit, mannersOf } from '../relay/manners.ts';
 import type { RelayUrl } from '../relay/url.ts';
 import type { RelaySession, Visit } from './visit.ts';
@@ -61,6 +61,7 @@ export class LiveRelays {
     if (this.#followed.get(relay.url)?.session === session) return true;
     const { max, keepAliveMs, forgetMs } = this.#options;
     if (!caughtUp || this.#followed.size >= max || !session.connection.isOpen) return false;
+    if (visit.liveFilters?.length === 0) return false; // it refuses them all, or is asked with too many
     if (terms.limitation?.max_subscriptions === 1) return false; // that one is for visits
     session.connection.keepAlive(keepAliveMs);
     const stop = new AbortController();

@@ -29,6 +29,10 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
       pager.stopped = page.type === 'closed' ? `${visit.refusal}: ${page.text}` : visit.refusal;
       return end(null);
     }
+    if (visit.filterRefusal !== null) {
+      pager.stopped = `filter_refused: ${visit.filterRefusal.text}`;
+      return end(null);
+    }
     crashPoint('after-page', visit.relay.url);
     const verdict = pager.accept(tally, page);
     if (page.type === 'oversized' && pager.next() !== null && !(await visit.reconnect()))
@@ -37,7 +41,7 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
     if (limit !== null) pager.useLimit(limit);
     visit.proved ||= verdict.proven.length > 0;
     visit.holes += verdict.holes.length;
-    const restsOnSilence = pager.silent && verdict.evidence === 'paging';
+    const restsOnSilence = pager.silent && !visit.holdsOthers && verdict.evidence === 'paging';
     await visit.writer.endPage(restsOnSilence ? { ...verdict, evidence: 'silence' } : verdict);
   }
   return end(null);

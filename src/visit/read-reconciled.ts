@@ -155,27 +155,35 @@ async function noteKnown(visit: Visit, need: readonly string[]): Promise<string[
 /** @returns the ids that the relay did not show */
 async function fetchByIds(visit: Visit, wanted: readonly string[]): Promise<string[]> {
   const missing: string[] = [];
-  for (const ids of chunks(wanted, idsARequest(visit))) {
+  for (let from = 0; from < wanted.length; ) {
+    const ids = wanted.slice(from, from + idsARequest(visit));
     const shown = new Set<string>();
     if (visit.interruption() === null && visit.refusal === null && !visit.isFlooded) {
       await visit.ask(
         { ids, limit: ids.length },
         { add: (id) => !shown.has(id) && Boolean(shown.add(id)) },
       );
+      if (visit.filterRefusal !== null) {
+        if (ids.length === 1 || visit.filterRefusal.reason !== 'too_many_values')
+          return [...missing, ...wanted.slice(from)];
+        visit.maxIds = Math.floor(ids.length / 2);
+        continue;
+      }
       crashPoint('during-reconcile', visit.relay.url);
     }
     missing.push(...ids.filter((id) => !shown.has(id)));
+    from += ids.length;
   }
   return missing;
 }
 
 /** As many as the relay's own limits allow: NIP-11 `max_limit`, `max_message_length`, and what it was found to refuse. */
-function idsARequest({ terms, manners }: Visit): number {
+function idsARequest({ terms, manners, maxIds }: Visit): number {
   const { max_limit, max_message_length } = terms.limitation ?? {};
   const fitting = max_message_length
     ? Math.floor((max_message_length - ENVELOPE) / BYTES_AN_ID)
     : IDS_A_REQ;
-  const limit = Math.min(max_limit || IDS_A_REQ, manners.pageLimit ?? IDS_A_REQ);
+  const limit = Math.min(max_limit || IDS_A_REQ, manners.pageLimit ?? IDS_A_REQ, maxIds);
   return Math.max(1, Math.min(IDS_A_REQ, limit, fitting));
 }
 

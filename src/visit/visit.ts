@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { OffenceReason, Refused, Relay, RelayTerms, Stored } from '../bigbrotr.ts';
 import { crashPoint } from '../crash-point.ts';
 import { createdAtOf, parseEvent } from '../nostr/event.ts';
-import { matchesFilter, type ReqFilter } from '../nostr/filter.ts';
-import { refusalOf } from '../nostr/message.ts';
+import { type EventFilter, matchesFilter, type ReqFilter } from '../nostr/filter.ts';
+import { type FilterRefusal, isFilterRefusal } from '../nostr/filter-refusal.ts';
+import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
 import { mayBeServed } from '../relay/authentication.ts';
-import type { ClientRefusal } from '../relay/close-frame.ts';
 import { type Manners, mannersOf } from '../relay/manners.ts';
 import {
   type PageEnd,
@@ -58,10 +58,11 @@ const BYTES_A_SIGNATURE = 1500;
  */
 export class Visit {
   readonly relay: Relay;
-  readonly context: VisitContext;
+  /** Its filter is the one that is read now: a part of the wanted one where the relay refuses that. */
+  context: VisitContext;
   session: RelaySession;
   readonly terms: RelayTerms;
-  readonly writer: BatchWriter;
+  writer: BatchWriter;
   /** Requests sent, of whatever kind. */
   requests = 0;
   holes = 0;
@@ -72,6 +73,16 @@ export class Visit {
   refusal: ClientRefusal | null = null;
   /** How long the relay asked to be left alone when a connection to it was refused (`Retry-After`), in seconds. */
   retryAfterSeconds: number | null = null;
+  /** What the relay said against the filter of the last request, which it refused for its shape. */
+  filterRefusal: { readonly reason: FilterRefusal; readonly text: string } | null = null;
+  /** Whether a request with the filter that is read now was answered. */
+  isAnswered = false;
+  /** What it is followed with where it refuses the filter itself: NIP-01 takes several in one REQ. */
+  liveFilters: readonly EventFilter[] | null = null;
+  /** Whether it is known to hold events of other filters: its silence to one is then an answer. */
+  holdsOthers = false;
+  /** Most ids that it takes in one REQ, where it refused more in this visit. */
+  maxIds = Number.POSITIVE_INFINITY;
   readonly invalid = new Map<string, number>();
   stored: Stored = { events: 0, sightings: 0, quarantined: 0 };
   /** What is remembered of the relay; changed where this visit learns something. */
@@ -101,7 +112,12 @@ export class Visit {
     this.#bytesBefore = session.connection.bytesReceived;
     this.#binaryFrames = session.connection.binaryFrames;
     this.#deadline = performance.now() + context.visitMs;
-    this.writer = new BatchWriter({
+    this.writer = this.#newWriter();
+  }
+
+  #newWriter(): BatchWriter {
+    const { context, relay } = this;
+    return new BatchWriter({
       bigbrotr: context.bigbrotr,
       verifier: context.verifier,
       relay,
@@ -116,6 +132,16 @@ export class Visit {
       },
       now: context.now,
     });
+  }
+
+  /** Reads with another filter from now on, once what was read with the one before is stored. @throws DatabaseError */
+  async turnTo(filter: EventFilter, filterId: number): Promise<void> {
+    if (filterId === this.context.filterId) return;
+    await this.writer.flush();
+    this.context = { ...this.context, filter, filterId };
+    this.isAnswered = false;
+    this.filterRefusal = null;
+    this.writer = this.#newWriter();
   }
 
   get bytesReceived(): number {
@@ -183,6 +209,7 @@ export class Visit {
    * REQ sent again. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
    */
   async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+    this.filterRefusal = null;
     let end = await this.#askOnce(filter, tally);
     for (let times = 0; end.type === 'closed' && times < MAX_ASKS; times += 1) {
       if (!(await this.mayAskAgain(end.text))) return end;
@@ -192,6 +219,7 @@ export class Visit {
     else if (end.type === 'disconnected') this.refusal = end.refusal ?? this.refusal;
     else if (end.type === 'timeout' && this.session.authenticator.isRefused)
       this.refusal = 'restricted'; // by an OK that came late
+    this.isAnswered ||= isAnswer(end);
     return end;
   }
 
@@ -223,8 +251,9 @@ export class Visit {
    */
   async follow(signal: AbortSignal): Promise<PageEnd> {
     await this.pace(signal);
-    const request = { ...this.context.filter, limit: 0 };
-    const page = readLive(this.session.connection, request, signal);
+    const filters = this.liveFilters ?? [this.context.filter];
+    const requests = filters.map((filter) => ({ ...filter, limit: 0 }));
+    const page = readLive(this.session.connection, requests, signal);
     const before = usefulIn(this.stored);
     let received = 0;
     try {
@@ -248,10 +277,11 @@ export class Visit {
     }
   }
 
-  /** Notes a refusal that ends the visit. One that is about size, or cannot be read, does not. */
+  /** Notes a refusal: of the client, which ends the visit, or of the filter. One that is about size, or cannot be read, is neither. */
   noteRefusal(text: string): void {
     const refusal = refusalOf(text);
-    if (refusal !== 'limit' && refusal !== 'other') this.refusal = refusal;
+    if (isFilterRefusal(refusal)) this.filterRefusal = { reason: refusal, text };
+    else if (refusal !== 'limit' && refusal !== 'other') this.refusal = refusal;
   }
 
   /** Waits until the relay may be sent another request. */
@@ -415,6 +445,10 @@ function withoutEphemeral(step: readonly unknown[]) {
     sizesOfLasting.push(sizes[index] ?? 0);
   }
   return { lasting, sizes: sizesOfLasting };
+}
+
+function isAnswer({ type }: PageEnd): boolean {
+  return type === 'eose' || type === 'finish' || type === 'more';
 }
 
 /** Kinds that relays are not expected to store (NIP-01), the monitor's own test event among them. */

@@ -184,6 +184,8 @@ describe('terms', () => {
       pageLimit: 100,
       pageLimitAt: NOW,
       nip77RefusedAt: NOW,
+      maxFilterValues: 10,
+      maxFilterValuesAt: NOW,
     };
     await bigbrotr.setManners(relay, { ...manners, refusals: 2 });
     await bigbrotr.setManners(relay, manners);
@@ -191,6 +193,7 @@ describe('terms', () => {
       ...manners,
       limitation: { max_limit: 500 },
       supportedNips: [1, 77],
+      isDivided: false,
     });
   });
 

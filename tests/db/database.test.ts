@@ -5,12 +5,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 import { Bigbrotr } from '../../src/bigbrotr.ts';
 import type { DatabaseConfig } from '../../src/config.ts';
 import {
+  COMMAND_PATIENCE,
   Database,
   DatabaseError,
   isDataError,
   isTransient,
   NOW,
-  COMMAND_PATIENCE,
   type Patience,
   SERVICE_PATIENCE,
 } from '../../src/database.ts';
@@ -61,7 +61,9 @@ function config(parts: Partial<DatabaseConfig> = {}): DatabaseConfig {
 }
 
 async function open(parts: Partial<DatabaseConfig> = {}, patience: Partial<Patience> = {}) {
-  const database = await Database.connect(config(parts), silent, { patience: { ...QUICK, ...patience } });
+  const database = await Database.connect(config(parts), silent, {
+    patience: { ...QUICK, ...patience },
+  });
   opened.push(database);
   return database;
 }

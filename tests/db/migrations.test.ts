@@ -99,7 +99,14 @@ async function fill(database: TestDatabase): Promise<void> {
 }
 
 /** Columns that later versions added to tables of the first. */
-const LATER_COLUMNS = ['results', 'durations', 'stop_reason', 'failing_since'];
+const LATER_COLUMNS = [
+  'results',
+  'durations',
+  'stop_reason',
+  'failing_since',
+  'caught_up',
+  'is_part',
+];
 
 /** Every row of every table that the first version had, as text. */
 async function rowsOf(database: TestDatabase): Promise<Record<string, unknown[]>> {

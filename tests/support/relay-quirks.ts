@@ -1,7 +1,7 @@
 import type { Garbage } from './relay-frames.ts';
 import { seededRandom } from './relay-random.ts';
 import type { SeenRequest } from './relay-record.ts';
-import type { FilterKey, Selection } from './relay-store.ts';
+import type { FilterKey, RelayFilter, Selection } from './relay-store.ts';
 
 /** Whether a refusal comes as CLOSED, with the subscription's id, or as NOTICE, without. */
 export type Say = 'closed' | 'notice';
@@ -33,6 +33,12 @@ export interface Quirk {
   readonly defaultLimit?: number;
   /** A REQ with a larger `limit` is refused. */
   readonly refuseLimitAbove?: { readonly limit: number; readonly say: Say };
+  /** A REQ with a filter of such a shape is refused in these words: by CLOSED unless told. */
+  readonly refuseFilter?: {
+    readonly when: (filter: RelayFilter) => boolean;
+    readonly text: string;
+    readonly say?: Say;
+  };
   /** Parts of the filter that the relay does not know. */
   readonly ignore?: readonly FilterKey[];
   /** Which of too many events are kept: the oldest where the order is oldest-first, else the newest. */
@@ -80,6 +86,19 @@ export type OnRequest = (request: SeenRequest, n: number) => 'answer' | Quirk;
 
 /** EOSE at once, although events match. */
 export const empty = { after: 0, end: 'eose' } as const satisfies Quirk;
+/** Refuses filters that name neither kinds nor authors nor ids. */
+export const refusesBare = (text: string, say: Say = 'closed'): Quirk => ({
+  refuseFilter: { when: ({ kinds, authors, ids }) => !kinds && !authors && !ids, text, say },
+});
+/** Refuses filters with more values than that in one list. */
+export const capsValues = (most: number, text: string, say: Say = 'closed'): Quirk => ({
+  refuseFilter: {
+    when: (filter) =>
+      Object.values(filter).some((values) => Array.isArray(values) && values.length > most),
+    text,
+    say,
+  },
+});
 /** No answer at all. */
 export const unanswered = { after: 0, end: 'silence' } as const satisfies Quirk;
 /** The events, and no EOSE after them. */

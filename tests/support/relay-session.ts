@@ -174,6 +174,9 @@ export class RelaySession {
     if (most && this.#subscriptions.size >= most.count) {
       return this.#refuse(request, 'maxSubscriptions', 'error: too many concurrent REQs', most.say);
     }
+    const shape = quirk.refuseFilter;
+    if (shape && request.filters.some(shape.when))
+      return this.#refuse(request, 'refuseFilter', shape.text, shape.say);
     const above = quirk.refuseLimitAbove;
     if (above && request.filters.some((filter) => (filter.limit ?? 0) > above.limit)) {
       return this.#refuse(

@@ -39,7 +39,8 @@ const ROOMS: Readonly<Record<string, Room>> = {
     sees: [...BELOW_SERVICES, 'checks', 'visits'],
   },
   services: {
-    files: /^(service|storage-status|scheduler|due-loop|lanes|run-shown|synchronize|publisher|publishing)\.ts$/,
+    files:
+      /^(service|storage-status|scheduler|due-loop|lanes|run-shown|synchronize|publisher|publishing)\.ts$/,
     sees: BELOW_SERVICES,
     seesTypesOf: ['visits', 'workers'],
   },

@@ -20,8 +20,8 @@ function nip11(body: object, raw: string | null = JSON.stringify(body)) {
 
 const UP: CheckResults = {
   open: good({}),
-  read: good({ empty: false, authenticated: false }),
-  write: good({ stored: true, authenticated: false }),
+  read: good({ empty: false, authenticated: false, asked: 'bare' }),
+  write: good({ stored: true, authenticated: false, asked: 'bare' }),
 };
 const RTT = {
   openable: true,
@@ -100,7 +100,7 @@ describe('kind 30166', () => {
       '67',
     ]);
     expect(values({ ...UP, nip11: document }, 'N')).toEqual(['1', '9', '11', '50', '67', '77']);
-    const read = good({ empty: false, authenticated: true });
+    const read = good({ empty: false, authenticated: true, asked: 'bare' as const });
     expect(values({ ...UP, read }, 'N')).toEqual(['42']);
   });
 

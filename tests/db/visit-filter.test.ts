@@ -1,0 +1,379 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { EventFilter } from '../../src/nostr/filter.ts';
+import { signedEvent } from '../support/events.ts';
+import {
+  capsValues,
+  refusesBare,
+  type ScriptedRelay,
+  type ScriptedRelayOptions,
+  startScriptedRelay,
+} from '../support/scripted-relay.ts';
+import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+
+const T = Math.floor(Date.now() / 1000) - 10;
+const DAY = 86_400;
+const KINDS = [
+  ...[0, 1, 3, 5, 6, 7, 16, 20, 21, 22],
+  ...[1111, 1984, 9734, 9735, 10000, 10002, 10050, 30023, 30024, 30311],
+];
+const EVENTS = KINDS.flatMap((kind, place) =>
+  [1, 2, 3].map((number) =>
+    signedEvent({ kind, created_at: T - 40_000 + place * 500 + number, content: `${number}` }),
+  ),
+);
+
+let archive: TestArchive;
+const relays: ScriptedRelay[] = [];
+beforeAll(async () => {
+  archive = await testArchive();
+});
+afterEach(async () => {
+  for (const relay of relays.splice(0)) await relay.stop();
+  await archive.clear();
+});
+afterAll(() => archive.close());
+
+async function start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
+  const relay = await startScriptedRelay({ events: EVENTS, ...options });
+  relays.push(relay);
+  return relay;
+}
+
+const visit = (relay: ScriptedRelay, filter: EventFilter, options: VisitOptions = {}) =>
+  archive.visit(relay.url, { filter, now: () => T, stopTimestamp: T, ...options });
+
+async function coverage({ url }: ScriptedRelay) {
+  return archive.db.query<Record<string, unknown>>(
+    `select filter, share::float as share, asked_by, filters_asked::integer as filters_asked, outcome, detail,
+            asked_share::float as asked_share
+     from relay_coverage where relay_url = $1`,
+    [url],
+  );
+}
+
+async function coveredOf({ url }: ScriptedRelay, filter: EventFilter): Promise<string> {
+  const id = await archive.bigbrotr.filterId(filter);
+  const [row] = await archive.db.query<{ covered: string }>(
+    `select coalesce(range_agg(covered), '{}')::text as covered
+     from coverage join relays using (relay_id) where url = $1 and filter_id = $2`,
+    [url, id],
+  );
+  return `${row?.covered}`;
+}
+
+async function manners({ url }: ScriptedRelay) {
+  const [row] = await archive.db.query<Record<string, unknown>>(
+    `select reason, refusals, max_filter_values from relay_manners join relays using (relay_id) where url = $1`,
+    [url],
+  );
+  return row;
+}
+
+const longest = ({ requests }: ScriptedRelay) =>
+  Math.max(...requests.map(({ filters }) => filters[0]?.kinds?.length ?? 0));
+
+const all = `{[0,${T + 1})}`;
+
+describe('a relay that takes so many kinds in a filter', () => {
+  test.each([
+    [10, 'error: too many kinds asked for'],
+    [10, 'blocked: too many kinds asked for'],
+    [7, 'invalid: max kinds exceeded'],
+    [3, 'restricted: too many kinds (max 3)'],
+    [1, 'too many kinds in filter: 20'],
+  ])('%d, saying "%s", is read in parts', async (cap, text) => {
+    const relay = await start({ quirk: capsValues(cap, text) });
+    const report = await visit(relay, { kinds: KINDS });
+    expect(report).toMatchObject({ outcome: 'complete', detail: null, events: 60 });
+    expect(relay.fired.refuseFilter).toBeLessThanOrEqual(5);
+    expect(await archive.ids(relay.url)).toHaveLength(60);
+    expect(await coveredOf(relay, { kinds: KINDS })).toBe(all);
+    expect(await manners(relay)).toMatchObject({ reason: null, refusals: 0 });
+    const [row, ...others] = await coverage(relay);
+    expect(others).toEqual([]);
+    expect(row).toMatchObject({ share: 1, asked_by: 'parts', asked_share: 1, outcome: 'complete' });
+
+    relay.forget();
+    relay.add([signedEvent({ kind: 1, created_at: T + 5 })]);
+    const next = await visit(relay, { kinds: KINDS }, { stopTimestamp: T + 10 });
+    expect(next).toMatchObject({ outcome: 'complete', events: 1 });
+    expect(relay.fired.refuseFilter).toBeUndefined();
+    expect(longest(relay)).toBeLessThanOrEqual(cap);
+  });
+
+  test('by NOTICE, as strfry does, is read in parts', async () => {
+    const text = 'ERROR: bad req: filter validation failed: too many kinds in filter: 20';
+    const relay = await start({ quirk: capsValues(10, text, 'notice') });
+    const report = await visit(relay, { kinds: KINDS }, { requestTimeoutMs: 300 });
+    expect(report).toMatchObject({ outcome: 'complete', events: 60 });
+  });
+
+  test('and pages of 20 events is read in parts, page by page', async () => {
+    const many = KINDS.flatMap((kind, place) =>
+      Array.from({ length: 12 }, (_, number) =>
+        signedEvent({ kind, created_at: T - 40_000 + place * 7 + number * 200 }),
+      ),
+    );
+    const quirk = { ...capsValues(10, 'error: too many kinds'), cap: 20 };
+    const relay = await start({ events: many, quirk });
+    expect(await visit(relay, { kinds: KINDS })).toMatchObject({ outcome: 'complete' });
+    expect(await archive.ids(relay.url)).toHaveLength(240);
+    expect(await coveredOf(relay, { kinds: KINDS })).toBe(all);
+  });
+
+  test('is asked with the whole filter again after a week, and read with it where it takes it', async () => {
+    const relay = await start({ quirk: capsValues(10, 'error: too many kinds') });
+    await visit(relay, { kinds: KINDS });
+    relay.forget();
+    relay.change({ quirk: {} });
+    const now = T + 8 * DAY;
+    relay.add([signedEvent({ kind: 3, created_at: T + DAY })]);
+    const report = await visit(relay, { kinds: KINDS }, { now: () => now, stopTimestamp: T + DAY });
+    expect(report).toMatchObject({ outcome: 'complete', events: 1 });
+    expect(longest(relay)).toBe(20);
+    const [row] = await coverage(relay);
+    expect(row).toMatchObject({ share: 1, asked_by: 'filter', filters_asked: 1 });
+    expect(await manners(relay)).toMatchObject({ max_filter_values: null });
+  });
+
+  test('keeps what was proven of the whole filter before it refused it', async () => {
+    const relay = await start();
+    await visit(relay, { kinds: KINDS }, { stopTimestamp: T - 50 });
+    relay.forget();
+    relay.change({ quirk: capsValues(10, 'error: too many kinds') });
+    const report = await visit(relay, { kinds: KINDS });
+    expect(report).toMatchObject({ outcome: 'complete' });
+    expect(relay.eventsSent).toBe(0);
+    expect(await coveredOf(relay, { kinds: KINDS })).toBe(all);
+  });
+
+  test('is covered where all parts are, and no further, when the visit is cut between them', async () => {
+    const relay = await start({ quirk: capsValues(5, 'error: too many kinds') });
+    const stop = new AbortController();
+    relay.change({
+      onRequest: ({ filters }) => {
+        const kinds = filters[0]?.kinds ?? [];
+        if (kinds.includes(30311) && kinds.length === 5) stop.abort();
+        return 'answer';
+      },
+    });
+    const report = await visit(relay, { kinds: KINDS }, { signal: stop.signal });
+    expect(report).toMatchObject({ outcome: 'unfinished', detail: 'stopped' });
+    expect(await coveredOf(relay, { kinds: KINDS })).toBe('{}');
+    const [row] = await coverage(relay);
+    expect(row).toMatchObject({ share: 0, asked_by: 'parts', filters_asked: 4 });
+    relay.forget();
+    relay.change({ onRequest: () => 'answer' });
+    expect(await visit(relay, { kinds: KINDS })).toMatchObject({ outcome: 'complete' });
+    expect(await archive.ids(relay.url)).toHaveLength(60);
+    expect(await coveredOf(relay, { kinds: KINDS })).toBe(all);
+    for (const { filters } of relay.requests)
+      expect(filters[0]?.kinds, 'what was read is not read again').not.toContain(0);
+  });
+
+  test('rests on the weakest evidence and the oldest proof of its parts', async () => {
+    const relay = await start({ quirk: capsValues(10, 'error: too many kinds') });
+    await visit(relay, { kinds: KINDS });
+    const [part] = await archive.db.query<{ filter_id: number }>(
+      `select part_id as filter_id from filter_parts order by part_id limit 1`,
+    );
+    await archive.db.query(
+      `update coverage set evidence = 'nip77', proven_on = '2026-01-02', proven_at = 1767312000 where filter_id = $1`,
+      [part?.filter_id],
+    );
+    await archive.db.query(
+      `select record_parts_coverage(relay_id, filter_id) from filter_parts group by relay_id, filter_id`,
+    );
+    const id = await archive.bigbrotr.filterId({ kinds: KINDS });
+    const rows = await archive.db.query(
+      `select evidence, proven_on::text as day, proven_at, covered::text as covered from coverage where filter_id = $1`,
+      [id],
+    );
+    expect(rows).toEqual([
+      { evidence: 'paging', day: '2026-01-02', proven_at: '1767312000', covered: all },
+    ]);
+  });
+
+  test('shows a part of which something is missing in the row of the whole', async () => {
+    const dense = Array.from({ length: 60 }, (_, index) =>
+      signedEvent({ kind: 30311, created_at: T - 20_000, content: `${index}` }),
+    );
+    const quirk = { ...capsValues(10, 'error: too many kinds'), cap: 20 };
+    const relay = await start({ events: [...EVENTS, ...dense], quirk });
+    const report = await visit(relay, { kinds: KINDS });
+    expect(report).toMatchObject({ outcome: 'partial' });
+    const gaps = await archive.db.query(
+      'select since, until, hole from coverage_gaps where relay_url = $1',
+      [relay.url],
+    );
+    expect(gaps).toEqual([{ since: `${T - 20_000}`, until: `${T - 20_000}`, hole: 'dense' }]);
+  });
+});
+
+describe('other lists of a filter', () => {
+  const authors = EVENTS.map(({ pubkey }) => pubkey).slice(0, 1);
+  const others = Array.from({ length: 11 }, (_, index) => `${index}`.padStart(64, '0'));
+
+  test.each([
+    ['authors', { authors: [...others, ...authors] }, 60],
+    ['ids', { ids: EVENTS.slice(0, 12).map(({ id }) => id) }, 12],
+    ['tags', { '#t': ['a', 'b', 'c', 'd', 'e'] }, 2],
+  ] as const)('%s that are too many are asked for in parts', async (name, filter, count) => {
+    const tagged = ['a', 'e'].map((tag, index) =>
+      signedEvent({ kind: 1, created_at: T - 100 - index, tags: [['t', tag]] }),
+    );
+    const events = name === 'tags' ? [...EVENTS, ...tagged] : EVENTS;
+    const relay = await start({ events, quirk: capsValues(2, `error: too many ${name}`) });
+    expect(await visit(relay, filter)).toMatchObject({ outcome: 'complete' });
+    expect(await archive.ids(relay.url)).toHaveLength(count);
+    expect(await coveredOf(relay, filter)).toBe(all);
+  });
+
+  test('a value that the relay does not serve is a gap with its reason, and the others are read', async () => {
+    const relay = await start({
+      quirk: {
+        refuseFilter: {
+          when: ({ kinds }) => kinds?.includes(7) ?? false,
+          text: 'blocked: kind not allowed: 7',
+        },
+      },
+    });
+    const filter = { kinds: [1, 3, 6, 7, 9735] };
+    const report = await visit(relay, filter);
+    expect(report).toMatchObject({
+      outcome: 'partial',
+      detail: expect.stringMatching(/^filter_refused: 1 of \d parts: blocked: kind not allowed: 7/),
+      events: 12,
+    });
+    expect(await coveredOf(relay, filter)).toBe('{}');
+    expect(await manners(relay)).toMatchObject({ reason: null, max_filter_values: null });
+    const parts = await archive.db.query<{ part: string }>(
+      `select part from relay_part_coverage where relay_url = $1 and share < 1`,
+      [relay.url],
+    );
+    expect(parts).toEqual([{ part: '{"kinds":[7]}' }]);
+    const holes = await archive.db.query('select distinct hole from coverage_gaps');
+    expect(holes).toEqual([{ hole: 'filter_refused' }]);
+
+    relay.forget();
+    await visit(relay, filter, { stopTimestamp: T + 5 });
+    expect(relay.fired.refuseFilter, 'it is not asked for again at once').toBeUndefined();
+  });
+
+  test('one value that is refused fails the visit, with the pause of a failure', async () => {
+    const relay = await start({
+      quirk: { refuseFilter: { when: () => true, text: 'blocked: kind not allowed: 7' } },
+    });
+    expect(await visit(relay, { kinds: [7] })).toMatchObject({
+      outcome: 'failed',
+      detail: 'filter_refused: blocked: kind not allowed: 7',
+      pages: 1,
+    });
+    expect(await manners(relay)).toMatchObject({ reason: 'failed', refusals: 1 });
+  });
+
+  test('a relay that refuses whatever it is asked with is not asked on and on', async () => {
+    const relay = await start({
+      quirk: { refuseFilter: { when: () => true, text: 'error: filter too broad' } },
+    });
+    expect(await visit(relay, {})).toMatchObject({
+      outcome: 'failed',
+      detail: 'filter_refused: error: filter too broad',
+    });
+    expect(relay.requests.length).toBeLessThan(15);
+    expect(await manners(relay)).toMatchObject({ reason: 'failed' });
+  });
+});
+
+describe('a relay that refuses filters without kinds', () => {
+  test.each([
+    'blocked: a filter has to name kinds or authors',
+    'error: a filter has to name kinds or authors',
+    "blocked: can't handle empty filters",
+    'restricted: filters must specify at least one kind',
+  ])('with "%s" is read with a filter that names some', async (text) => {
+    const relay = await start({ quirk: refusesBare(text) });
+    expect(await visit(relay, { kinds: [1, 7] })).toMatchObject({ outcome: 'complete', events: 6 });
+    expect(relay.fired.refuseFilter).toBeUndefined();
+  });
+
+  test('is asked by kinds, ten in a filter, and what that rests on is told', async () => {
+    const odd = signedEvent({ kind: 12_345, created_at: T - 77 });
+    const other = await start({ events: [odd] });
+    await visit(other, {}); // so the archive comes to hold a kind that the list lacks
+    const relay = await start({
+      events: [...EVENTS, odd],
+      quirk: refusesBare("blocked: can't handle empty filters"),
+    });
+    const report = await visit(relay, {});
+    expect(report).toMatchObject({
+      outcome: 'partial',
+      detail: expect.stringMatching(/^filter_refused: asked by \d+ kinds with \d+ filters$/),
+      events: 60,
+    });
+    expect(relay.fired.refuseFilter).toBe(1);
+    expect(await archive.ids(relay.url)).toHaveLength(61);
+    expect(longest(relay)).toBe(10);
+    expect(await manners(relay)).toMatchObject({ reason: null, refusals: 0 });
+    const [row, ...rest] = await coverage(relay);
+    expect(rest).toEqual([]);
+    expect(row).toMatchObject({ filter: '{}', share: 0, asked_by: 'kinds', asked_share: 1 });
+    expect(await coveredOf(relay, {})).toBe('{}');
+    const holes = await archive.db.query(
+      'select distinct hole from coverage_gaps where relay_url = $1',
+      [relay.url],
+    );
+    expect(holes).toEqual([{ hole: 'filter_refused' }]);
+
+    relay.forget();
+    const rare = signedEvent({ kind: 23, created_at: T - 99 });
+    await visit(other, {}); // nothing new
+    other.add([rare]);
+    relay.add([rare]);
+    await visit(other, {}, { stopTimestamp: T + 1, overlapSeconds: 1000 });
+    await visit(relay, {});
+    expect(relay.fired.refuseFilter).toBeUndefined();
+    expect(await archive.ids(relay.url)).toHaveLength(62);
+    const asked = relay.requests.map(({ filters }) => JSON.stringify(filters[0]?.kinds));
+    expect([...new Set(asked)], 'only the new kind is read').toEqual(['[23]']);
+  });
+
+  test('and takes three kinds in a filter is asked so', async () => {
+    const relay = await start({
+      quirk: {
+        refuseFilter: {
+          when: ({ kinds }) => (kinds?.length ?? 0) === 0 || (kinds?.length ?? 0) > 3,
+          text: 'blocked: too many kinds or none: a filter has to name 1 to 3 kinds',
+        },
+      },
+    });
+    expect(await visit(relay, {})).toMatchObject({ outcome: 'partial', events: 60 });
+    expect(relay.fired.refuseFilter).toBeLessThan(6);
+    expect(await archive.ids(relay.url)).toHaveLength(60);
+  });
+
+  test('is read with {} when it takes that again, which is tried after a week', async () => {
+    const relay = await start({ quirk: refusesBare('error: empty filter') });
+    await visit(relay, {});
+    relay.forget();
+    relay.change({ quirk: {} });
+    await visit(relay, {}, { now: () => T + 6 * DAY });
+    expect(relay.requests.filter(({ filters }) => !filters[0]?.kinds)).toEqual([]);
+    const report = await visit(relay, {}, { now: () => T + 8 * DAY });
+    expect(report).toMatchObject({ outcome: 'complete', detail: null });
+    const [row] = await coverage(relay);
+    expect(row).toMatchObject({ share: 1, asked_by: 'filter', asked_share: 1 });
+    expect(await coveredOf(relay, {})).toBe(all);
+  });
+
+  test('names tags only: they are asked for together with kinds', async () => {
+    const tagged = signedEvent({ kind: 1, created_at: T - 50, tags: [['t', 'nostr']] });
+    const relay = await start({
+      events: [...EVENTS, tagged],
+      quirk: refusesBare('error: filters must specify at least one kind'),
+    });
+    const filter = { '#t': ['nostr'] };
+    expect(await visit(relay, filter)).toMatchObject({ outcome: 'partial', events: 1 });
+    expect(await coveredOf(relay, filter)).toBe('{}');
+  });
+});
