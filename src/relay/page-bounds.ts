@@ -43,7 +43,8 @@ export class PageBounds {
         : { since: task.anchor ?? task.since, until: task.until };
     const isHintBelow = task.anchor !== null || task.known === wanted.since;
     const widerBelow = this.#isWider(this.since, task.doubt, isHintBelow) && wanted.since > 0;
-    const widerAbove = this.#isWider(this.until, task.doubt, task.known === wanted.until);
+    const isHintAbove = task.known === wanted.until || task.isPlain;
+    const widerAbove = this.#isWider(this.until, task.doubt, isHintAbove);
     return {
       since: wanted.since - (widerBelow ? 1 : 0),
       until: wanted.until + (widerAbove ? 1 : 0),

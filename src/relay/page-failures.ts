@@ -18,6 +18,9 @@ const MOST_UNANSWERED = 3;
 const MOST_UNANSWERED_SIZES = 4;
 /** The same for a relay that has answered before: dividing a window may meet several bad parts one after the other. */
 const MOST_AFTER_ANSWERS = 16;
+/** Pages that may break off in all, and one more for so many with an end: one that does it by chance is not narrowed down. */
+const MOST_FAILURES = 60;
+const ANSWERS_A_FAILURE = 4;
 
 /**
  * Pages that break off. A lost connection or a missing end may be chance: the same is asked once more. What breaks
@@ -27,7 +30,8 @@ const MOST_AFTER_ANSWERS = 16;
 export class PageFailures {
   readonly #limit: PageLimit;
   #inARow = 0;
-  #hasAnswered = false;
+  #failures = 0;
+  #answers = 0;
   /** Whether a part was put before the others to see if the relay answers at all. */
   #isTrying = false;
 
@@ -41,7 +45,7 @@ export class PageFailures {
     task.failures = 0;
     task.isNarrowed = false;
     this.#inARow = 0;
-    this.#hasAnswered = true;
+    this.#answers += 1;
     this.#isTrying = false;
     return wasTrying;
   }
@@ -52,7 +56,7 @@ export class PageFailures {
   }
 
   get hasAnswered(): boolean {
-    return this.#hasAnswered;
+    return this.#answers > 0;
   }
 
   judge(task: Task, page: PageTally, end: Extract<PageEnd, { type: Failure }>): Step {
@@ -62,7 +66,9 @@ export class PageFailures {
     task.failures += 1;
     this.#inARow += 1;
     const isSize = end.type === 'timeout' || end.type === 'closed';
-    if (this.#inARow >= this.#most(isSize)) return { stop: stopOf(end) };
+    this.#failures += 1;
+    const isHopeless = this.#failures > MOST_FAILURES + this.#answers / ANSWERS_A_FAILURE;
+    if (isHopeless || this.#inARow >= this.#most(isSize)) return { stop: stopOf(end) };
     if (task.failures === 1 && !task.isNarrowed && end.type !== 'oversized') return NOTHING;
     if (isSize && !task.isNarrowed && task.failures === 2 && this.#limit.canBeLess) {
       this.#limit.unanswered();
@@ -73,7 +79,7 @@ export class PageFailures {
   }
 
   #most(isSize: boolean): number {
-    if (this.#hasAnswered) return MOST_AFTER_ANSWERS;
+    if (this.hasAnswered) return MOST_AFTER_ANSWERS;
     return isSize ? MOST_UNANSWERED_SIZES : MOST_UNANSWERED;
   }
 
@@ -96,7 +102,7 @@ export class PageFailures {
         : holeAt(task, reason, page.inside);
     if (page.inside > 0 && page.order.newestFirst && page.oldest < until && page.oldest >= since)
       return { tasks: belowShown(task, page) };
-    if (this.#hasAnswered) return { tasks: towardsTop(task) };
+    if (this.hasAnswered) return { tasks: towardsTop(task) };
     this.#isTrying = true;
     return { tasks: lowest(task) };
   }

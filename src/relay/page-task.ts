@@ -32,6 +32,8 @@ export interface Task {
   misses: number;
   /** Whether it is asked for a second wider at both ends, because what is known was not shown. */
   doubt: boolean;
+  /** Whether it is asked for as it is: pages that were wider have shown nothing at its upper end. */
+  isPlain: boolean;
   /** Whether only the second that is known is asked for, to see whether its event is gone. */
   alone: boolean;
   /** Whether a few events are enough: those above the window's lower end, and one below it. */
@@ -61,7 +63,15 @@ export function taskOf({ since, until, anchor, known = null }: Gap): Task {
 export function newTask(since: number, until: number): Task {
   return {
     ...{ since, until, anchor: null, known: null, stale: false, follows: null },
-    ...{ second: null, emptyAsks: null, empties: 0, misses: 0, doubt: false, alone: false },
+    ...{
+      second: null,
+      emptyAsks: null,
+      empties: 0,
+      misses: 0,
+      doubt: false,
+      alone: false,
+      isPlain: false,
+    },
     ...{ isProbe: false, isForBounds: false, failures: 0, isNarrowed: false, origin: until },
     ...{ answers: 0, most: 0, agreeing: 0 },
   };

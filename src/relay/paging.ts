@@ -230,11 +230,8 @@ export class Pager {
     if (page.below > 0 && this.#habits.order !== 'newest-first')
       return this.#strike(current, 'ignores_since');
     if (current.known !== null) return this.#missEmpty(current);
-    if (
-      page.justAbove > 0 &&
-      (end === 'more' || this.#habits.mayBeCut(page.size, this.#asked?.limit ?? 0))
-    ) {
-      current.doubt = false; // full of what lies beside the window, which shows how the relay takes `until`
+    if (page.justAbove > 0) {
+      current.doubt = false; // it shows how the relay takes `until`, and may be full of what lies beside the window
       return NOTHING;
     }
     return this.#countEmpty(current);
@@ -281,7 +278,8 @@ export class Pager {
     if (this.#habits.order === 'unknown' && page.oldest === page.newest) {
       // One second and an order not known yet: the same question once more, before anything rests on it.
       if (!agree(current, page.inside)) return NOTHING;
-      return { proven, tasks: this.#splitBelow(current, page.oldest) };
+      const [second, below] = this.#splitBelow(current, page.oldest);
+      return { proven, tasks: [second, { ...below, isPlain: true }] }; // its upper end was shown with the second
     }
     if (current.follows !== null) this.#habits.sawCutPage = true;
     const rest = {
@@ -309,7 +307,7 @@ export class Pager {
   }
 
   /** What lies below a second is read without it. If it shows anything, the page was cut and the second is in doubt. */
-  #splitBelow(current: Task, second: number): Task[] {
+  #splitBelow(current: Task, second: number): [Task, Task] {
     const { since, anchor, answers, most, agreeing } = current;
     const above = { ...newTask(second, second), known: second, answers, most, agreeing };
     const emptyAsks = this.#habits.isLargest(most) ? EMPTY_ASKS.alone : EMPTY_ASKS.vouched;
