@@ -131,6 +131,8 @@ export class Pager {
     this.#bounds.note(page);
     const step = this.#judge(current, page, end);
     if (step.stop) this.stopped = step.stop;
+    // What lies below a second was not shown to be empty: the second is in doubt.
+    if (step.tasks && !step.proven && current.second) forgetAnswers(current.second);
     if (step.tasks) this.#replace(current, step.tasks);
     if (step.tasks && this.#failures.isBroken) this.#askForBounds();
     const proven = [...(step.proven ?? []), ...this.#takeSettled()];
@@ -157,6 +159,7 @@ export class Pager {
         return stop('aborted');
       default:
         if (current.isForBounds) return { tasks: [] };
+        if (page.inside > 0) this.#doubt(current);
         return this.#failures.judge(current, page, end);
     }
   }
