@@ -12,6 +12,8 @@ export class PageHabits {
   sawCutPage = false;
   /** Whether it answered nothing where there was something. */
   caughtHiding = false;
+  /** Whether it went on to answer nothing where it had shown events, and has shown none since. */
+  isDoubtful = false;
   #largestPage = 0;
   #orderBits = 0;
   #ignoresLimit = false;
@@ -24,6 +26,7 @@ export class PageHabits {
   /** Learns from a page, however it ended. */
   note({ inside, order, orderOfAll }: PageTally, limit: number): void {
     this.#largestPage = Math.max(this.#largestPage, inside);
+    if (inside > 0) this.isDoubtful = false;
     if (inside >= 2 * limit) this.#ignoresLimit = true; // a few too many may be forged ones on top
     this.#orderBits += orderOfAll.newestFirst ? orderOfAll.bits : order.bits;
     if (!order.newestFirst) this.order = 'unordered';

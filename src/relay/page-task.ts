@@ -15,6 +15,7 @@ const MAX_ANSWERS = 6;
 export interface Task {
   since: number;
   until: number;
+  /** A second below the window from which it is read: a page that shows it has shown the window. */
   anchor: number | null;
   /** A second of the window at which the relay has shown an event; null when none is known. */
   known: number | null;
@@ -27,7 +28,23 @@ export interface Task {
   /** How many empty answers are believed here, where that does not depend on the relay. */
   emptyAsks: number | null;
   empties: number;
+  /** How many answers in a row did not show what is known. */
   misses: number;
+  /** Whether it is asked for a second wider at both ends, because what is known was not shown. */
+  doubt: boolean;
+  /** Whether it is asked for as it is: pages that were wider have shown nothing at its upper end. */
+  isPlain: boolean;
+  /** Whether only the second that is known is asked for, to see whether its event is gone. */
+  alone: boolean;
+  /** Whether a few events are enough: those above the window's lower end, and one below it. */
+  isProbe: boolean;
+  /** Whether it is only asked for to see how the relay takes the bounds of a filter, and proves nothing. */
+  isForBounds: boolean;
+  /** How many requests for it ended without an end of the page. */
+  failures: number;
+  /** Whether it is a part of a window that ended so twice; and the upper end of that window. */
+  isNarrowed: boolean;
+  origin: number;
   answers: number;
   /** The largest answer, and how many answers were as large. */
   most: number;
@@ -46,7 +63,16 @@ export function taskOf({ since, until, anchor, known = null }: Gap): Task {
 export function newTask(since: number, until: number): Task {
   return {
     ...{ since, until, anchor: null, known: null, stale: false, follows: null },
-    ...{ second: null, emptyAsks: null, empties: 0, misses: 0 },
+    ...{
+      second: null,
+      emptyAsks: null,
+      empties: 0,
+      misses: 0,
+      doubt: false,
+      alone: false,
+      isPlain: false,
+    },
+    ...{ isProbe: false, isForBounds: false, failures: 0, isNarrowed: false, origin: until },
     ...{ answers: 0, most: 0, agreeing: 0 },
   };
 }

@@ -13,13 +13,19 @@
  *   event before: one page that shows the anchor proves the gap, however little is new.
  * - A page out of order proves nothing; its window is halved until the counts stay well under the largest page.
  * - A second that fills a page is reported as dense: only NIP-77 can prove it.
+ * - What is known and not shown is a contradiction, and never a proof (`page-misses.ts`). A relay may take the bounds
+ *   of a filter as exclusive (`page-bounds.ts`), and break off at one place (`page-failures.ts`).
  *
  * What it takes for granted, beside what every relay must do: a relay that caps pages below 20 events answers
  * newest-first; a false answer, an EOSE before everything was sent, is followed by a true one.
  */
 import type { Window } from '../nostr/filter.ts';
-import { refusalOf } from '../nostr/message.ts';
+import { PageBounds } from './page-bounds.ts';
+import { PageFailures } from './page-failures.ts';
 import { PageHabits } from './page-habits.ts';
+import { PageLimit } from './page-limit.ts';
+import { anchorMissing, dropAnchor, missed, missedAlone, missedStale } from './page-misses.ts';
+import { aroundSecond, halves } from './page-split.ts';
 import type { PageRequest, PageTally } from './page-tally.ts';
 import {
   agree,
@@ -30,28 +36,14 @@ import {
   taskOf,
   windowOf,
 } from './page-task.ts';
+import { type HoleReason, holeAt, NOTHING, type Step, stop, type Verdict } from './page-verdict.ts';
+import type { PagerStop, Stopped } from './pager-stop.ts';
 import type { PageEnd } from './subscription.ts';
 
 export { type PageRequest, PageTally } from './page-tally.ts';
 export type { Gap } from './page-task.ts';
-
-/**
- * Why a second stays unproven: `dense` holds as many events as a page may, `overflow` more than we take, `oversized`
- * an event that is larger.
- */
-export type HoleReason = 'dense' | 'overflow' | 'oversized';
-
-export interface Hole extends Window {
-  readonly reason: HoleReason;
-  /** Events that the relay showed in it. */
-  readonly count: number;
-}
-
-export interface Verdict {
-  readonly proven: readonly Window[];
-  readonly holes: readonly Hole[];
-  readonly evidence: 'paging' | 'finish';
-}
+export type { Hole, HoleReason, Verdict } from './page-verdict.ts';
+export { type PagerStop, type Stopped, stopText } from './pager-stop.ts';
 
 export interface PagerOptions {
   /** Events asked for in a page. */
@@ -63,34 +55,38 @@ export interface PagerOptions {
  * relay has shown lies in one second; `silent`: it has shown nothing at all; `caught`: it has hidden events before.
  */
 const EMPTY_ASKS = { vouched: 1, alone: 2, silent: 3, usual: 4, caught: 6 };
-/** How often a relay may fail to answer, or contradict itself, without anything new proven, before it is given up. */
+/** How often a relay may contradict itself, without anything new proven, before it is given up. */
 const MAX_STRIKES = 3;
-/** The same for empty answers where it has shown events: they are cheap, and some relays give many. */
-const MAX_CONTRADICTIONS = 6;
-const SMALLEST_LIMIT = 20;
 
-type Step = { proven?: Window[]; holes?: Hole[] };
 type Eose = Extract<PageEnd['type'], 'finish' | 'more' | 'eose'>;
-
-const NOTHING: Step = {};
 
 export class Pager {
   /** Why reading stopped before every window was proven; null while it goes on or when it is done. */
-  stopped: string | null = null;
-  /** The largest limit that the relay puts up with, as far as it was tried. */
-  limit: number;
-  /** The limit in use: less for a while when the relay does not answer. */
-  #limit: number;
-  #hasLowered = false;
+  stopped: Stopped | null = null;
   #strikes = 0;
   readonly #tasks: Task[];
+  #asked: PageRequest | null = null;
+  /** A second at which a page with an end has shown an event. */
+  #shownSecond: number | null = null;
+  #hasAskedForBounds = false;
+  /** Whether an earlier visit has seen events of this relay: it is no relay that has none. */
+  readonly #hasHints: boolean;
+  readonly #limit: PageLimit;
   readonly #habits = new PageHabits();
+  readonly #bounds = new PageBounds();
+  readonly #failures: PageFailures;
 
   /** @param gaps the windows to prove, in any order; they are read newest first. */
   constructor(gaps: readonly Gap[], { limit }: PagerOptions) {
-    this.limit = limit;
-    this.#limit = limit;
-    this.#tasks = [...gaps].sort((a, b) => a.until - b.until).map(taskOf);
+    this.#limit = new PageLimit(limit);
+    this.#failures = new PageFailures(this.#limit);
+    this.#tasks = gaps.map(taskOf).sort(newestLast);
+    this.#hasHints = this.#tasks.some(({ anchor, known }) => anchor !== null || known !== null);
+  }
+
+  /** The largest limit that the relay puts up with, as far as it was tried. */
+  get limit(): number {
+    return this.#limit.largest;
   }
 
   /** Whether the relay has shown nothing at all so far: what is proven then rests on its silence alone. */
@@ -98,30 +94,52 @@ export class Pager {
     return this.#habits.silent;
   }
 
+  /** Whether one more empty answer would be believed of a relay that has shown nothing at all. */
+  get isAboutToBelieveSilence(): boolean {
+    const current = this.#tasks.at(-1);
+    return current !== undefined && this.silent && current.empties + 1 >= this.#emptyAsks(current);
+  }
+
+  /** Whether the next page is a part of a window that broke off: it is expected to do so again. */
+  get isNarrowing(): boolean {
+    return this.#failures.hasAnswered && (this.#tasks.at(-1)?.isNarrowed ?? false);
+  }
+
   /** Asks for pages of this size from now on. */
   useLimit(limit: number): void {
-    this.limit = limit;
-    this.#limit = limit;
+    this.#limit.use(limit);
+  }
+
+  /** Ends the reading for a reason that lies outside of the pages. */
+  stop(reason: PagerStop, text = ''): void {
+    this.stopped ??= { reason, text };
   }
 
   /** The next page to ask for; null when nothing is left or reading has stopped. */
   next(): PageRequest | null {
     const current = this.#tasks.at(-1);
     if (!current || this.stopped !== null) return null;
-    return { since: current.anchor ?? current.since, until: current.until, limit: this.#limit };
+    this.#asked = this.#bounds.request(current, this.#limit.inUse);
+    return this.#asked;
   }
 
   /** Takes the answer to the last `next()`. */
   accept(page: PageTally, end: PageEnd): Verdict {
     const current = this.#tasks.at(-1);
-    if (!current) throw new Error('a page was accepted that nobody asked for');
-    this.#habits.note(page, this.#limit);
+    if (!current || !this.#asked) throw new Error('a page was accepted that nobody asked for');
+    this.#habits.note(page, this.#asked.limit);
+    this.#bounds.note(page);
     const step = this.#judge(current, page, end);
+    if (step.stop) this.stopped = step.stop;
+    // What lies below a second was not shown to be empty: the second is in doubt.
+    if (step.tasks && !step.proven && current.second) forgetAnswers(current.second);
+    if (step.tasks) this.#replace(current, step.tasks);
+    if (step.tasks && this.#failures.isBroken) this.#askForBounds();
     const proven = [...(step.proven ?? []), ...this.#takeSettled()];
     const holes = step.holes ?? [];
     if (proven.length + holes.length > 0) {
       this.#strikes = 0;
-      this.#limit = Math.min(this.limit, this.#limit * 2);
+      this.#limit.recover();
     }
     return { proven, holes, evidence: end.type === 'finish' ? 'finish' : 'paging' };
   }
@@ -131,123 +149,172 @@ export class Pager {
       case 'finish':
       case 'more':
       case 'eose':
-        return page.inside > 0
-          ? this.#judgeAnswer(current, page, end.type)
-          : this.#judgeEmpty(current, page, end.type);
+        return this.#judgeEnd(current, page, end.type);
       case 'overflow':
         // Smaller windows help against too much in the window, not against too much beside it.
-        return page.inside > page.above + page.below + page.repeats
+        return page.inside > page.shown - page.inside
           ? this.#split(current, page, 'overflow')
-          : this.#strike(current, `overflow: ${end.text}`);
-      case 'oversized':
-        return this.#splitOversized(current, page);
-      case 'garbled':
-        return this.#strike(current, `garbled: ${end.text}`);
-      case 'timeout':
-        return this.#askAgain(current, 'timeout', false);
-      case 'closed':
-        return this.#askAgain(current, `closed: ${end.text}`, refusalOf(end.text) === 'limit');
-      case 'disconnected':
-        return this.#stop(`disconnected: ${end.text}`);
+          : this.#strike(current, 'overflow', end.text);
       case 'aborted':
-        return this.#stop('aborted');
+        return stop('aborted');
+      default:
+        if (current.isForBounds) return { tasks: [] };
+        if (page.inside > 0) this.#doubt(current);
+        return this.#failures.judge(current, page, end);
     }
+  }
+
+  /** A page that came to its end, as the relay says. */
+  #judgeEnd(current: Task, page: PageTally, end: Eose): Step {
+    if (this.#failures.noteAnswer(current)) this.#tasks.sort(newestLast);
+    if (current.isForBounds) return this.#judgeBounds(current, page);
+    if (current.alone) return missedAlone(current, page);
+    if (page.inside === 0) return this.#judgeEmpty(current, page, end);
+    this.#shownSecond = page.newest;
+    return this.#judgeAnswer(current, page, end);
   }
 
   #judgeAnswer(current: Task, page: PageTally, end: Eose): Step {
     const { order } = this.#habits;
+    const limit = this.#asked?.limit ?? 0;
     if (current.empties > 0) this.#habits.caughtHiding = true;
     current.empties = 0;
     current.known ??= page.newest;
     this.#doubt(current);
     if (page.above > 0 && (order === 'unknown' || !page.orderOfAll.newestFirst))
-      return this.#strike(current, 'ignores until');
+      return this.#strike(current, 'ignores_until');
+    if (current.doubt && this.#asked) this.#bounds.noteDoubtful(page, this.#asked, current);
     if (end !== 'finish') {
-      const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.inside, this.#limit);
+      const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.inside, limit);
       if (order === 'unordered' || (order === 'unknown' && mayBeCut))
         return this.#judgeUnordered(current, page, end);
     }
     if (current.known !== null && page.newest < current.known) return this.#miss(current);
+    this.#noteKnownShown(current);
     return end === 'finish' ? this.#done(current) : this.#judgeNewestFirst(current, page, end);
   }
 
-  /** The page shows less than it should: a known event above its newest one is missing. Deleted, or another backend. */
+  #noteKnownShown(current: Task): void {
+    if (current.misses > 0) current.doubt = false;
+    current.misses = 0;
+  }
+
+  /** What is known was not shown: among other events, or in an empty answer. */
   #miss(current: Task): Step {
+    return current.stale ? missedStale(current, this.#bounds) : missed(current, this.#bounds);
+  }
+
+  /** Asks once how the relay takes the bounds of a filter, since narrow windows must not reach into each other. */
+  #askForBounds(): void {
+    const second = this.#shownSecond;
+    if (this.#hasAskedForBounds || this.#bounds.areKnown || second === null) return;
+    this.#hasAskedForBounds = true;
+    this.#tasks.push({ ...newTask(second, second), known: second, isForBounds: true });
+  }
+
+  #judgeBounds(current: Task, page: PageTally): Step {
+    if (page.inside > 0 && this.#asked) this.#bounds.noteDoubtful(page, this.#asked, current);
     current.misses += 1;
-    if (current.misses >= MAX_STRIKES) current.known = null;
-    return NOTHING;
+    current.doubt = true;
+    return page.inside > 0 || current.misses > 1 ? { tasks: [] } : NOTHING;
   }
 
   // Nothing in the window
 
   #judgeEmpty(current: Task, page: PageTally, end: Eose): Step {
-    if (end === 'more') return this.#strike(current, 'says that there is more and shows nothing');
-    if (page.above > 0) return this.#strike(current, 'ignores until');
+    const isBeside = page.justAbove + page.justBelow > 0;
+    if (end === 'more' && !isBeside)
+      return this.#strike(
+        current,
+        'more_without_events',
+        'says that there is more and shows nothing',
+      );
+    if (page.above > 0) return this.#strike(current, 'ignores_until');
     if (page.below > 0 && this.#habits.order !== 'newest-first')
-      return this.#strike(current, 'ignores since');
-    if (current.known !== null && !current.stale) {
-      this.#habits.caughtHiding = true;
-      return this.#strike(current, 'answers nothing where it has shown events', MAX_CONTRADICTIONS);
+      return this.#strike(current, 'ignores_since');
+    if (current.known !== null) return this.#missEmpty(current);
+    if (page.justAbove > 0) {
+      current.doubt = false; // it shows how the relay takes `until`, and may be full of what lies beside the window
+      return NOTHING;
     }
+    return this.#countEmpty(current);
+  }
+
+  #missEmpty(current: Task): Step {
+    this.#habits.caughtHiding = true;
+    forgetAnswers(current);
+    const step = this.#miss(current);
+    if (step.tasks && !current.stale) this.#habits.isDoubtful = true;
+    return step;
+  }
+
+  #countEmpty(current: Task): Step {
     current.empties += 1;
-    if (current.empties < this.#emptyAsks(current)) return NOTHING;
-    if (current.anchor === null && current.known === null) return this.#done(current);
-    if (this.silent) return this.#stop('shows nothing, though it has shown events before');
-    current.empties = 0;
-    current.known = null; // gone: deleted, expired or replaced
-    return this.#dropAnchor(current);
+    const isBelieved = current.empties >= this.#emptyAsks(current);
+    if (current.anchor !== null && (current.anchor > 0 || isBelieved)) {
+      if (this.silent && isBelieved) return this.#hides();
+      if (current.anchor === 0) current.empties = 0;
+      return anchorMissing(current, this.#bounds, this.#habits);
+    }
+    if (!isBelieved) return NOTHING;
+    const isUnlikely = this.#habits.isDoubtful || (this.silent && this.#hasHints);
+    return isUnlikely ? this.#hides() : this.#done(current);
+  }
+
+  #hides(): Step {
+    return stop('hides_events', 'shows nothing, though it has shown events before');
   }
 
   #emptyAsks(current: Task): number {
     if (current.emptyAsks !== null) return current.emptyAsks;
-    if (this.#habits.caughtHiding) return EMPTY_ASKS.caught;
+    if (this.#habits.caughtHiding && !this.silent) return EMPTY_ASKS.caught;
     return this.silent ? EMPTY_ASKS.silent : EMPTY_ASKS.usual;
   }
 
   // A relay that sends newest-first
 
   #judgeNewestFirst(current: Task, page: PageTally, end: Eose): Step {
-    if (page.oldest < current.since) return this.#done(current);
+    const isShownBelow = page.justBelow > 0 && page.orderOfAll.newestFirst;
+    if (page.oldest < current.since || isShownBelow) return this.#done(current);
     if (page.oldest === current.until) return this.#judgeSecond(current, page, end);
     const proven = [{ since: page.oldest + 1, until: current.until }];
     if (this.#habits.order === 'unknown' && page.oldest === page.newest) {
       // One second and an order not known yet: the same question once more, before anything rests on it.
       if (!agree(current, page.inside)) return NOTHING;
-      this.#splitBelow(current, page.oldest);
-      return { proven };
+      const [second, below] = this.#splitBelow(current, page.oldest);
+      return { proven, tasks: [second, { ...below, isPlain: true }] }; // its upper end was shown with the second
     }
     if (current.follows !== null) this.#habits.sawCutPage = true;
     const rest = {
       ...newTask(current.since, page.oldest),
       ...{ anchor: current.anchor, known: page.oldest, follows: page.inOldest },
     };
-    const wasShort = end === 'eose' && this.#habits.isShort(sizeOf(page), this.#limit);
+    const limit = this.#asked?.limit ?? 0;
+    const wasShort = end === 'eose' && this.#habits.isShort(page.size, limit);
     if (wasShort) agree(rest, page.inOldest); // it cannot have been cut: its last second was shown once
-    this.#replace(rest);
-    return { proven };
+    return { proven, tasks: [rest] };
   }
 
   /** The page shows only the second it was asked to begin with: the bottom, or a second that fills a page. */
   #judgeSecond(current: Task, page: PageTally, end: Eose): Step {
-    if (page.above > 0) return this.#strike(current, 'ignores until');
-    if (current.anchor !== null) return this.#dropAnchor(current); // not shown: gone, or the page is full
+    if (page.above > 0) return this.#strike(current, 'ignores_until');
+    if (current.anchor !== null) return anchorMissing(current, this.#bounds, this.#habits); // gone, or the page is full
     if (page.inside > (current.follows ?? page.inside)) this.#habits.sawCutPage = true;
-    const size = sizeOf(page);
+    const limit = this.#asked?.limit ?? 0;
     const agreed = agree(current, page.inside);
-    if (end === 'more' || this.#habits.fillsPage(size, this.#limit)) {
-      const certain = agreed || this.#habits.reachesLimit(size, this.#limit);
+    if (end === 'more' || this.#habits.fillsPage(page.size, limit)) {
+      const certain = agreed || this.#habits.reachesLimit(page.size, limit);
       return certain ? this.#dense(current, page) : NOTHING;
     }
-    if (agreed) this.#splitBelow(current, current.until);
-    return NOTHING;
+    return agreed ? { tasks: this.#splitBelow(current, current.until) } : NOTHING;
   }
 
   /** What lies below a second is read without it. If it shows anything, the page was cut and the second is in doubt. */
-  #splitBelow(current: Task, second: number): void {
+  #splitBelow(current: Task, second: number): [Task, Task] {
     const { since, anchor, answers, most, agreeing } = current;
     const above = { ...newTask(second, second), known: second, answers, most, agreeing };
     const emptyAsks = this.#habits.isLargest(most) ? EMPTY_ASKS.alone : EMPTY_ASKS.vouched;
-    this.#replace(above, { ...newTask(since, second - 1), anchor, emptyAsks, second: above });
+    return [above, { ...newTask(since, second - 1), anchor, emptyAsks, second: above }];
   }
 
   #doubt(current: Task): void {
@@ -258,8 +325,8 @@ export class Pager {
   }
 
   #dense({ since, until }: Task, page: PageTally): Step {
-    this.#replace(newTask(since, until - 1));
-    return { holes: [{ since: until, until, reason: 'dense', count: page.inside }] };
+    const holes = [{ since: until, until, reason: 'dense' as const, count: page.inside }];
+    return { holes, tasks: [newTask(since, until - 1)] };
   }
 
   /** Seconds that were read together with what lies around them and need no page of their own. */
@@ -273,7 +340,7 @@ export class Pager {
   }
 
   #isSettled({ since, until, agreeing, most }: Task): boolean {
-    return since === until && agreeing >= 2 && !this.#habits.fillsPage(most, this.#limit);
+    return since === until && agreeing >= 2 && !this.#habits.fillsPage(most, this.#limit.inUse);
   }
 
   // A relay that does not
@@ -281,104 +348,53 @@ export class Pager {
   /** A window is believed when it shows well under the largest page, twice the same. */
   #judgeUnordered(current: Task, page: PageTally, end: Eose): Step {
     const habits = this.#habits;
-    const size = sizeOf(page) + page.below;
+    const limit = this.#asked?.limit ?? 0;
+    const size = page.size + page.below;
     const isSecond = current.since === current.until && current.anchor === null;
-    const mayBeFull = isSecond ? habits.isLargest(size) : !habits.isShort(size, this.#limit);
-    if (end === 'more' || mayBeFull || habits.reachesLimit(size, this.#limit)) {
+    const mayBeFull = isSecond ? habits.isLargest(size) : !habits.isShort(size, limit);
+    if (end === 'more' || mayBeFull || habits.reachesLimit(size, limit)) {
       if (page.above + page.below > page.inside)
-        return this.#strike(current, 'ignores since or until');
+        return this.#strike(current, 'ignores_since', 'ignores since or until');
       return this.#split(current, page, 'dense');
     }
+    const { known } = current;
+    if (known !== null && (page.newest < known || page.oldest > known)) return this.#miss(current);
+    this.#noteKnownShown(current);
     return agree(current, page.inside) ? this.#done(current) : NOTHING;
   }
 
-  /** Halves the window where its events are, so that a burst is not halved from the year 1970 on. */
   #split(current: Task, page: PageTally, reason: HoleReason): Step {
     const { since, until, anchor } = current;
     const { oldest, newest, inside } = page;
-    if (anchor !== null && (newest < since || since === until)) return this.#dropAnchor(current);
-    if (since === until) {
-      this.#replace();
-      return { holes: [{ since, until, reason, count: inside }] };
+    if (anchor !== null && (newest < since || since === until)) return dropAnchor(current);
+    if (since === until) return holeAt(current, reason, inside);
+    if (inside > 0 && oldest === newest) {
+      const [below, second, above] = aroundSecond(current, oldest);
+      return { tasks: [second, below, above] };
     }
-    if (inside > 0 && oldest === newest) return this.#splitAround(current, oldest);
-    const centre = inside > 0 ? (oldest + newest) / 2 : (since + until) / 2;
-    const middle = Math.min(Math.max(Math.floor(centre), since), until - 1);
-    this.#replace(
-      { ...newTask(since, middle), anchor, known: inside > 0 && oldest >= since ? oldest : null },
-      { ...newTask(middle + 1, until), known: inside > 0 && newest > middle ? newest : null },
-    );
-    return NOTHING;
-  }
-
-  /** What is too large lies below all that was shown, where the newest is sent first; else somewhere in the window. */
-  #splitOversized(current: Task, page: PageTally): Step {
-    const { since, until, anchor } = current;
-    const { oldest, newest, inside, order } = page;
-    if (inside === 0 || !order.newestFirst || oldest === until)
-      return this.#split(current, page, 'oversized');
-    this.#replace(
-      { ...newTask(since, oldest), anchor, known: oldest },
-      { ...newTask(oldest + 1, until), known: newest > oldest ? newest : null },
-    );
-    return NOTHING;
-  }
-
-  /** One second that hides its surroundings is asked for apart from them. */
-  #splitAround({ since, until, anchor }: Task, second: number): Step {
-    this.#replace(
-      { ...newTask(second, second), known: second },
-      { ...newTask(since, second - 1), anchor },
-      newTask(second + 1, until),
-    );
-    return NOTHING;
+    return { tasks: halves(current, page) };
   }
 
   // Going on, and giving up
 
   #done(current: Task): Step {
-    this.#replace();
-    return { proven: [windowOf(current)] };
+    return { proven: [windowOf(current)], tasks: [] };
   }
 
-  #replace(...tasks: Task[]): void {
+  #replace(current: Task, tasks: readonly Task[]): void {
     this.#strikes = 0;
-    this.#tasks.pop();
-    this.#tasks.push(...tasks.filter(({ since, until }) => since <= until));
-  }
-
-  #dropAnchor(current: Task): Step {
-    current.anchor = null;
-    if (current.known !== null && current.known < current.since) current.known = null;
-    return NOTHING;
+    const parts = tasks.filter(({ since, until }) => since <= until);
+    this.#tasks.splice(this.#tasks.indexOf(current), 1, ...parts);
   }
 
   /** An answer that cannot be used. What was counted in a row begins anew, for it might have been the true one. */
-  #strike(current: Task, reason: string, most = MAX_STRIKES): Step {
+  #strike(current: Task, reason: PagerStop, text = ''): Step {
     forgetAnswers(current);
     this.#strikes += 1;
-    return this.#strikes >= most ? this.#stop(reason) : NOTHING;
-  }
-
-  /** A relay that refuses is asked for less at once, one that does not answer the second time (LESSONS 9). */
-  #askAgain(current: Task, reason: string, refusesLimit: boolean): Step {
-    const canAskLess = this.#limit > SMALLEST_LIMIT;
-    if (refusesLimit && !canAskLess) return this.#stop(reason);
-    if (!refusesLimit) this.#strike(current, reason);
-    if (!canAskLess || (!refusesLimit && this.#strikes < 2)) return NOTHING;
-    this.#limit = Math.max(SMALLEST_LIMIT, Math.floor(this.#limit / 5));
-    if (refusesLimit || this.#hasLowered) this.limit = this.#limit;
-    this.#hasLowered = true;
-    return NOTHING;
-  }
-
-  #stop(reason: string): Step {
-    this.stopped = reason;
-    return NOTHING;
+    return this.#strikes >= MAX_STRIKES ? stop(reason, text) : NOTHING;
   }
 }
 
-/** Everything that may have taken up room in a page before, or instead of, what lies in its window. */
-function sizeOf({ inside, above, repeats }: PageTally): number {
-  return inside + above + repeats;
+function newestLast(a: Task, b: Task): number {
+  return a.until - b.until;
 }

@@ -1,6 +1,6 @@
 import { crashPoint } from '../crash-point.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
-import { type Gap, type PageRequest, Pager, PageTally } from '../relay/paging.ts';
+import { type Gap, type PageRequest, Pager, PageTally, stopText } from '../relay/paging.ts';
 import { PageSize } from './page-size.ts';
 import type { Visit } from './visit.ts';
 
@@ -14,19 +14,22 @@ export interface PagesEnd {
 export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<PagesEnd> {
   const size = new PageSize(visit);
   const pager = new Pager(gaps, { limit: size.limit });
-  const end = (interrupted: string | null) => ({ stopped: pager.stopped, interrupted });
+  const end = (interrupted: string | null) => ({
+    stopped: pager.stopped && stopText(pager.stopped),
+    interrupted,
+  });
   for (let request = pager.next(); request; request = pager.next()) {
     const interruption = visit.interruption();
     if (interruption) return end(interruption);
     if (visit.isFlooded) {
-      pager.stopped = 'too many forged or broken events';
+      pager.stop('forged', 'too many forged or broken events');
       return end(null);
     }
     const tally = new PageTally(request);
     const page = await visit.ask(reqFilter(visit, request), tally);
     if (page.type === 'aborted') return end('stopped');
     if (visit.refusal !== null) {
-      pager.stopped = page.type === 'closed' ? `${visit.refusal}: ${page.text}` : visit.refusal;
+      pager.stop(visit.refusal, page.type === 'closed' ? page.text : '');
       return end(null);
     }
     if (visit.filterRefusal !== null) {
@@ -35,8 +38,9 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
     }
     crashPoint('after-page', visit.relay.url);
     const verdict = pager.accept(tally, page);
-    if (page.type === 'oversized' && pager.next() !== null && !(await visit.reconnect()))
-      pager.stopped = `oversized: ${page.text}`;
+    const isLost = page.type === 'oversized' || page.type === 'disconnected';
+    if (isLost && pager.next() !== null && !(await visit.reconnect()))
+      pager.stop(page.type, page.text);
     const limit = size.after(request, tally, page);
     if (limit !== null) pager.useLimit(limit);
     visit.proved ||= verdict.proven.length > 0;

@@ -1,5 +1,5 @@
 import type { Window } from '../../src/nostr/filter.ts';
-import { type Gap, Pager, PageTally } from '../../src/relay/paging.ts';
+import { type Gap, Pager, PageTally, stopText } from '../../src/relay/paging.ts';
 import type { ModelEvent, ModelRelay } from './model-relay.ts';
 
 export interface ModelVisitsOptions {
@@ -73,7 +73,7 @@ export class ModelArchive {
         this.holes = [...without(this.holes, { since, until }), { since, until, count }];
       }
     }
-    this.stopped = pager.stopped;
+    this.stopped = pager.stopped && stopText(pager.stopped);
   }
 
   /** What is wanted and neither proven nor named as a hole. */

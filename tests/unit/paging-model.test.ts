@@ -100,7 +100,7 @@ function meet(scenario: Scenario): { relay: ModelRelay; archive: ModelArchive } 
     forged: forged.map((createdAt, i) => ({ id: `forged ${i}`, createdAt, valid: false })),
   });
   const options: ModelVisitsOptions = {
-    ...{ ...rest, pagesEachVisit, mostPages: 200 + 40 * events.length },
+    ...{ ...rest, pagesEachVisit, mostPages: 1000 + 40 * events.length },
     onPage: (page) => {
       const arrived = arrivals.filter((arrival) => arrival.page === page);
       relay.add(
