@@ -3,8 +3,8 @@ import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
 import type { Gap } from './relay/paging.ts';
 import { blame } from './relay/tor.ts';
 import type { LiveRelays } from './visit/live.ts';
-import { type PagesEnd, readPages } from './visit/read-pages.ts';
-import { canReconcile, readReconciled } from './visit/read-reconciled.ts';
+import { readGaps, readWithheld } from './visit/read-gaps.ts';
+import type { PagesEnd } from './visit/read-pages.ts';
 import { openSession } from './visit/session.ts';
 import { TIME_IS_UP, Visit, type VisitContext } from './visit/visit.ts';
 
@@ -41,12 +41,29 @@ export async function visitRelay(
       : await readRelay(relay, context, gaps, live);
   // Holes are not asked for again at each visit, but a relay that has one is not complete.
   const holes = read.outcome === 'complete' ? await bigbrotr.countHoles(relay, wanted) : 0;
-  const report: VisitReport =
-    holes > 0
-      ? { ...read, outcome: 'partial', detail: `${holes} stretches cannot be proven` }
-      : read;
+  const withheld = await withheldBy(relay, context, wanted);
+  const details = [
+    ...(holes > 0 ? [`${holes} stretches cannot be proven`] : []),
+    ...(withheld > 0 ? [`${withheld} events are listed and withheld`] : []),
+  ];
+  const isPartial = read.outcome === 'complete' && details.length > 0;
+  const report: VisitReport = isPartial
+    ? { ...read, outcome: 'partial', detail: details.join(', ') }
+    : read;
   await bigbrotr.endVisit(relay, filterId, report);
   return report;
+}
+
+/** Events of what is wanted that the relay lists by NIP-77 and has not shown. */
+async function withheldBy(
+  relay: Relay,
+  { bigbrotr, filterId }: VisitContext,
+  wanted: Wanted,
+): Promise<number> {
+  const key = { relay, filterId };
+  if ((await bigbrotr.withheld.count(key, wanted)) === 0) return 0;
+  await bigbrotr.withheld.forgetSighted(key);
+  return bigbrotr.withheld.count(key, wanted);
 }
 
 interface Gaps {
@@ -73,7 +90,7 @@ async function readRelay(
   const visit = new Visit(relay, context, session, terms);
   let followed = false;
   try {
-    const end = await readGaps(visit, gaps);
+    const end = await readAll(visit, gaps);
     await visit.writer.flush();
     visit.tellInvalid();
     const report = await withBlame(reportOf(visit, end), visit);
@@ -102,24 +119,14 @@ interface GapsEnd extends PagesEnd {
   readonly caughtUp: boolean;
 }
 
-/** What was never proven comes first; then what was proven long ago. */
-async function readGaps(visit: Visit, gaps: Gaps): Promise<GapsEnd> {
-  const end = await readGap(visit, gaps.missing, false);
+/** What was never proven comes first; then what was proven long ago, and what the relay withholds. */
+async function readAll(visit: Visit, gaps: Gaps): Promise<GapsEnd> {
+  const end = await readGaps(visit, gaps.missing, false);
   const caughtUp = end.interrupted === null;
   if (!caughtUp || end.stopped !== null) return { ...end, caughtUp };
-  return { ...(await readGap(visit, gaps.stale, true)), caughtUp };
-}
-
-/** NIP-77 where the relay has it; page by page what that leaves. */
-async function readGap(
-  visit: Visit,
-  gaps: readonly Gap[],
-  provenBefore: boolean,
-): Promise<PagesEnd> {
-  if (gaps.length === 0 || !canReconcile(visit)) return readPages(visit, gaps);
-  const { rest, stopped, interrupted } = await readReconciled(visit, gaps, provenBefore);
-  if (stopped !== null || interrupted !== null) return { stopped, interrupted };
-  return readPages(visit, rest);
+  const last = { ...(await readGaps(visit, gaps.stale, true)), caughtUp };
+  if (last.interrupted === null && last.stopped === null) await readWithheld(visit);
+  return last;
 }
 
 function reportOf(visit: Visit, { stopped, interrupted }: PagesEnd): VisitReport {

@@ -16,6 +16,7 @@ import * as reading from './bigbrotr/reading.ts';
 import { requireCurrent, schemaState } from './bigbrotr/version.ts';
 import type { VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
 import * as visits from './bigbrotr/visits.ts';
+import { WithheldArchive } from './bigbrotr/withheld.ts';
 import type { DatabaseConfig } from './config.ts';
 import { Database, isDataError, NOW } from './database.ts';
 import { type IdentifiedEvent, storageObstacle } from './nostr/event.ts';
@@ -36,6 +37,7 @@ export type { CarriedRow, CheckRow } from './bigbrotr/checks.ts';
 export type { CheckAges, SnapshotRow } from './bigbrotr/monitor.ts';
 export type { Archived, StoredEvent } from './bigbrotr/reading.ts';
 export type { VisitAges, VisitEnd, VisitGaps, VisitOutcome, Wanted } from './bigbrotr/visits.ts';
+export type { Withheld, WithheldReason } from './bigbrotr/withheld.ts';
 
 /** Ages in seconds: of the youngest snapshot that still counts, and of a visit after which the next is due. */
 export interface SynchronizeAges {
@@ -70,10 +72,13 @@ export class Bigbrotr {
   readonly #database: Database;
   /** What the finder asks. */
   readonly finder: FinderArchive;
+  /** Ids that relays name and do not serve. */
+  readonly withheld: WithheldArchive;
 
   private constructor(database: Database) {
     this.#database = database;
     this.finder = new FinderArchive(database.query, (work) => database.transaction(work));
+    this.withheld = new WithheldArchive(database.query);
   }
 
   /** @throws DatabaseError with one sentence that says what is wrong. */
@@ -225,8 +230,8 @@ export class Bigbrotr {
     const { rows } = await this.#database.query<RelayTerms & Record<string, unknown>>(
       `select d.limitation, d.supported_nips as "supportedNips",
               coalesce(m.not_before, 0) as "notBefore", m.reason, coalesce(m.refusals, 0) as refusals,
-              coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.nip77_refused_at as "nip77RefusedAt",
-              m.page_limit_at as "pageLimitAt"
+              coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.page_limit_at as "pageLimitAt",
+              m.nip77_not_before as "nip77NotBefore", m.nip77_reason as "nip77Reason"
        from relays r
        left join relay_manners m on m.relay_id = r.relay_id
        left join lateral (
@@ -244,12 +249,12 @@ export class Bigbrotr {
   async setManners(relay: Relay, manners: Manners): Promise<void> {
     await this.#database.query(
       `insert into relay_manners
-           (relay_id, not_before, reason, refusals, pace_ms, page_limit, nip77_refused_at, page_limit_at)
-       values ($1, $2, $3, $4, $5, $6, $7, $8)
+           (relay_id, not_before, reason, refusals, pace_ms, page_limit, page_limit_at, nip77_not_before, nip77_reason)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
        on conflict (relay_id) do update
        set not_before = excluded.not_before, reason = excluded.reason, refusals = excluded.refusals,
-           pace_ms = excluded.pace_ms, page_limit = excluded.page_limit,
-           nip77_refused_at = excluded.nip77_refused_at, page_limit_at = excluded.page_limit_at`,
+           pace_ms = excluded.pace_ms, page_limit = excluded.page_limit, page_limit_at = excluded.page_limit_at,
+           nip77_not_before = excluded.nip77_not_before, nip77_reason = excluded.nip77_reason`,
       [
         relay.relayId,
         manners.notBefore,
@@ -257,8 +262,9 @@ export class Bigbrotr {
         manners.refusals,
         manners.paceMs,
         manners.pageLimit,
-        manners.nip77RefusedAt,
         manners.pageLimitAt,
+        manners.nip77NotBefore,
+        manners.nip77Reason,
       ],
     );
   }
@@ -309,6 +315,16 @@ export class Bigbrotr {
     return visits.endVisit(this.#database.query, relay, filterId, end);
   }
 
+  /** The stretch around a window, the window included, that rests on pages alone. */
+  pagedAround(relay: Relay, filterId: number, window: Window): Promise<Window> {
+    return visits.pagedAround(this.#database.query, relay, filterId, window);
+  }
+
+  /** Whether an event of this filter was seen on this relay in a window. */
+  hasSightings(relay: Relay, filter: EventFilter, window: Window): Promise<boolean> {
+    return reading.hasSightings(this.#database.query, relay, filter, window);
+  }
+
   // Events
 
   /** Which of these events the archive holds, with what it holds: hex id → key and signature. */
@@ -318,8 +334,8 @@ export class Bigbrotr {
     return reading.archivedEvents(this.#database.query, events);
   }
 
-  /** Those of these ids, in hex, that the archive holds. */
-  archivedIds(ids: readonly string[]): Promise<Set<string>> {
+  /** Those of these ids, in hex, that the archive holds, with their `created_at`. */
+  archivedIds(ids: readonly string[]): Promise<Map<string, number>> {
     return reading.archivedIds(this.#database.query, ids);
   }
 

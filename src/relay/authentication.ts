@@ -24,6 +24,7 @@ export class Authenticator {
   readonly #secretKey: Uint8Array | null;
   #challenge: string | null = null;
   #attempts = 0;
+  #isAccepted = false;
 
   constructor(connection: RelayConnection, secretKey: Uint8Array | null) {
     this.#connection = connection;
@@ -32,6 +33,11 @@ export class Authenticator {
       if (!/^\s*\[\s*"AUTH"/.test(data)) return;
       this.#challenge = challengeOf(parseRelayMessage(data)) ?? this.#challenge;
     });
+  }
+
+  /** Whether the relay has accepted our key on this connection. */
+  get isAccepted(): boolean {
+    return this.#isAccepted;
   }
 
   /**
@@ -67,6 +73,7 @@ export class Authenticator {
       case null:
         return 'impossible';
       case true:
+        this.#isAccepted = true;
         return 'accepted';
       case false:
         return 'refused';

@@ -1,6 +1,6 @@
 import { crashPoint } from '../crash-point.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
-import { type Gap, type PageRequest, Pager, PageTally } from '../relay/paging.ts';
+import { type Gap, type PageRequest, Pager, PageTally, type Verdict } from '../relay/paging.ts';
 import { PageSize } from './page-size.ts';
 import type { Visit } from './visit.ts';
 
@@ -10,8 +10,17 @@ export interface PagesEnd {
   readonly interrupted: string | null;
 }
 
-/** Reads gaps page by page, newest first; what a page proves is stored with its events. @throws DatabaseError */
-export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<PagesEnd> {
+/**
+ * Reads gaps page by page, newest first; what a page proves is stored with its events.
+ *
+ * @param onPage hears of each page; true ends reading there
+ * @throws DatabaseError
+ */
+export async function readPages(
+  visit: Visit,
+  gaps: readonly Gap[],
+  onPage?: (verdict: Verdict) => Promise<boolean>,
+): Promise<PagesEnd> {
   const size = new PageSize(visit);
   const pager = new Pager(gaps, { limit: size.limit });
   const end = (interrupted: string | null) => ({ stopped: pager.stopped, interrupted });
@@ -39,6 +48,7 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
     visit.holes += verdict.holes.length;
     const restsOnSilence = pager.silent && verdict.evidence === 'paging';
     await visit.writer.endPage(restsOnSilence ? { ...verdict, evidence: 'silence' } : verdict);
+    if (await onPage?.(verdict)) return end(null);
   }
   return end(null);
 }

@@ -4,7 +4,8 @@ import { crashPoint } from '../crash-point.ts';
 import { createdAtOf, parseEvent } from '../nostr/event.ts';
 import { matchesFilter, type ReqFilter } from '../nostr/filter.ts';
 import { type Refusal, refusalOf } from '../nostr/message.ts';
-import type { Manners } from '../relay/manners.ts';
+import type { Authentication } from '../relay/authentication.ts';
+import { afterAuthentication, type Manners } from '../relay/manners.ts';
 import {
   type PageEnd,
   readLive,
@@ -13,6 +14,7 @@ import {
 } from '../relay/subscription.ts';
 import { BatchWriter } from './batch-writer.ts';
 import { CountedTally } from './counted-tally.ts';
+import { Nip77State } from './nip77-state.ts';
 import { openSession } from './session.ts';
 import { TimeSlice } from './time-slice.ts';
 import type { RelaySession, Tally, VisitContext } from './visit-context.ts';
@@ -56,8 +58,7 @@ export class Visit {
   requests = 0;
   holes = 0;
   proved = false;
-  /** Most ids that the relay has listed at once (NIP-77); infinite when it says by itself what is too much. */
-  longestList = 0;
+  readonly nip77 = new Nip77State();
   /** What the relay refused with, when that ended the visit. */
   refusal: Exclude<Refusal, 'limit' | 'other'> | null = null;
   readonly invalid = new Map<string, number>();
@@ -169,12 +170,38 @@ export class Visit {
   async mayAskAgain(text: string): Promise<boolean> {
     this.noteRefusal(text);
     if (this.refusal !== 'auth_required') return false;
-    const { requestTimeoutMs, signal } = this.context;
-    const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
+    const { signal } = this.context;
+    const answer = await this.#authenticate();
     if (answer === 'refused') this.refusal = 'restricted';
     else if (answer === 'accepted' || signal.aborted || !this.session.connection.isOpen)
       this.refusal = null;
     return answer === 'accepted';
+  }
+
+  /** Sends a REQ that the visit can do without: its refusal says nothing of others. @throws DatabaseError */
+  async askOptional(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+    const end = await this.#askOnce(filter, tally);
+    if (end.type !== 'closed' || !(await this.authenticateFor(end.text))) return end;
+    return this.#askOnce(filter, tally);
+  }
+
+  /** Authenticates, once in a visit, where an optional request was refused for want of it. @returns whether it may be sent once more */
+  async authenticateFor(text: string): Promise<boolean> {
+    if (refusalOf(text) !== 'auth_required' || this.nip77.hasTriedAuthentication) return false;
+    this.nip77.hasTriedAuthentication = true;
+    return (await this.#authenticate()) === 'accepted';
+  }
+
+  /** Whether the relay has accepted our key on this connection (NIP-42). */
+  get isAuthenticated(): boolean {
+    return this.session.authenticator.isAccepted;
+  }
+
+  async #authenticate(): Promise<Authentication> {
+    const { requestTimeoutMs, signal } = this.context;
+    const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
+    if (answer === 'accepted') this.manners = afterAuthentication(this.manners);
+    return answer;
   }
 
   /**
@@ -370,7 +397,9 @@ function mannersOf({
   paceMs,
   pageLimit,
   pageLimitAt,
-  nip77RefusedAt,
+  nip77NotBefore,
+  nip77Reason,
 }: RelayTerms): Manners {
-  return { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt };
+  const ofVisits = { notBefore, reason, refusals, paceMs };
+  return { ...ofVisits, pageLimit, pageLimitAt, nip77NotBefore, nip77Reason };
 }
