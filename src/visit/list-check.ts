@@ -21,6 +21,14 @@ export type ListCheck =
 /** What a relay shows when it is asked for something: `unknown` where it did not answer to the end. */
 type Shown = 'shown' | 'nothing' | 'unknown';
 
+/** What is known of the windows that are reconciled. */
+export interface ReconciledWindows {
+  /** Whether they were covered, and are only read anew. */
+  readonly provenBefore: boolean;
+  /** Whether they were just read page by page, and are only confirmed. */
+  readonly isPaged: boolean;
+}
+
 /** A list shorter than this is not thought to be cut within a second. */
 const SMALLEST_CAP = 20;
 /** Newest known events of which a list must show one: single ones are replaced or deleted. */
@@ -43,7 +51,7 @@ export async function checkList(
   visit: Visit,
   gap: Gap,
   list: Comparison,
-  provenBefore: boolean,
+  { provenBefore, isPaged }: ReconciledWindows,
 ): Promise<ListCheck> {
   await visit.writer.flush();
   const newest = newestUnlisted(list);
@@ -53,7 +61,7 @@ export async function checkList(
   const { need, have, relayIds } = list;
   const isEmpty = (relayIds ?? 0) === 0;
   const changed = need.length >= SMALLEST_CAP || have.length >= SMALLEST_CAP;
-  if (provenBefore && !changed && !isEmpty) return WHOLE;
+  if (provenBefore && !changed && (!isEmpty || isPaged)) return WHOLE;
   const oldest = isEmpty ? null : await oldestListed(visit, list);
   const below = { since: list.window.since, until: oldest === null ? gap.until : oldest - 1 };
   const beyond = below.since <= below.until ? await showsAny(visit, below) : 'nothing';

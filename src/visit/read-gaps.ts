@@ -31,6 +31,7 @@ export async function readGaps(
       ? await readKnown(visit, group, provenBefore)
       : await readUnknown(visit, group, provenBefore);
     if (end.stopped !== null || end.interrupted !== null) return end;
+    await reopen(visit);
   }
   return { stopped: null, interrupted: null };
 }
@@ -59,19 +60,27 @@ async function groupsOf(visit: Visit, gaps: readonly Gap[]): Promise<Group[]> {
 
 async function hasShown({ relay, context }: Visit, gap: Gap): Promise<boolean> {
   if (typeof gap.known === 'number') return true;
-  // For the filter {} a gap says by itself what is known in it.
-  const isAll = Object.keys(context.filter).length === 0;
-  return !isAll && context.bigbrotr.hasSightings(relay, context.filter, gap);
+  return context.bigbrotr.hasSightings(relay, context.filter, gap);
 }
 
+/** By NIP-77; page by page what that leaves, but for what pages have settled already. */
 async function readKnown(
   visit: Visit,
   gaps: readonly Gap[],
   provenBefore: boolean,
+  settled: readonly Window[] = [],
 ): Promise<PagesEnd> {
-  if (!canReconcile(visit)) return readPages(visit, gaps);
+  const left = (rest: readonly Gap[]) => rest.flatMap((gap) => without(gap, settled));
+  if (!canReconcile(visit)) return readPages(visit, left(gaps));
   const { rest, interrupted } = await readReconciled(visit, gaps, { provenBefore, isPaged: false });
-  return interrupted === null ? readPages(visit, rest) : { stopped: null, interrupted };
+  if (interrupted !== null) return { stopped: null, interrupted };
+  await reopen(visit);
+  return readPages(visit, left(rest));
+}
+
+/** A connection that was lost during NIP-77 is replaced: it is no failure of paging. */
+async function reopen(visit: Visit): Promise<void> {
+  if (!visit.session.connection.isOpen) await visit.reconnect();
 }
 
 async function readUnknown(
@@ -79,16 +88,14 @@ async function readUnknown(
   gaps: readonly Gap[],
   provenBefore: boolean,
 ): Promise<PagesEnd> {
-  const { read, rest, stopped, interrupted } = await readFirstPages(visit, gaps);
+  const { settled, isHandedOver, stopped, interrupted } = await readFirstPages(visit, gaps);
   if (interrupted !== null || visit.refusal !== null) return { stopped, interrupted };
+  if (isHandedOver) return readKnown(visit, gaps, provenBefore, settled);
+  const rest = gaps.flatMap((gap) => without(gap, settled));
   // Where paging has stopped NIP-77 may do; what that leaves would stop it again.
-  const end =
-    stopped === null
-      ? await readKnown(visit, rest, provenBefore)
-      : await reconcileAfterStop(visit, rest, stopped);
-  if (end.stopped !== null || end.interrupted !== null) return end;
-  await confirm(visit, read);
-  return end;
+  if (stopped !== null) return reconcileAfterStop(visit, rest, stopped);
+  await confirm(visit, gaps);
+  return { stopped: null, interrupted: null };
 }
 
 async function reconcileAfterStop(
@@ -103,10 +110,10 @@ async function reconcileAfterStop(
 }
 
 interface FirstPagesEnd extends PagesEnd {
-  /** Gaps that were read to the end. */
-  readonly read: Gap[];
-  /** What is left to NIP-77. */
-  readonly rest: Gap[];
+  /** What was proven, and holes. */
+  readonly settled: Window[];
+  /** Whether the archive has most of it, so that NIP-77 goes on. */
+  readonly isHandedOver: boolean;
 }
 
 /** Reads page by page, unless the archive has most of what the first pages show. */
@@ -126,9 +133,7 @@ async function readFirstPages(visit: Visit, gaps: readonly Gap[]): Promise<First
     return isHandedOver;
   };
   const end = await readPages(visit, gaps, onPage);
-  const left = gaps.flatMap((gap) => without(gap, settled));
-  const read = gaps.filter((gap) => without(gap, settled).length === 0);
-  return { ...end, read, rest: isHandedOver || end.stopped !== null ? left : [] };
+  return { ...end, settled, isHandedOver };
 }
 
 /** What windows leave of a gap. */

@@ -5,21 +5,13 @@ import type { Gap } from '../relay/paging.ts';
 import type { ReconcileEnd } from '../relay/reconcile.ts';
 import { type Comparison, compareWindow, withheldOf } from './compare-window.ts';
 import { fetchListed } from './fetch-listed.ts';
-import { checkList } from './list-check.ts';
+import { checkList, type ReconciledWindows } from './list-check.ts';
 import type { Visit } from './visit.ts';
 
 /** What reconciling left to be read page by page, and why it stopped where it did. */
 export interface ReconciledEnd {
   readonly rest: Gap[];
   readonly interrupted: string | null;
-}
-
-/** What is known of the windows that are reconciled. */
-export interface ReconciledWindows {
-  /** Whether they were covered, and are only read anew. */
-  readonly provenBefore: boolean;
-  /** Whether they were just read page by page, and are only confirmed. */
-  readonly isPaged: boolean;
 }
 
 /** Nostr began in November 2020: a window from 1970 on is halved from there. */
@@ -101,14 +93,14 @@ async function prove(
   visit: Visit,
   window: Gap,
   result: Comparison,
-  { provenBefore, isPaged }: ReconciledWindows,
+  about: ReconciledWindows,
 ): Promise<Gap[]> {
   const refused = visit.notKept;
-  if (!(await fetchListed(visit, result, isPaged))) return [window];
+  if (!(await fetchListed(visit, result, about.isPaged))) return [window];
   if (result.need.length > 0) await visit.writer.flush();
   // Of what the quarantine had no room for nothing is known: it would seem that the relay holds what it did not list.
   if (visit.notKept > refused) return [window];
-  const check = await checkList(visit, window, result, provenBefore);
+  const check = await checkList(visit, window, result, about);
   if (check.type === 'cut') endNip77(visit, 'cut');
   if (check.type === 'cut' || check.type === 'unknown') return [window];
   await visit.context.bigbrotr.withheld.forget(withheldOf(visit), result.gone);
