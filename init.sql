@@ -850,7 +850,9 @@ create table if not exists relay_manners (
     nip11_retry_at    bigint,
     nip11_retry_reason text,
     max_filter_values    integer,
-    max_filter_values_at bigint
+    max_filter_values_at bigint,
+    nip77_not_before  bigint,
+    nip77_reason      text
 );
 comment on table relay_manners is 'How a relay wants to be treated, as it was learnt: pauses after refusals, a pace, and what it does not do.';
 comment on column relay_manners.relay_id is 'The relay.';
@@ -860,12 +862,14 @@ comment on column relay_manners.refusals is 'Refused or failed visits in a row; 
 comment on column relay_manners.pace_ms is 'Least milliseconds from one REQ to the next.';
 comment on column relay_manners.page_limit is 'Largest limit it is asked for, where it refused a larger one or cut its pages short.';
 comment on column relay_manners.page_limit_at is 'When a larger one did not work, Unix seconds; tried again after a day.';
-comment on column relay_manners.nip77_refused_at is 'When it last did not do NIP-77 though it said so, Unix seconds; asked again after a week.';
+comment on column relay_manners.nip77_refused_at is 'When NIP-77 was last found not to work with it, Unix seconds; null where nothing speaks against it.';
 comment on column relay_manners.retry_at is 'Not connected to before this, Unix seconds: it refused a connection with Retry-After, of which at most a day is heeded.';
 comment on column relay_manners.nip11_retry_at is 'Its NIP-11 document is not asked for before this, Unix seconds: that request was refused with Retry-After.';
 comment on column relay_manners.nip11_retry_reason is 'What that request was refused with, as relay_checks has it: http_429, http_503 and the like.';
 comment on column relay_manners.max_filter_values is 'Most values in one list of a filter that it is asked with, where it refused more.';
 comment on column relay_manners.max_filter_values_at is 'When it last refused more, Unix seconds; forgotten after a week.';
+comment on column relay_manners.nip77_not_before is 'NIP-77 is not tried with it before this, Unix seconds; null where nothing speaks against it.';
+comment on column relay_manners.nip77_reason is 'Why NIP-77 is not tried: unsupported, cut (its lists lack what it holds), too_many_withheld, too_large, blocked, restricted, auth_required, rate_limited or failed; null when it may be.';
 
 create or replace function is_offence_reason(p_word text) returns boolean
 language sql immutable parallel safe
@@ -901,6 +905,35 @@ select r.url as relay_url, o.reason, o.count, o.first_at, o.last_at, encode(o.ex
 from relay_offences o
 join relays r on r.relay_id = o.relay_id;
 comment on view relay_offences_named is 'What was refused of each relay, by reason, with its URL and an example as hex.';
+
+create table if not exists withheld (
+    relay_id      integer not null references relays on delete cascade,
+    filter_id     integer not null references filters on delete cascade,
+    id            bytea not null,
+    stretch       int8range not null,
+    reason        text not null,
+    first_at      bigint not null,
+    last_at       bigint not null,
+    next_try_at   bigint not null,
+    tries         integer not null default 1,
+    authenticated boolean not null default false,
+    constraint withheld_pkey primary key (relay_id, filter_id, id),   -- what a relay withholds
+    constraint withheld_id_length check (octet_length(id) = 32),
+    constraint withheld_reason_check check (reason in ('not_served', 'auth_required', 'restricted', 'refused'))
+);
+create index if not exists withheld_next_try on withheld (relay_id, filter_id, next_try_at);   -- those due
+
+comment on table withheld is 'Events that a relay lists by NIP-77 and does not serve: all of the stretch but these is archived.';
+comment on column withheld.relay_id is 'The relay.';
+comment on column withheld.filter_id is 'The filter with which the relay was read.';
+comment on column withheld.id is 'Id of the event, 32 bytes.';
+comment on column withheld.stretch is 'Seconds in one of which it was created, upper end exclusive: the events listed before and after it bound them.';
+comment on column withheld.reason is 'not_served: asked for by its id, the relay sends EOSE without it; auth_required, restricted, refused: CLOSED, by what it says.';
+comment on column withheld.first_at is 'When it was first found so, Unix seconds.';
+comment on column withheld.last_at is 'When it was last asked for, Unix seconds.';
+comment on column withheld.next_try_at is 'When it is asked for again, Unix seconds.';
+comment on column withheld.tries is 'How often it was asked for.';
+comment on column withheld.authenticated is 'Whether it was last asked for after a successful authentication (NIP-42).';
 
 create or replace function seconds_in(p_stretches int8multirange) returns numeric
 language sql immutable parallel safe
@@ -969,9 +1002,21 @@ cross join lateral (
     union all
     select stretch, events, reason
     from holes where relay_id = v.relay_id and filter_id = v.filter_id and stretch && c.missing
+    union all
+    select int8range(min(lower(stretch)), max(upper(stretch))), count(*)::integer, 'withheld'
+    from (
+        select stretch, count(*) filter (where is_apart) over (order by lower(stretch), upper(stretch), id) as island
+        from (
+            select id, stretch, lower(stretch) > max(upper(stretch)) over (
+                order by lower(stretch), upper(stretch), id rows between unbounded preceding and 1 preceding
+            ) as is_apart
+            from withheld where relay_id = v.relay_id and filter_id = v.filter_id and stretch && v.wanted
+        ) w
+    ) w
+    group by island
 ) g
 where not v.is_part;
-comment on view coverage_gaps is 'One row a gap: a stretch of created_at (both ends inclusive) that was wanted of a relay and is not proven complete; hole says why, where it was tried in vain.';
+comment on view coverage_gaps is 'One row a gap: a stretch of created_at (both ends inclusive) that was wanted of a relay and is not proven complete; hole says why, where it was tried in vain. hole withheld: all of it but the hole_events that the relay lists and does not serve (withheld).';
 
 create or replace function sightings_in(p_relay_id integer, p_stretch int8range) returns bigint
 language sql stable parallel safe
@@ -1074,11 +1119,11 @@ select
         else 'parts'
     end as asked_by,
     greatest(asked.parts, 1) as filters_asked,
-    round(
-        seconds_in(
-            case when asked.parts = 0 then c.covered else parts_covered(v.relay_id, v.filter_id) end * v.wanted::int8multirange
-        ) / nullif(seconds_in(v.wanted::int8multirange), 0), 6
-    ) as asked_share
+    coverage_share(
+        v.wanted, case when asked.parts = 0 then c.covered else parts_covered(v.relay_id, v.filter_id) end,
+        oldest_known(v.relay_id, v.wanted)
+    ) as asked_share,
+    (select count(*) from withheld w where w.relay_id = v.relay_id and w.filter_id = v.filter_id and w.stretch && v.wanted) as withheld
 from visits v
 join relays r on r.relay_id = v.relay_id
 join filters f on f.filter_id = v.filter_id
@@ -1129,7 +1174,7 @@ comment on view unread_relays is 'Relays that the synchronizer does not visit be
 create or replace view relay_part_coverage as
 select
     r.url as relay_url, f.filter, p.filter as part,
-    round(seconds_in(c.covered * v.wanted::int8multirange) / nullif(seconds_in(v.wanted::int8multirange), 0), 6) as share,
+    coverage_share(v.wanted, c.covered, oldest_known(v.relay_id, v.wanted)) as share,
     (select count(*) from unnest(v.wanted::int8multirange - c.covered)) as gaps,
     (select count(*) from holes h where h.relay_id = v.relay_id and h.filter_id = leaf) as holes,
     part_visit.outcome, part_visit.detail, part_visit.ended_at as visited_at
@@ -1186,8 +1231,8 @@ comment on column readable_relays.writable is 'A signed test event was accepted 
 comment on column coverage_gaps.relay_url is 'URL of the relay (relays.url).';
 comment on column coverage_gaps.since is 'First second of the gap, as in a filter.';
 comment on column coverage_gaps.until is 'Last second of the gap, as in a filter.';
-comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason; filter_refused: it refuses the filter, or a part of it); null when it is only not read yet.';
-comment on column coverage_gaps.hole_events is 'Events the relay showed there (holes.events).';
+comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason; filter_refused: it refuses the filter, or a part of it; withheld: it lists events that it does not serve); null when it is only not read yet.';
+comment on column coverage_gaps.hole_events is 'Events the relay showed there (holes.events), or names and withholds.';
 comment on column relay_coverage.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_coverage.share is 'Share of the wanted seconds that is proven complete: 1 when all that have come are, else less. Counted from 2020-11-07, when Nostr began, or from the oldest event known of the relay where all below it is proven; see coverage_share().';
 comment on column relay_coverage.first_second is 'First second of created_at that is proven complete.';
@@ -1195,6 +1240,7 @@ comment on column relay_coverage.last_second is 'Last second of created_at that 
 comment on column relay_coverage.gaps is 'How many gaps coverage_gaps shows.';
 comment on column relay_coverage.holes is 'How many stretches were tried in vain.';
 comment on column relay_coverage.oldest_proof_age is 'Seconds since the oldest proof that still stands; null when there is none.';
+comment on column relay_coverage.withheld is 'Events of the wanted time that the relay lists by NIP-77 and does not serve.';
 comment on column relay_coverage.visited_at is 'When the latest visit ended, Unix seconds; null while it goes on or when it was cut off.';
 comment on column relay_coverage.paused_until is 'The relay is not visited before this, Unix seconds (relay_manners.not_before); null when it does not pause.';
 comment on column relay_coverage.offences is 'How much of what the relay ever sent was refused, by whatever filter: the sum over relay_offences.';
@@ -1735,7 +1781,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons', '0013_request-shape', '0014_retry-after', '0015_schedule']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons', '0011_withheld', '0013_request-shape', '0014_retry-after', '0015_schedule']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

@@ -1,11 +1,9 @@
 import type { Flaws, Relay, VisitEnd, VisitGaps, Wanted } from './bigbrotr.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
-import type { Gap } from './relay/paging.ts';
 import { blame } from './relay/tor.ts';
 import type { LiveRelays } from './visit/live.ts';
 import { type FilterEnd, type GapsEnd, readFilter } from './visit/read-filter.ts';
-import { type PagesEnd, readPages } from './visit/read-pages.ts';
-import { canReconcile, readReconciled } from './visit/read-reconciled.ts';
+import { readGaps, readWithheld } from './visit/read-gaps.ts';
 import { isRateLimit, openSession } from './visit/session.ts';
 import { Visit, type VisitContext } from './visit/visit.ts';
 import { stopOf, type VisitStop } from './visit/visit-stop.ts';
@@ -45,9 +43,27 @@ export async function visitRelay(
       ? idleReport('complete', null)
       : await readRelay(relay, context, wanted, gaps, live);
   const report =
-    read.outcome === 'complete' ? withFlaws(read, await bigbrotr.countFlaws(relay, wanted)) : read;
+    read.outcome === 'complete'
+      ? withFlaws(
+          read,
+          await bigbrotr.countFlaws(relay, wanted),
+          await withheldBy(relay, context, wanted),
+        )
+      : read;
   await bigbrotr.endVisit(relay, filterId, report);
   return report;
+}
+
+/** Events of what is wanted that the relay lists by NIP-77 and has not shown. */
+async function withheldBy(
+  relay: Relay,
+  { bigbrotr, filterId }: VisitContext,
+  wanted: Wanted,
+): Promise<number> {
+  const key = { relay, filterId };
+  if ((await bigbrotr.withheld.count(key, wanted)) === 0) return 0;
+  await bigbrotr.withheld.forgetSighted(key);
+  return bigbrotr.withheld.count(key, wanted);
 }
 
 async function readRelay(
@@ -73,7 +89,7 @@ async function readRelay(
   const visit = new Visit(relay, context, session, terms);
   let followed = false;
   try {
-    const end = await readFilter(visit, wanted, gaps, readGaps);
+    const end = await readFilter(visit, wanted, gaps, readAll);
     await visit.writer.flush();
     visit.tellInvalid();
     const report = withBearing(await withBlame(reportOf(visit, end), visit), visit);
@@ -99,24 +115,14 @@ async function wantedOf(relay: Relay, context: VisitContext): Promise<Wanted> {
   return { filterId, since, until: Math.max(until, since - 1) };
 }
 
-/** What was never proven comes first; then what was proven long ago. */
-async function readGaps(visit: Visit, gaps: VisitGaps): Promise<GapsEnd> {
-  const end = await readGap(visit, gaps.missing, false);
+/** What was never proven comes first; then what was proven long ago, and what the relay withholds. */
+async function readAll(visit: Visit, gaps: VisitGaps): Promise<GapsEnd> {
+  const end = await readGaps(visit, gaps.missing, false);
   const caughtUp = end.interrupted === null;
   if (!caughtUp || end.stopped !== null) return { ...end, caughtUp };
-  return { ...(await readGap(visit, gaps.stale, true)), caughtUp };
-}
-
-/** NIP-77 where the relay has it; page by page what that leaves. */
-async function readGap(
-  visit: Visit,
-  gaps: readonly Gap[],
-  provenBefore: boolean,
-): Promise<PagesEnd> {
-  if (gaps.length === 0 || !canReconcile(visit)) return readPages(visit, gaps);
-  const { rest, stopped, interrupted } = await readReconciled(visit, gaps, provenBefore);
-  if (stopped !== null || interrupted !== null) return { stopped, interrupted };
-  return readPages(visit, rest);
+  const last = { ...(await readGaps(visit, gaps.stale, true)), caughtUp };
+  if (last.interrupted === null && last.stopped === null) await readWithheld(visit);
+  return last;
 }
 
 function reportOf(visit: Visit, { stopped, interrupted, lacking }: FilterEnd): VisitReport {
@@ -144,9 +150,19 @@ function mostlyBroken({ broken, good }: Visit): Pick<VisitEnd, 'reason' | 'detai
  * Holes are not asked for again at each visit, but a relay that has one is not complete. Nor are forged events, but a
  * relay that never sent any other is not one that has nothing.
  */
-function withFlaws(report: VisitReport, { holes, brokenAlone }: Flaws): VisitReport {
-  if (holes > 0)
-    return { ...report, outcome: 'partial', ...stopOf(`${holes} stretches cannot be proven`) };
+function withFlaws(
+  report: VisitReport,
+  { holes, brokenAlone }: Flaws,
+  withheld: number,
+): VisitReport {
+  const details = [
+    ...(holes > 0 ? [`${holes} stretches cannot be proven`] : []),
+    ...(withheld > 0 ? [`${withheld} events are listed and withheld`] : []),
+  ];
+  if (details.length > 0) {
+    const reason = holes > 0 ? 'holes' : 'withheld';
+    return { ...report, outcome: 'partial', reason, detail: details.join(', ') };
+  }
   if (brokenAlone === 0 || report.reason !== null) return report;
   const detail = `all ${brokenAlone} events that it ever sent were refused, forged or malformed`;
   return { ...report, reason: 'forged', detail };

@@ -19,8 +19,9 @@ import { RetryTimes } from './bigbrotr/retry-times.ts';
 import { requireCurrent, schemaState } from './bigbrotr/version.ts';
 import type { Lane, Picking, VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
 import * as visits from './bigbrotr/visits.ts';
+import { WithheldArchive } from './bigbrotr/withheld.ts';
 import type { DatabaseConfig } from './config.ts';
-import { Database, isDataError, type OpenOptions, type Query } from './database.ts';
+import { Database, isDataError, NOW, type OpenOptions, type Query } from './database.ts';
 import { type IdentifiedEvent, storageObstacle } from './nostr/event.ts';
 import { canonicalFilter, type EventFilter, type Window } from './nostr/filter.ts';
 import type { Nip11Limitation } from './nostr/nip11.ts';
@@ -48,6 +49,7 @@ export type {
   VisitOutcome,
   Wanted,
 } from './bigbrotr/visits.ts';
+export type { Withheld, WithheldReason } from './bigbrotr/withheld.ts';
 
 type WaitOptions = Pick<OpenOptions, 'signal' | 'onRefused' | 'loginWorked'>;
 
@@ -94,12 +96,15 @@ export class Bigbrotr {
   readonly retryTimes: RetryTimes;
   /** The filters that a relay is asked with in place of one that it refuses. */
   readonly filterParts: FilterParts;
+  /** Ids that relays name and do not serve. */
+  readonly withheld: WithheldArchive;
 
   private constructor(database: Database) {
     this.#database = database;
     this.retryTimes = new RetryTimes(database.query);
     this.finder = new FinderArchive(database.query, (work) => database.transaction(work));
     this.filterParts = new FilterParts(database.query, (work) => database.transaction(work));
+    this.withheld = new WithheldArchive(database.query);
   }
 
   /** Waits as `Database.connect` does. @throws DatabaseError with one sentence that says what is wrong. */
@@ -232,9 +237,9 @@ export class Bigbrotr {
     const { rows } = await this.#database.query<RelayTerms & Record<string, unknown>>(
       `select d.limitation, d.supported_nips as "supportedNips",
               coalesce(m.not_before, 0) as "notBefore", m.reason, coalesce(m.refusals, 0) as refusals,
-              coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.nip77_refused_at as "nip77RefusedAt",
-              m.page_limit_at as "pageLimitAt", m.max_filter_values as "maxFilterValues",
-              m.max_filter_values_at as "maxFilterValuesAt",
+              coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.page_limit_at as "pageLimitAt",
+              m.max_filter_values as "maxFilterValues", m.max_filter_values_at as "maxFilterValuesAt",
+              m.nip77_not_before as "nip77NotBefore", m.nip77_reason as "nip77Reason",
               exists (select from filter_parts where relay_id = r.relay_id) as "isDivided"
        from relays r
        left join relay_manners m on m.relay_id = r.relay_id
@@ -252,15 +257,19 @@ export class Bigbrotr {
   /** Remembers how a relay wants to be treated. */
   async setManners(relay: Relay, manners: Manners): Promise<void> {
     await this.#database.query(
-      `insert into relay_manners
-           (relay_id, not_before, reason, refusals, pace_ms, page_limit, nip77_refused_at, page_limit_at,
-            max_filter_values, max_filter_values_at)
-       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+      `insert into relay_manners as m
+           (relay_id, not_before, reason, refusals, pace_ms, page_limit, page_limit_at, nip77_not_before, nip77_reason,
+            max_filter_values, max_filter_values_at, nip77_refused_at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, case when $8::bigint is not null then ${NOW} end)
        on conflict (relay_id) do update
        set not_before = excluded.not_before, reason = excluded.reason, refusals = excluded.refusals,
-           pace_ms = excluded.pace_ms, page_limit = excluded.page_limit,
-           nip77_refused_at = excluded.nip77_refused_at, page_limit_at = excluded.page_limit_at,
-           max_filter_values = excluded.max_filter_values, max_filter_values_at = excluded.max_filter_values_at`,
+           pace_ms = excluded.pace_ms, page_limit = excluded.page_limit, page_limit_at = excluded.page_limit_at,
+           nip77_not_before = excluded.nip77_not_before, nip77_reason = excluded.nip77_reason,
+           max_filter_values = excluded.max_filter_values, max_filter_values_at = excluded.max_filter_values_at,
+           nip77_refused_at = case
+               when excluded.nip77_not_before is distinct from m.nip77_not_before then excluded.nip77_refused_at
+               else m.nip77_refused_at
+           end`,
       [
         relay.relayId,
         manners.notBefore,
@@ -268,8 +277,9 @@ export class Bigbrotr {
         manners.refusals,
         manners.paceMs,
         manners.pageLimit,
-        manners.nip77RefusedAt,
         manners.pageLimitAt,
+        manners.nip77NotBefore,
+        manners.nip77Reason,
         manners.maxFilterValues,
         manners.maxFilterValuesAt,
       ],
@@ -317,6 +327,16 @@ export class Bigbrotr {
     return visits.endVisit(this.#database.query, relay, filterId, end);
   }
 
+  /** The stretch around a window, the window included, that rests on pages alone. */
+  pagedAround(relay: Relay, filterId: number, window: Window): Promise<Window> {
+    return visits.pagedAround(this.#database.query, relay, filterId, window);
+  }
+
+  /** Whether an event of this filter was seen on this relay in a window. */
+  hasSightings(relay: Relay, filter: EventFilter, window: Window): Promise<boolean> {
+    return reading.hasSightings(this.#database.query, relay, filter, window);
+  }
+
   // Events
 
   /** Which of these events the archive holds, with what it holds: hex id → key and signature. */
@@ -326,8 +346,8 @@ export class Bigbrotr {
     return reading.archivedEvents(this.#database.query, events);
   }
 
-  /** Those of these ids, in hex, that the archive holds. */
-  archivedIds(ids: readonly string[]): Promise<Set<string>> {
+  /** Those of these ids, in hex, that the archive holds, with their `created_at`. */
+  archivedIds(ids: readonly string[]): Promise<Map<string, number>> {
     return reading.archivedIds(this.#database.query, ids);
   }
 

@@ -54,10 +54,10 @@ ALTER DEFAULT PRIVILEGES FOR ROLE bigbrotr_owner IN SCHEMA public
   GRANT SELECT ON TABLES TO bigbrotr_readers;
 
 -- All that the services ever delete: coverage whose every stretch was proven anew in another row,
--- holes that were closed, parts of filters that a relay takes whole, states of a relay that are made anew from its snapshots, and what the finder
--- has read or forgets. (At a first start they are not there yet; the service "roles" runs this again when they are.)
+-- holes that were closed, parts of filters that a relay takes whole, states of a relay that are made anew from its snapshots,
+-- withheld events that came after all, and what the finder has read or forgets. (At a first start they are not there yet; the service "roles" runs this again when they are.)
 SELECT format('GRANT DELETE ON public.%I TO bigbrotr_writers', name)
-  FROM unnest(ARRAY['coverage', 'holes', 'filter_parts', 'relay_states', 'finder_queue', 'named_relays']) AS name
+  FROM unnest(ARRAY['coverage', 'holes', 'filter_parts', 'relay_states', 'finder_queue', 'named_relays', 'withheld']) AS name
  WHERE to_regclass('public.' || name) IS NOT NULL \gexec
 
 -- Which version the archive is of is for the owner to say.

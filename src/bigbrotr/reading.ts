@@ -65,15 +65,18 @@ export async function archivedEvents(
   return archived;
 }
 
-/** Those of these ids, in hex, that the archive holds. */
-export async function archivedIds(query: Query, ids: readonly string[]): Promise<Set<string>> {
-  const { rows } = await query<{ id: string }>(
-    `select t.id
+/** Those of these ids, in hex, that the archive holds, with their `created_at`. */
+export async function archivedIds(
+  query: Query,
+  ids: readonly string[],
+): Promise<Map<string, number>> {
+  const { rows } = await query<{ id: string; created_at: number }>(
+    `select t.id, e.created_at
      from unnest($1::text[]) as t (id)
-     cross join lateral (select from events where id = decode(t.id, 'hex') limit 1) e`,
+     cross join lateral (select created_at from events where id = decode(t.id, 'hex') limit 1) e`,
     [ids],
   );
-  return new Set(rows.map(({ id }) => id));
+  return new Map(rows.map(({ id, created_at }) => [id, created_at]));
 }
 
 /** The smallest `created_at` among events of these ids that are archived, or set aside from this relay; null without any. */
@@ -132,6 +135,18 @@ export async function* sightedRecords(
     seen = chunk?.seen ?? 0;
   }
   if (filter.every((part) => part === null)) yield await quarantinedRecords(query, where);
+}
+
+/** Whether an event of this filter was seen on this relay in a window. */
+export async function hasSightings(
+  query: Query,
+  relay: Relay,
+  filter: EventFilter,
+  window: Window,
+): Promise<boolean> {
+  for await (const records of sightedRecords(query, relay, filter, window))
+    if (records.length > 0) return true;
+  return false;
 }
 
 async function quarantinedRecords(query: Query, where: readonly number[]): Promise<Buffer> {

@@ -48,6 +48,7 @@ export class Authenticator {
   #attempts = 0;
   #latest: Attempt | null = null;
   #onChange: () => void = () => {};
+  #isAccepted = false;
 
   constructor(connection: RelayConnection, secretKey: Uint8Array | null) {
     this.#connection = connection;
@@ -60,6 +61,11 @@ export class Authenticator {
   /** Whether the relay has refused our key, perhaps only after the request was sent again. */
   get isRefused(): boolean {
     return this.#latest?.accepted === false;
+  }
+
+  /** Whether the relay has accepted our key on this connection. */
+  get isAccepted(): boolean {
+    return this.#isAccepted;
   }
 
   /**
@@ -124,8 +130,10 @@ export class Authenticator {
   #receive(message: RelayMessage): void {
     if (message.type === 'AUTH') this.#challenge = challengeOf(message) ?? this.#challenge;
     else if (message.type !== 'OK') this.#attempts = 0;
-    else if (message.id === this.#latest?.id) this.#latest.accepted ??= message.accepted;
-    else if (message.accepted) this.#attempts = 0;
+    else if (message.id === this.#latest?.id) {
+      this.#latest.accepted ??= message.accepted;
+      this.#isAccepted ||= message.accepted;
+    } else if (message.accepted) this.#attempts = 0;
     this.#onChange();
   }
 

@@ -11,14 +11,61 @@ export const ID_BYTES = 32;
 const MAX_IDS = 2 ** 21;
 const WORDS = ID_BYTES / 4;
 
+/** An id whose time is known only to lie in a window. */
+export interface Unplaced {
+  readonly id: string;
+  readonly since: number;
+  readonly until: number;
+}
+
 /** Ids in the order of (created_at, id), each once. Made by `LocalSetBuilder`. */
 export class LocalSet {
   readonly size: number;
   readonly #records: Buffer;
+  /** The unplaced ids among them, by position. */
+  readonly unplaced: ReadonlyMap<number, Unplaced>;
+  /** For each position 1 where a bound before it might part an unplaced id from its neighbours; null without any. */
+  readonly #uncut: Uint8Array | null;
 
-  constructor(records: Buffer) {
+  constructor(records: Buffer, unplaced: readonly Unplaced[] = []) {
     this.#records = records;
     this.size = records.length / RECORD_BYTES;
+    const positions = unplaced.map((one) => [this.indexOf(recordOf(one)), one] as const);
+    this.unplaced = new Map(positions);
+    this.#uncut = unplaced.length > 0 ? this.#findUncut() : null;
+  }
+
+  /**
+   * The position nearest to a wanted one, between two others, where the set may be cut in two: an unplaced id is on the
+   * same side of the bound wherever in its window it lies. Null when there is none near.
+   */
+  cutNear(wanted: number, from: number, to: number): number | null {
+    if (this.#uncut === null) return wanted;
+    for (let distance = 0; distance <= to - from; distance++) {
+      for (const position of [wanted + distance, wanted - distance])
+        if (position > from && position < to && this.#uncut[position] === 0) return position;
+    }
+    return null;
+  }
+
+  #findUncut(): Uint8Array {
+    const changes = new Int32Array(this.size + 2);
+    const forbid = (first: number, last: number) => {
+      changes[first] = (changes[first] ?? 0) + 1;
+      changes[last + 1] = (changes[last + 1] ?? 0) - 1;
+    };
+    for (const [position, { since, until }] of this.unplaced) {
+      forbid(position, Math.min(position + 1, this.size));
+      const first = this.indexOf(timeBound(since + 1));
+      const last = this.indexOf(timeBound(until));
+      if (first <= last) forbid(first, Math.min(last, this.size));
+    }
+    const uncut = new Uint8Array(this.size + 1);
+    for (let position = 0, open = 0; position <= this.size; position++) {
+      open += changes[position] ?? 0;
+      uncut[position] = open > 0 ? 1 : 0;
+    }
+    return uncut;
   }
 
   /** Seconds. */
@@ -35,11 +82,6 @@ export class LocalSet {
   /** One record: 40 bytes, not to be changed. */
   record(index: number): Uint8Array {
     return this.#records.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES);
-  }
-
-  /** The same set without its first records. */
-  from(index: number): LocalSet {
-    return new LocalSet(this.#records.subarray(index * RECORD_BYTES));
   }
 
   /** Copies the id of a record to a place in another buffer. */
@@ -95,6 +137,7 @@ export class LocalSetBuilder {
   readonly #maxIds: number;
   #records = Buffer.alloc(0);
   #size = 0;
+  #unplaced: Unplaced[] = [];
 
   /** @param maxIds no more are taken; at most 2,097,152. */
   constructor(maxIds: number) {
@@ -112,6 +155,13 @@ export class LocalSetBuilder {
     writeTime(record, 0, createdAt);
     record.write(id, TIME_BYTES, 'hex');
     return this.addRecords(record);
+  }
+
+  /** The same for an id whose time is not known: it is put into the middle of its window. */
+  addUnplaced(unplaced: Unplaced): boolean {
+    if (!this.addRecords(recordOf(unplaced))) return false;
+    this.#unplaced.push(unplaced);
+    return true;
   }
 
   /**
@@ -135,10 +185,11 @@ export class LocalSetBuilder {
     const records = this.#records.subarray(0, this.#size * RECORD_BYTES);
     this.#records = Buffer.alloc(0);
     this.#size = 0;
-    const set = new LocalSet(withoutRepeats(sorted(records)));
-    const bound = Buffer.alloc(RECORD_BYTES);
-    writeTime(bound, 0, since);
-    return set.from(set.indexOf(bound));
+    const unplaced = this.#unplaced.filter((one) => middleOf(one) >= since);
+    this.#unplaced = [];
+    const unique = withoutRepeats(sorted(records));
+    const from = new LocalSet(unique).indexOf(timeBound(since));
+    return new LocalSet(unique.subarray(from * RECORD_BYTES), unplaced);
   }
 
   #grow(size: number): void {
@@ -147,6 +198,23 @@ export class LocalSetBuilder {
     grown.set(this.#records.subarray(0, this.#size * RECORD_BYTES));
     this.#records = grown;
   }
+}
+
+function middleOf({ since, until }: Unplaced): number {
+  return Math.floor((since + until) / 2);
+}
+
+function recordOf(unplaced: Unplaced): Buffer {
+  const record = timeBound(middleOf(unplaced));
+  record.write(unplaced.id, TIME_BYTES, 'hex');
+  return record;
+}
+
+/** The bound below all records of a second. */
+function timeBound(seconds: number): Buffer {
+  const bound = Buffer.alloc(RECORD_BYTES);
+  writeTime(bound, 0, seconds);
+  return bound;
 }
 
 export function readTime(bytes: Buffer, at: number): number {

@@ -17,8 +17,10 @@ export interface Manners {
   readonly pageLimit: number | null;
   /** When a larger one did not work, Unix seconds; null when none was tried. */
   readonly pageLimitAt: number | null;
-  /** When it last did not do NIP-77 although asked to, Unix seconds; null when it was not found so. */
-  readonly nip77RefusedAt: number | null;
+  /** NIP-77 is not tried before this, Unix seconds; null where nothing speaks against it. */
+  readonly nip77NotBefore: number | null;
+  /** Why it is not; null when it may be. */
+  readonly nip77Reason: Nip77Obstacle | null;
   /** Most values in one list of a filter that it is asked with, where it refused more; null when it did not. */
   readonly maxFilterValues: number | null;
   /** When it last refused more, Unix seconds; null when it did not. */
@@ -32,7 +34,8 @@ export const NEW_RELAY: Manners = {
   paceMs: 0,
   pageLimit: null,
   pageLimitAt: null,
-  nip77RefusedAt: null,
+  nip77NotBefore: null,
+  nip77Reason: null,
   maxFilterValues: null,
   maxFilterValuesAt: null,
 };
@@ -58,12 +61,30 @@ const FIRST_PACE_MS = 500;
 const SLOWEST_PACE_MS = 30_000;
 /** After this a relay is tried with larger pages again. */
 const LARGER_PAGE_SECONDS = DAY;
-/** After this a relay that did not do NIP-77 is asked for it again: software is updated. */
-const NIP77_ASK_AGAIN_SECONDS = 7 * DAY;
 /** After this a filter is tried again that the relay refused for its shape: software and its settings are changed. */
 const FILTER_ASK_AGAIN_SECONDS = 7 * DAY;
-/** A connection that was lost during NIP-77 may have been lost by chance. */
-const NIP77_LOST_SECONDS = DAY;
+/** Why a relay is read without NIP-77 for a while, and for how long, in seconds: relays change their software and rules. */
+const NIP77_DELAYS = {
+  /** It does not do NIP-77, whatever its NIP-11 document says. */
+  unsupported: 7 * DAY,
+  /** Its lists lack events that it holds. */
+  cut: 7 * DAY,
+  /** It names more events that it does not serve than are remembered. */
+  too_many_withheld: 7 * DAY,
+  /** Every window is too large for it. */
+  too_large: 7 * DAY,
+  blocked: 7 * DAY,
+  restricted: 7 * DAY,
+  auth_required: DAY,
+  /** An error, a timeout, garbage or a lost connection, which may have been chance. */
+  failed: DAY,
+  rate_limited: 60 * MINUTE,
+} as const;
+
+/** Why NIP-77 is not used with a relay. */
+export type Nip77Obstacle = keyof typeof NIP77_DELAYS;
+
+const LONGEST_NIP77_DELAY = Math.max(...Object.values(NIP77_DELAYS));
 
 /**
  * Whether a larger page may be tried than was found to work, so that a bad day is not for ever; nor is one far in the
@@ -108,27 +129,34 @@ export function afterVisit(
   };
 }
 
-/** Whether NIP-77 may be tried on a relay that says it has it, also when it refused at a time that is far to come. @param now Unix seconds */
-export function mayReconcile(manners: Manners, now: number): boolean {
-  const since = now - (manners.nip77RefusedAt ?? 0);
-  return manners.nip77RefusedAt === null || Math.abs(since) > NIP77_ASK_AGAIN_SECONDS;
+/**
+ * Whether NIP-77 may be tried on a relay that claims it. A time to try again that lies further ahead than any delay was
+ * noted while the clock was wrong, and counts as none. @param now Unix seconds
+ */
+export function mayReconcile({ nip77NotBefore }: Manners, now: number): boolean {
+  if (nip77NotBefore === null || now >= nip77NotBefore) return true;
+  return nip77NotBefore > now + LONGEST_NIP77_DELAY;
 }
 
-/**
- * The manners after a connection that was lost during NIP-77: visits do without it for a day. A relay that hangs up
- * each time would else never be read. @param now Unix seconds
- */
-export function afterLostReconciliation(manners: Manners, now: number): Manners {
-  return { ...manners, nip77RefusedAt: now - NIP77_ASK_AGAIN_SECONDS + NIP77_LOST_SECONDS };
+/** The manners of a relay that is read without NIP-77 for a while. @param now Unix seconds */
+export function withoutNip77(manners: Manners, why: Nip77Obstacle, now: number): Manners {
+  return { ...manners, nip77NotBefore: now + NIP77_DELAYS[why], nip77Reason: why };
+}
+
+/** The manners after a successful authentication (NIP-42): NIP-77 may be tried where it was refused for want of it. */
+export function afterAuthentication(manners: Manners): Manners {
+  const { nip77Reason } = manners;
+  if (nip77Reason !== 'auth_required' && nip77Reason !== 'restricted') return manners;
+  return { ...manners, nip77NotBefore: null, nip77Reason: null };
 }
 
 /** The manners alone, of a row that has more. */
 export function mannersOf(row: Manners): Manners {
-  const { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt } = row;
-  const { maxFilterValues, maxFilterValuesAt } = row;
+  const { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt } = row;
+  const { nip77NotBefore, nip77Reason, maxFilterValues, maxFilterValuesAt } = row;
   return {
-    ...{ notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt },
-    ...{ maxFilterValues, maxFilterValuesAt },
+    ...{ notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt },
+    ...{ nip77NotBefore, nip77Reason, maxFilterValues, maxFilterValuesAt },
   };
 }
 

@@ -137,6 +137,10 @@ export class MessageReader {
     return this.#position >= this.#bytes.length;
   }
 
+  get bytesLeft(): number {
+    return this.#bytes.length - this.#position;
+  }
+
   take(count: number): Buffer {
     const end = this.#position + count;
     if (end > this.#bytes.length) throw garbage('it ends too early');

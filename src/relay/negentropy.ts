@@ -11,7 +11,7 @@
  * more from the beginning, and a list of ids that is answered by Skip is not taken for an answer.
  */
 import { hash } from 'node:crypto';
-import { ID_BYTES, type LocalSet, RECORD_BYTES, TIME_BYTES } from './local-set.ts';
+import { ID_BYTES, type LocalSet, RECORD_BYTES, readTime, TIME_BYTES } from './local-set.ts';
 import {
   type Bound,
   compareBounds,
@@ -48,12 +48,28 @@ export interface NegentropyLimits {
   readonly maxNeed: number;
 }
 
+/** Ids that were listed one after the other, all of them needed, between two edges of which the times are known. */
+export interface NeededRun {
+  readonly ids: readonly string[];
+  readonly after: Edge;
+  readonly before: Edge;
+}
+
+/** A record that we hold, or the bound of a range: what is listed after it is not smaller, in (created_at, id). */
+export interface Edge {
+  readonly createdAt: number;
+  /** In hex; of a bound as much as it has, and zeros. */
+  readonly id: string;
+}
+
 /** What a range of an answer says: nothing, that it is settled, or that the sets differ there. */
 type Verdict = 'skipped' | 'settled' | 'differs';
 
 export class NegentropyInitiator {
   /** Ids, in hex, that the relay holds and we do not, as far as it has told. */
   readonly need = new Set<string>();
+  /** The same ids in the order in which they were listed. */
+  readonly runs: NeededRun[] = [];
   /** Positions in our set of the ids that the relay does not hold. */
   readonly have = new Set<number>();
   readonly #local: LocalSet;
@@ -102,7 +118,8 @@ export class NegentropyInitiator {
     return left.length > 0 ? this.#compose() : null;
   }
 
-  #judge(answer: MessageReader, { begin, end }: Stretch): Verdict {
+  #judge(answer: MessageReader, stretch: Stretch): Verdict {
+    const { begin, end } = stretch;
     const mode = answer.varint();
     if (mode === MODE.skip) return 'skipped';
     if (mode === MODE.fingerprint) {
@@ -111,21 +128,46 @@ export class NegentropyInitiator {
         : 'differs';
     }
     if (mode !== MODE.idList) throw garbage(`there is no mode ${mode}`);
-    this.#compare(answer, begin, end);
+    this.#compare(answer, stretch);
     return 'settled';
   }
 
-  /** Reads a list of the relay's ids and compares it with ours. */
-  #compare(answer: MessageReader, begin: number, end: number): void {
+  /** Reads a list of the relay's ids and compares it with ours. Of one that names too many, the first are taken. */
+  #compare(answer: MessageReader, { lower, upper, begin, end }: Stretch): void {
+    const ours = new Map<string, number>();
+    for (let index = begin; index < end; index++) ours.set(this.#local.id(index), index);
+    const listed = new Set<number>();
+    let after = edgeOf(lower);
+    let ids: string[] = [];
+    const endRun = (before: Edge) => {
+      if (ids.length > 0) this.runs.push({ ids, after, before });
+      ids = [];
+      after = before;
+    };
     const count = answer.varint();
-    if (count > this.#limits.maxNeed + end - begin) throw this.#tooMany();
-    const theirs = new Set<string>();
-    for (let i = 0; i < count; i++) theirs.add(answer.take(ID_BYTES).toString('hex'));
-    for (let index = begin; index < end; index++) {
-      if (!theirs.delete(this.#local.id(index))) this.have.add(index);
+    const most = this.#limits.maxNeed + end - begin;
+    if (count > most && count * ID_BYTES > answer.bytesLeft) throw this.#tooMany();
+    for (let left = count; left > 0; left--) {
+      const id = answer.take(ID_BYTES).toString('hex');
+      const index = ours.get(id);
+      if (index !== undefined) {
+        listed.add(index);
+        if (!this.#local.unplaced.has(index)) endRun(this.#edgeAt(index));
+      } else if (!this.need.has(id)) {
+        if (this.need.size >= this.#limits.maxNeed) {
+          endRun(edgeOf(upper));
+          throw this.#tooMany();
+        }
+        this.need.add(id);
+        ids.push(id);
+      }
     }
-    for (const id of theirs) this.need.add(id);
-    if (this.need.size > this.#limits.maxNeed) throw this.#tooMany();
+    endRun(edgeOf(upper));
+    for (const index of ours.values()) if (!listed.has(index)) this.have.add(index);
+  }
+
+  #edgeAt(index: number): Edge {
+    return { createdAt: this.#local.createdAt(index), id: this.#local.id(index) };
   }
 
   #tooMany(): NegentropyError {
@@ -176,12 +218,23 @@ export class NegentropyInitiator {
       for (let index = begin; index < end; index++) message.id(this.#local, index);
       return;
     }
-    for (let bucket = 1, from = begin; bucket <= BUCKETS; bucket++) {
-      const to = begin + Math.floor((bucket * (end - begin)) / BUCKETS);
-      message.range(bucket === BUCKETS ? upper : this.#boundBefore(to), MODE.fingerprint);
+    let from = begin;
+    for (const to of [...this.#cuts(begin, end), end]) {
+      message.range(to === end ? upper : this.#boundBefore(to), MODE.fingerprint);
       message.bytes(this.#fingerprint(from, to));
       from = to;
     }
+  }
+
+  /** Where a stretch is cut: evenly, but away from ids whose times are not known, unless there is no such place. */
+  #cuts(begin: number, end: number): number[] {
+    const even = Array.from(
+      { length: BUCKETS - 1 },
+      (_, bucket) => begin + Math.floor(((bucket + 1) * (end - begin)) / BUCKETS),
+    );
+    const near = even.map((position) => this.#local.cutNear(position, begin, end));
+    const cuts = new Set(near.filter((position) => position !== null));
+    return cuts.size > 0 ? [...cuts].sort((a, b) => a - b) : even;
   }
 
   /** The shortest bound between a record and the one before it. */
@@ -202,6 +255,13 @@ export class NegentropyInitiator {
     const length = writeVarint(input, ID_BYTES, end - begin);
     return hash('sha256', input.subarray(0, length), 'buffer').subarray(0, FINGERPRINT_BYTES);
   }
+}
+
+function edgeOf(bound: Bound): Edge {
+  return {
+    createdAt: bound === INFINITE ? Number.MAX_SAFE_INTEGER : readTime(bound, 0),
+    id: bound.toString('hex', TIME_BYTES),
+  };
 }
 
 function isList({ begin, end }: Stretch): boolean {

@@ -24,6 +24,7 @@ export const PAGER_STOPS = [
   'auth_required',
   'restricted',
   'blocked',
+  'filter_refused',
 ] as const satisfies readonly (string | Refusal)[];
 
 export type PagerStop = (typeof PAGER_STOPS)[number];

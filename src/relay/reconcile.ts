@@ -7,19 +7,20 @@ import type { RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
 import { beginRequest, sendAgainWhenSilent } from './first-request.ts';
 import type { LocalSet } from './local-set.ts';
-import { NegentropyInitiator } from './negentropy.ts';
+import { type NeededRun, NegentropyInitiator } from './negentropy.ts';
 import { NegentropyError } from './negentropy-message.ts';
 import { isAnswer, type OpenRequests, openRequests } from './open-requests.ts';
 
 /**
  * How a reconciliation ended. Only `done` proves anything; what was learned before another end is true all the same.
- * - `blocked`: the window is too large, for the relay or for us. Halve it.
+ * - `blocked`: the window is too large for the relay. Halve it. With `isFull` the relay lists more ids that we lack than
+ *   are taken at once: fetch these, and reconcile once more.
  * - `unsupported`: the relay does not do NIP-77, whatever its NIP-11 document says. Remember it and page.
  * - `failed`: this time. `refused` carries what the relay said, for `refusalOf`.
  */
 export type ReconcileEnd =
   | { type: 'done' }
-  | { type: 'blocked'; text: string }
+  | { type: 'blocked'; text: string; isFull?: true }
   | { type: 'unsupported'; text: string }
   | { type: 'failed'; reason: ReconcileFailure; text: string };
 
@@ -40,7 +41,7 @@ export interface ReconcileLimits {
   readonly totalTimeoutMs: number;
   /** Answers taken. At frames of 60 KB one answer lists about 1,900 ids. */
   readonly maxRounds: number;
-  /** Ids taken that we lack; above it the window is `blocked`. */
+  /** Ids taken that we lack; with more it ends `blocked`, with `isFull`. */
   readonly maxNeed: number;
   /** Characters received, whatever they are. */
   readonly maxBytes: number;
@@ -52,6 +53,8 @@ export interface Reconciliation {
   readonly end: ReconcileEnd;
   /** Ids, in hex, that the relay holds and the local set lacks. Their times are not known before their events are. */
   readonly need: string[];
+  /** The needed ids in the order in which they were listed, between edges of which the times are known. */
+  readonly runs: readonly NeededRun[];
   /** Positions in the local set of ids that the relay does not hold, or no longer. */
   readonly have: number[];
   /** Ids that the relay holds in the window, as far as it says; null unless done. */
@@ -109,22 +112,23 @@ export async function reconcileWindow(
     exchange.send('NEG-OPEN', windowFilter(filter, window), initiator.open());
     const end = await converse(exchange, initiator, limits);
     const need = [...initiator.need];
+    const { runs } = initiator;
     const have = [...initiator.have];
     const { rounds, bytes } = exchange;
     if (end.type !== 'done')
-      return { end, need, have, relayIds: null, oldestShared: null, rounds, bytes };
+      return { end, need, runs, have, relayIds: null, oldestShared: null, rounds, bytes };
     const relayIds = local.size - have.length + need.length;
     const oldestShared = oldestBut(local, initiator.have);
-    return { end, need, have, relayIds, oldestShared, rounds, bytes };
+    return { end, need, runs, have, relayIds, oldestShared, rounds, bytes };
   } finally {
     exchange.close();
   }
 }
 
-/** `created_at` of the first of the set that is not among those left out. */
+/** `created_at` of the first of the set that is not among those left out and whose time is known. */
 function oldestBut(local: LocalSet, leftOut: ReadonlySet<number>): number | null {
   for (let index = 0; index < local.size; index++) {
-    if (!leftOut.has(index)) return local.createdAt(index);
+    if (!leftOut.has(index) && !local.unplaced.has(index)) return local.createdAt(index);
   }
   return null;
 }
@@ -155,7 +159,7 @@ async function converse(
 }
 
 function endOf({ fault, message }: NegentropyError): ReconcileEnd {
-  if (fault === 'too_many') return { type: 'blocked', text: message };
+  if (fault === 'too_many') return { type: 'blocked', text: message, isFull: true };
   if (fault === 'garbage') return failed('garbage', message);
   return { type: 'unsupported', text: message };
 }
@@ -173,6 +177,7 @@ class Exchange {
   readonly #limits: ReconcileLimits;
   readonly #signal: AbortSignal | undefined;
   readonly #stopListening: () => void;
+  readonly #stopWatching: () => void;
   readonly #onAbort = () => this.#finish(failed('aborted', 'stopped'));
   readonly #open: OpenRequests;
   readonly #stopMinding: () => void;
@@ -203,7 +208,7 @@ class Exchange {
     this.#open.exchanges.add(this.#id);
     this.#stopMinding = connection.onFlow(() => this.#noteFlow());
     if (connection.isPausedByReader) this.#pausedAt = performance.now();
-    void connection.closed.then(({ code, reason }) =>
+    this.#stopWatching = connection.onClosed(({ code, reason }) =>
       this.#finish(failed('disconnected', reason || `code ${code}`)),
     );
     signal?.addEventListener('abort', this.#onAbort, { once: true });
@@ -248,6 +253,7 @@ class Exchange {
     this.#stopListening();
     this.#stopMinding();
     this.#open.exchanges.delete(this.#id);
+    this.#stopWatching();
     this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#connection.send(['NEG-CLOSE', this.#id]);
   }

@@ -1,6 +1,13 @@
 import { crashPoint } from '../crash-point.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
-import { type Gap, type PageRequest, Pager, PageTally, stopText } from '../relay/paging.ts';
+import {
+  type Gap,
+  type PageRequest,
+  Pager,
+  PageTally,
+  stopText,
+  type Verdict,
+} from '../relay/paging.ts';
 import { PageSize } from './page-size.ts';
 import type { Visit } from './visit.ts';
 
@@ -10,8 +17,17 @@ export interface PagesEnd {
   readonly interrupted: string | null;
 }
 
-/** Reads gaps page by page, newest first; what a page proves is stored with its events. @throws DatabaseError */
-export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<PagesEnd> {
+/**
+ * Reads gaps page by page, newest first; what a page proves is stored with its events.
+ *
+ * @param onPage hears of each page; true ends reading there
+ * @throws DatabaseError
+ */
+export async function readPages(
+  visit: Visit,
+  gaps: readonly Gap[],
+  onPage?: (verdict: Verdict) => Promise<boolean>,
+): Promise<PagesEnd> {
   const size = new PageSize(visit);
   const pager = new Pager(gaps, { limit: size.limit });
   const end = (interrupted: string | null) => ({
@@ -33,7 +49,7 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
       return end(null);
     }
     if (visit.filterRefusal !== null) {
-      pager.stopped = `filter_refused: ${visit.filterRefusal.text}`;
+      pager.stop('filter_refused', visit.filterRefusal.text);
       return end(null);
     }
     crashPoint('after-page', visit.relay.url);
@@ -47,6 +63,7 @@ export async function readPages(visit: Visit, gaps: readonly Gap[]): Promise<Pag
     visit.holes += verdict.holes.length;
     const restsOnSilence = pager.silent && !visit.holdsOthers && verdict.evidence === 'paging';
     await visit.writer.endPage(restsOnSilence ? { ...verdict, evidence: 'silence' } : verdict);
+    if (await onPage?.(verdict)) return end(null);
   }
   return end(null);
 }

@@ -5,8 +5,8 @@ import { createdAtOf, parseEvent } from '../nostr/event.ts';
 import { type EventFilter, matchesFilter, type ReqFilter } from '../nostr/filter.ts';
 import { type FilterRefusal, isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
-import { mayBeServed } from '../relay/authentication.ts';
-import { type Manners, mannersOf } from '../relay/manners.ts';
+import { type Authentication, mayBeServed } from '../relay/authentication.ts';
+import { afterAuthentication, type Manners, mannersOf } from '../relay/manners.ts';
 import {
   type PageEnd,
   readLive,
@@ -16,6 +16,7 @@ import {
 } from '../relay/subscription.ts';
 import { BatchWriter } from './batch-writer.ts';
 import { CountedTally } from './counted-tally.ts';
+import { Nip77State } from './nip77-state.ts';
 import { OffenceTally } from './offence-tally.ts';
 import { isRateLimit, type NoSession, openSession } from './session.ts';
 import { TimeSlice } from './time-slice.ts';
@@ -67,8 +68,7 @@ export class Visit {
   requests = 0;
   holes = 0;
   proved = false;
-  /** Most ids that the relay has listed at once (NIP-77); infinite when it says by itself what is too much. */
-  longestList = 0;
+  readonly nip77 = new Nip77State();
   /** What the relay refused with, when that ended the visit. */
   refusal: ClientRefusal | null = null;
   /** How long the relay asked to be left alone when a connection to it was refused (`Retry-After`), in seconds. */
@@ -229,8 +229,8 @@ export class Visit {
     if (this.refusal !== 'auth_required' || this.#authentications >= MAX_AUTHENTICATIONS)
       return false;
     this.#authentications += 1;
-    const { requestTimeoutMs, signal } = this.context;
-    const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
+    const { signal } = this.context;
+    const answer = await this.#authenticate();
     if (answer === 'refused') this.refusal = 'restricted';
     else if (mayBeServed(answer) || signal.aborted || !this.session.connection.isOpen)
       this.refusal = null;
@@ -241,6 +241,32 @@ export class Visit {
   noteNoConnection({ failure, retryAfterSeconds }: NoSession): void {
     this.retryAfterSeconds = retryAfterSeconds;
     if (isRateLimit(failure, retryAfterSeconds)) this.refusal = 'rate_limited';
+  }
+
+  /** Sends a REQ that the visit can do without: its refusal says nothing of others. @throws DatabaseError */
+  async askOptional(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+    const end = await this.#askOnce(filter, tally);
+    if (end.type !== 'closed' || !(await this.authenticateFor(end.text))) return end;
+    return this.#askOnce(filter, tally);
+  }
+
+  /** Authenticates, once in a visit, where an optional request was refused for want of it. @returns whether it may be sent once more */
+  async authenticateFor(text: string): Promise<boolean> {
+    if (refusalOf(text) !== 'auth_required' || this.nip77.hasTriedAuthentication) return false;
+    this.nip77.hasTriedAuthentication = true;
+    return mayBeServed(await this.#authenticate());
+  }
+
+  /** Whether the relay has accepted our key on this connection (NIP-42). */
+  get isAuthenticated(): boolean {
+    return this.session.authenticator.isAccepted;
+  }
+
+  async #authenticate(): Promise<Authentication> {
+    const { requestTimeoutMs, signal } = this.context;
+    const answer = await this.session.authenticator.authenticate(requestTimeoutMs, signal);
+    if (answer === 'accepted') this.manners = afterAuthentication(this.manners);
+    return answer;
   }
 
   /**

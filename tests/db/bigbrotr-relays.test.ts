@@ -183,10 +183,11 @@ describe('terms', () => {
       paceMs: 500,
       pageLimit: 100,
       pageLimitAt: NOW,
-      nip77RefusedAt: NOW,
+      nip77NotBefore: NOW + 60,
+      nip77Reason: 'blocked',
       maxFilterValues: 10,
       maxFilterValuesAt: NOW,
-    };
+    } as const;
     await bigbrotr.setManners(relay, { ...manners, refusals: 2 });
     await bigbrotr.setManners(relay, manners);
     expect(await bigbrotr.relayTerms(relay)).toEqual({

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { NostrEvent } from '../../src/nostr/event.ts';
 import { NegentropyResponder, type SetItem } from './negentropy-responder.ts';
 import type { Verb } from './relay-session.ts';
 import { answersFilter, type RelayFilter } from './relay-store.ts';
@@ -21,6 +22,10 @@ export type Nip77Trouble =
 export interface Nip77Options {
   /** What the relay holds, where that is not the events of its store. */
   readonly items?: readonly SetItem[];
+  /** Events that it lists besides those of its store, and does not serve. */
+  readonly withheld?: Iterable<NostrEvent>;
+  /** Leaves out of its list what is dated later (`above`) or earlier (`below`): an index that is behind, or was begun late. */
+  readonly index?: { readonly above?: number; readonly below?: number };
   /** Bytes of an answer; 500,000 unless told, as strfry has it. */
   readonly frameSizeLimit?: number;
   /** A NEG-OPEN that matches more is answered with NEG-ERR `blocked:`. */
@@ -111,13 +116,14 @@ class Nip77Server implements Nip77Record {
   }
 
   #select(filter: RelayFilter): SetItem[] {
-    const { items, cap } = this.#options;
+    const { items, cap, withheld = [], index } = this.#options;
     const { since = 0, until = Number.POSITIVE_INFINITY } = filter;
     const matching = items
       ? items.filter(({ createdAt }) => createdAt >= since && createdAt <= until)
-      : this.#relay.events
+      : [...this.#relay.events, ...withheld]
           .filter((event) => answersFilter(event, filter))
-          .map(({ created_at, id }) => ({ createdAt: created_at, id }));
+          .map(({ created_at, id }) => ({ createdAt: created_at, id }))
+          .filter(({ createdAt }) => isIndexed(createdAt, index));
     if (cap === undefined || matching.length <= cap) return matching;
     this.#fire('cap');
     return matching.sort((a, b) => b.createdAt - a.createdAt).slice(0, cap);
@@ -168,6 +174,11 @@ class Nip77Server implements Nip77Record {
     this.#sessions.delete(id);
     reply('NEG-ERR', id, text);
   }
+}
+
+function isIndexed(createdAt: number, index: Nip77Options['index']): boolean {
+  const { above = Number.POSITIVE_INFINITY, below = Number.NEGATIVE_INFINITY } = index ?? {};
+  return createdAt <= above && createdAt >= below;
 }
 
 function varint(value: number): string {

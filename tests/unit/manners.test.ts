@@ -1,12 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
-  afterLostReconciliation,
+  afterAuthentication,
   afterVisit,
   type Manners,
   mayReconcile,
   NEW_RELAY,
+  type Nip77Obstacle,
   type Reception,
+  withoutNip77,
 } from '../../src/relay/manners.ts';
 
 const NOW = 1_800_000_000;
@@ -98,13 +100,14 @@ test('what was learnt of limits and NIP-77 stays, however visits go', () => {
         ...NEW_RELAY,
         pageLimit: 100,
         pageLimitAt: NOW,
-        nip77RefusedAt: NOW,
+        nip77NotBefore: NOW,
+        nip77Reason: 'cut',
       };
       const end = visits.reduce<Manners>(
         (manners, visit) => afterVisit(manners, visit, NOW),
         learnt,
       );
-      expect(end).toMatchObject({ pageLimit: 100, pageLimitAt: NOW, nip77RefusedAt: NOW });
+      expect(end).toMatchObject({ pageLimit: 100, pageLimitAt: NOW, nip77NotBefore: NOW });
       expect(end.notBefore).toBeLessThanOrEqual(NOW + 30 * DAY);
       expect(Number.isSafeInteger(end.notBefore) && Number.isSafeInteger(end.paceMs)).toBe(true);
       expect(end.notBefore > 0).toBe(end.reason !== null);
@@ -112,16 +115,30 @@ test('what was learnt of limits and NIP-77 stays, however visits go', () => {
   );
 });
 
-test('a relay that did not do NIP-77 is asked again after a week', () => {
-  expect(mayReconcile(NEW_RELAY, NOW)).toBe(true);
-  const refused = { ...NEW_RELAY, nip77RefusedAt: NOW };
-  expect(mayReconcile(refused, NOW + 7 * DAY)).toBe(false);
-  expect(mayReconcile(refused, NOW + 7 * DAY + 1)).toBe(true);
+test.each<[Nip77Obstacle, number]>([
+  ['unsupported', 7 * DAY],
+  ['cut', 7 * DAY],
+  ['too_large', 7 * DAY],
+  ['restricted', 7 * DAY],
+  ['auth_required', DAY],
+  ['failed', DAY],
+  ['rate_limited', 3600],
+])('tries NIP-77 again after its refusal (%s) when the stored time has come', (why, delay) => {
+  const refused = withoutNip77(NEW_RELAY, why, NOW);
+  expect(refused).toMatchObject({ nip77NotBefore: NOW + delay, nip77Reason: why, notBefore: 0 });
+  expect(mayReconcile(refused, NOW + delay - 1)).toBe(false);
+  expect(mayReconcile(refused, NOW + delay)).toBe(true);
 });
 
-test('a connection lost during NIP-77 keeps visits from it for a day', () => {
-  const lost = afterLostReconciliation(NEW_RELAY, NOW);
-  expect(mayReconcile(lost, NOW)).toBe(false);
-  expect(mayReconcile(lost, NOW + DAY)).toBe(false);
-  expect(mayReconcile(lost, NOW + DAY + 1)).toBe(true);
+test('ignores a time to try NIP-77 again that lies further ahead than any delay', () => {
+  expect(mayReconcile(NEW_RELAY, NOW)).toBe(true);
+  const wrong = withoutNip77(NEW_RELAY, 'unsupported', NOW + 1000 * DAY);
+  expect(mayReconcile(wrong, NOW)).toBe(true);
+});
+
+test('a successful authentication lifts the refusal of NIP-77 that asked for it, and no other', () => {
+  for (const why of ['auth_required', 'restricted'] as const)
+    expect(afterAuthentication(withoutNip77(NEW_RELAY, why, NOW))).toEqual(NEW_RELAY);
+  const cut = withoutNip77(NEW_RELAY, 'cut', NOW);
+  expect(afterAuthentication(cut)).toEqual(cut);
 });
