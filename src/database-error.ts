@@ -64,8 +64,8 @@ const WANTS_ENCRYPTION =
 const OFFERS_NO_TLS = /server does not support ssl/i;
 const UNTRUSTED_CERTIFICATE =
   /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH|EPROTO$)/;
-/** What no waiting mends: the login, its password or address, its database, a privilege. */
-const HOPELESS_STATES = new Set(['28P01', '28000', '3D000', '42501', '42P01', '42883', '42703']);
+/** Refusals of a login that no waiting mends: its password or address, its database, a privilege. */
+const HOPELESS_STATES = new Set(['28P01', '28000', '3D000', '42501']);
 
 /** The SQLSTATE, or the code of the system; empty where there is none. */
 export function codeOf(error: unknown): string {
@@ -138,7 +138,10 @@ export function explain(error: unknown, config: DatabaseConfig): string {
   const said = messageOf(error);
   const encryption = encryptionProblem(error);
   if (encryption !== null) return `PostgreSQL at ${where}: ${encryption} (${said})`;
-  switch (codeOf(error)) {
+  const code = codeOf(error);
+  if (isOfConnection(error) && !HOPELESS_STATES.has(code))
+    return `The database ${where} failed: ${said}`;
+  switch (code) {
     case '28P01':
     case '28000':
       return /pg_hba\.conf/.test(said)

@@ -56,6 +56,8 @@ const JOB_HEAP_MB = 16;
 const HEAP_SHARE = 0.6;
 /** The delay before each next start doubles so often: a worker whose database is away finds it within seconds. */
 const MAX_DOUBLINGS = 4;
+/** A worker that is not ready is ended when it has not stopped by itself in this time, in milliseconds. */
+const STOP_UNREADY_MS = 1000;
 /** A worker is asked for a sign of life this often, in milliseconds. */
 const PING_MS = 15_000;
 /** With so many in a row unanswered it is caught in something that never ends: it is ended, as one that died. */
@@ -249,10 +251,13 @@ export class Scheduler<Job, Result, Progress = never> {
     const { worker } = seat;
     if (!worker) return Promise.resolve();
     return new Promise((resolve) => {
-      worker.once('exit', () => resolve());
       // One that is not ready has nothing to store, and may wait for its database without looking at messages.
-      if (!seat.ready) void worker.terminate();
-      else worker.postMessage({ type: 'stop' } satisfies ToWorker<Job>);
+      const cut = setTimeout(() => !seat.ready && void worker.terminate(), STOP_UNREADY_MS);
+      worker.once('exit', () => {
+        clearTimeout(cut);
+        resolve();
+      });
+      worker.postMessage({ type: 'stop' } satisfies ToWorker<Job>);
     });
   }
 

@@ -5,6 +5,8 @@ import type { HealthStatus } from './health.ts';
 const STORING_FAILS_MS = 60_000;
 /** A database that stays down is logged again this often, in milliseconds. */
 const STILL_DOWN_MS = 60_000;
+/** Further reasons of one outage are logged once a minute only. */
+const MAX_REASONS_LOGGED = 10;
 /** Longest reason that is shown, in characters. */
 const MAX_REASON_LENGTH = 300;
 
@@ -18,6 +20,8 @@ export class StorageStatus {
   #wasUp = false;
   #downSince = performance.now();
   #downLoggedAt = Number.NEGATIVE_INFINITY;
+  /** Reasons of this outage that were logged: connections that are cut come before what the server says. */
+  readonly #logged = new Set<string>();
   #notStoredAt = Number.NEGATIVE_INFINITY;
   #notStored = '';
   #storing: HealthStatus['storing'] = 'works';
@@ -43,9 +47,14 @@ export class StorageStatus {
       this.#wasUp = true;
       return;
     }
-    if (!wasDown) this.#downSince = now;
-    else if (now - this.#downLoggedAt < STILL_DOWN_MS) return;
+    if (!wasDown) {
+      this.#downSince = now;
+      this.#logged.clear();
+    }
+    const isKnown = this.#logged.has(reason) || this.#logged.size >= MAX_REASONS_LOGGED;
+    if (isKnown && now - this.#downLoggedAt < STILL_DOWN_MS) return;
     this.#downLoggedAt = now;
+    this.#logged.add(reason);
     this.#log.error({ reason: this.#reason, seconds: wasDown ? seconds : 0 }, 'database is down');
   }
 

@@ -1,10 +1,15 @@
+import pg from 'pg';
 import { pino } from 'pino';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Bigbrotr, type Relay } from '../../src/bigbrotr.ts';
-import { batchOf, databaseConfig, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
+import { Database } from '../../src/database.ts';
+import { batchOf, databaseConfig, knownRelay, openBigbrotr, silent } from '../support/bigbrotr.ts';
 import { type TestDatabase, testDatabase } from '../support/database.ts';
 import { signedEvents } from '../support/events.ts';
 import { type PgBouncer, pgbouncerVersion, startPgBouncer } from '../support/pgbouncer.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
 
 const version = pgbouncerVersion();
 if (version === null)
@@ -129,5 +134,98 @@ describe.skipIf(version === null)(`through ${version} in transaction mode`, () =
     await expect(connecting).rejects.toMatchObject({ code, permanent: true });
     await expect(connecting).rejects.toThrow(sentence);
     expect(warnings).toEqual([]);
+  });
+});
+
+describe.skipIf(version === null)(`behind ${version} that is full or gone`, () => {
+  let made: TestDatabase;
+  const closing: (() => Promise<unknown>)[] = [];
+  beforeAll(async () => {
+    made = await testDatabase();
+  });
+  afterEach(async () => {
+    for (const close of closing.splice(0).reverse()) await close();
+  });
+  afterAll(() => made?.drop());
+
+  /** A database behind a pooler of its own, and the codes and reasons of what it tried again. */
+  async function opened(settings: Readonly<Record<string, string | number>>) {
+    const pooler = await startPgBouncer(made, undefined, settings);
+    closing.push(() => pooler.stop());
+    const retried: string[] = [];
+    const write = (line: string) => {
+      const { code, err } = JSON.parse(line);
+      retried.push(`${code} ${err?.message}`);
+    };
+    const log = pino({ level: 'debug' }, { write });
+    const database = await Database.connect(databaseConfig(pooler, { maxPool: 2 }), log);
+    closing.push(() => database.close());
+    return { pooler, database, retried };
+  }
+
+  async function client(pooler: PgBouncer): Promise<pg.Client> {
+    const made = new pg.Client(pooler.config);
+    made.on('error', () => {});
+    await made.connect();
+    closing.push(() => made.end());
+    return made;
+  }
+
+  const one = 'select 1 as one';
+
+  test('a client too many waits until there is room', async () => {
+    const { pooler, database, retried } = await opened({ max_client_conn: 2 });
+    const other = await client(pooler);
+    // The connection that the database has is the second; another one is refused.
+    const asked = database.transaction(async (query) => {
+      await query(one);
+      const waiting = database.query<{ one: number }>(one);
+      await vi.waitFor(() => expect(retried.length).toBeGreaterThan(1), 20_000);
+      await other.end();
+      return waiting;
+    });
+    expect((await asked).rows).toEqual([{ one: 1 }]);
+    expect(retried[0]).toMatch(/no more connections allowed/);
+  });
+
+  test('a statement that PgBouncer let wait too long is sent again', async () => {
+    const settings = { default_pool_size: 1, query_wait_timeout: 1 };
+    const { pooler, database, retried } = await opened(settings);
+    const hog = await client(pooler);
+    await hog.query('begin');
+    const asked = database.query<{ one: number }>(one);
+    await vi.waitFor(() => expect(retried.length).toBeGreaterThan(0), 20_000);
+    await hog.query('rollback');
+    expect((await asked).rows).toEqual([{ one: 1 }]);
+    expect(retried[0]).toMatch(/query_wait_timeout/);
+  });
+
+  test('a pooler that was killed and is started again is used again', async () => {
+    const { pooler, database, retried } = await opened({});
+    await pooler.stop();
+    const asked = database.query<{ one: number }>(one);
+    await vi.waitFor(() => expect(retried.length).toBeGreaterThan(1), 20_000);
+    expect(await database.whyDown(2000)).toContain(`127.0.0.1:${pooler.config.port}: `);
+    const again = await startPgBouncer(made, pooler.config.port);
+    closing.push(() => again.stop());
+    expect((await asked).rows).toEqual([{ one: 1 }]);
+  });
+
+  test('a pooler whose server is gone says so, and goes on when it is back', async () => {
+    const proxy = await startTcpProxy(made.config);
+    closing.push(() => proxy.close());
+    const { host, port } = proxy;
+    const through = { config: { ...made.config, host, port } };
+    const pooler = await startPgBouncer(through, undefined, { query_wait_timeout: 1 });
+    closing.push(() => pooler.stop());
+    const database = await Database.connect(databaseConfig(pooler), silent);
+    closing.push(() => database.close());
+    proxy.refuse(1_000_000);
+    proxy.cut();
+    const asked = database.query<{ one: number }>(one);
+    await vi.waitFor(() => expect(proxy.refused).toBeGreaterThan(1), 20_000);
+    expect(await database.isUp(3000)).toBe(false);
+    proxy.refuse(0);
+    expect((await asked).rows).toEqual([{ one: 1 }]);
   });
 });

@@ -11,9 +11,12 @@ import {
   vi,
 } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
+import { ByteBudget } from '../../src/relay/byte-budget.ts';
+import { UselessShare } from '../../src/relay/useless-share.ts';
 import { LiveRelays } from '../../src/visit/live.ts';
-import { openBigbrotr, silent } from '../support/bigbrotr.ts';
+import { closeGate, openBigbrotr, silent } from '../support/bigbrotr.ts';
 import { forgedEvents, signedEvent, signedEvents } from '../support/events.ts';
+import { relayAddress } from '../support/relays.ts';
 import {
   closed,
   notice,
@@ -276,6 +279,82 @@ describe('the next visit', () => {
     expect(await visit(relay, { stopTimestamp: NOW + 10 })).toMatchObject({ outcome: 'failed' });
     await relay.until(({ connections }) => connections.open === 0);
     await notFollowed();
+  });
+});
+
+describe('a followed connection', () => {
+  const connect = () => ({
+    timeoutMs: 5000,
+    allowPrivate: true,
+    torProxy: null,
+    useless: new UselessShare(),
+    inFlight: new ByteBudget(24 * 2 ** 20),
+  });
+  const connectionOf = (relay: ScriptedRelay) => {
+    const session = live.take(relayAddress(relay.url).url);
+    if (!session) throw new Error('the relay is not followed');
+    return session.connection;
+  };
+
+  test('is not held for one broken event after a visit of megabytes', async () => {
+    const relay = await start();
+    const options = { connect: connect(), overlapSeconds: 20_000 };
+    await followed(relay, options);
+    const large = Array.from({ length: 100 }, (_, n) =>
+      signedEvent({ created_at: NOW - 3000 + n, content: `${n}`.padEnd(50_000, 'x') }),
+    );
+    for (const event of large) relay.add([event]);
+    await visit(relay, options);
+    const connection = connectionOf(relay);
+    expect(connection.bytesReceived).toBeGreaterThan(5_000_000);
+    let held = 0;
+    connection.onHeld(() => {
+      held += connection.isHeld ? 1 : 0;
+    });
+    const live = relay.requests.find(isLive)?.subscription;
+    relay.say('EVENT', live, { ...fresh('odd'), content: 'changed' });
+    await vi.waitFor(() => expect(told().invalid).toEqual({ id_mismatch: 1 }), 5000);
+    expect(held).toBe(0);
+  });
+
+  test('is held for broken events by as much as they are', async () => {
+    const relay = await start();
+    await followed(relay, { connect: connect() });
+    const connection = connectionOf(relay);
+    let held = 0;
+    connection.onHeld(() => {
+      held += connection.isHeld ? 1 : 0;
+    });
+    const live = relay.requests.find(isLive)?.subscription;
+    const event = fresh('x'.repeat(100_000)); // above what a sender is let off with
+    relay.say('EVENT', live, { ...event, content: 'changed'.padEnd(100_000) });
+    await vi.waitFor(() => expect(held).toBe(1), 5000);
+  });
+
+  test('is not timed out while a commit of its live events takes its time', async () => {
+    const relay = await start();
+    const options = { requestTimeoutMs: 300 };
+    await followed(relay, { ...options, stopTimestamp: NOW });
+    const connection = connectionOf(relay);
+    const gate = await closeGate(archive.db, 'events');
+    relay.publish(fresh('held up'));
+    await gate.waiting(1);
+    const burst = signedEvents(1500, { from: NOW, to: NOW + 1, seed: 21 });
+    for (const event of burst) relay.say('EVENT', relay.requests.find(isLive)?.subscription, event);
+    await vi.waitFor(() => expect(connection.isPausedByUs).toBe(true), 10_000);
+    let ended = false;
+    const visiting = visit(relay, { ...options, stopTimestamp: NOW + 3600 }).finally(() => {
+      ended = true;
+    });
+    const before = relay.requests.length;
+    await relay.until(({ requests }) => requests.length > before && requests.at(-1)?.end !== null);
+    await sleep(1500);
+    expect(ended).toBe(false);
+    expect(connection.isPausedByUs).toBe(true);
+    await gate.open();
+    expect(await visiting).toMatchObject({ outcome: 'complete' });
+    expect(live.size).toBe(1);
+    await archived(relay, burst, 20_000);
   });
 });
 

@@ -262,12 +262,20 @@ describe('the database', () => {
     expect(said).toContain('create it, or check POSTGRES_DB');
   });
 
-  it('does not answer, which is said after five tries', async () => {
+  it('does not answer, which is said: by whom, for how long, and until when', async () => {
     const program = stack.start('initializer', [], { POSTGRES_PORT: '1' });
-    const said = await refusal(program);
-    expect(program.log).toHaveLength(4);
-    expect(said).toContain('database not reachable, trying again');
-    expect(program.err).toEqual([expect.stringMatching(/^The database .*:1\/.* failed: .+/)]);
+    const isWaiting = ({ msg }: { msg: string }) => msg === 'database not reachable, trying again';
+    const line = await program.logged(isWaiting, 'that it waits');
+    expect(line).toMatchObject({
+      level: 'warn',
+      code: 'ECONNREFUSED',
+      reason: expect.stringMatching(/^The database .*:1\/.* failed: .+/),
+      waitedSeconds: expect.any(Number),
+    });
+    const left = Date.parse(String(line.until)) - Date.now();
+    expect(left).toBeGreaterThan(0);
+    expect(left).toBeLessThanOrEqual(60_000);
+    expect(program.isRunning).toBe(true);
   });
 });
 

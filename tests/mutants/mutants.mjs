@@ -154,9 +154,9 @@ export const MUTANTS = [
   },
   {
     name: 'a lost connection to the database is final',
-    file: 'src/database.ts',
-    find: "if (code.startsWith('08') ||",
-    replace: "if (code.startsWith('no') ||",
+    file: 'src/database-error.ts',
+    find: 'const TRANSIENT_CLASSES = /^(08|',
+    replace: 'const TRANSIENT_CLASSES = /^(no|',
     tests: ['db:database', 'fault:database-faults'],
   },
   {
@@ -168,9 +168,9 @@ export const MUTANTS = [
   },
   {
     name: 'health is 200 while nothing can be stored',
-    file: 'src/service.ts',
-    find: "? 'fails' : 'works';",
-    replace: "? 'works' : 'works';",
+    file: 'src/storage-status.ts',
+    find: "storing: fails ? 'fails' : 'works',",
+    replace: "storing: fails ? 'works' : 'works',",
     tests: ['fault:disk-full'],
   },
   {
@@ -183,8 +183,8 @@ export const MUTANTS = [
   {
     name: 'a relay that is held counts as silent',
     file: 'src/relay/subscription.ts',
-    find: 'const isOurs = this.#connection.isHeld || isCrowded;',
-    replace: 'const isOurs = isCrowded;',
+    find: 'this.#connection.isPausedByUs ? Number.POSITIVE_INFINITY : patience',
+    replace: 'this.#connection.isPausedByReader ? Number.POSITIVE_INFINITY : patience',
     tests: ['unit:subscription'],
   },
   {
@@ -355,5 +355,61 @@ export const MUTANTS = [
     find: 'afterReading = setImmediate(onExpired);',
     replace: 'onExpired();',
     tests: ['unit:deadline'],
+  },
+  {
+    name: 'a refused connection is judged by its code',
+    file: 'src/database-error.ts',
+    find: '  if (isOfConnection(error)) return true;\n',
+    replace: '',
+    tests: ['db:pooler'],
+  },
+  {
+    name: 'a start waits for a password that is wrong',
+    file: 'src/database-error.ts',
+    find: '  if (HOPELESS_STATES.has(codeOf(error))) return true;\n',
+    replace: '',
+    tests: ['db:pooler'],
+  },
+  {
+    name: 'verify-full takes the certificate of another host',
+    file: 'src/database-ssl.ts',
+    find: "ssl.mode === 'verify-full'",
+    replace: "ssl.mode === 'disable'",
+    tests: ['db:database-tls'],
+  },
+  {
+    name: 'the first reader that resumes lets a socket go on that others paused',
+    file: 'src/relay/connection.ts',
+    find: 'this.#pausedBy.delete(by);',
+    replace: 'this.#pausedBy.clear();',
+    tests: ['unit:back-pressure'],
+  },
+  {
+    name: 'a page is timed out while a sibling holds the socket up',
+    file: 'src/relay/subscription.ts',
+    find: 'this.#connection.isPausedByUs ? Number.POSITIVE_INFINITY : patience',
+    replace: 'this.#connection.isHeld ? Number.POSITIVE_INFINITY : patience',
+    tests: ['unit:back-pressure'],
+  },
+  {
+    name: 'an answer is waited for while nobody reads it',
+    file: 'src/relay/answer-deadline.ts',
+    find: 'counts = !flow.isPausedByReader;',
+    replace: 'counts = true;',
+    tests: ['unit:back-pressure'],
+  },
+  {
+    name: 'answers to a reconciliation are junk to its siblings',
+    file: 'src/relay/open-requests.ts',
+    find: ' || exchanges.has(message.subscription)',
+    replace: '',
+    tests: ['unit:back-pressure'],
+  },
+  {
+    name: 'a broken event is charged with all that came over its connection',
+    file: 'src/visit/visit.ts',
+    find: 'if (full === USELESS) uselessBytes += sizes[index] ?? 0;',
+    replace: 'if (full === USELESS) uselessBytes += this.session.connection.bytesReceived;',
+    tests: ['db:visit-live'],
   },
 ];

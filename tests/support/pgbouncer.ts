@@ -23,11 +23,12 @@ export interface PgBouncer {
 
 /**
  * Starts PgBouncer in transaction mode in front of a database, with so few server connections that all are shared.
- * `wanted` is the port it takes; any free one unless told.
+ * `wanted` is the port it takes; any free one unless told. `settings` come before those of the test.
  */
 export async function startPgBouncer(
   { config }: Pick<TestDatabase, 'config'>,
   wanted?: number,
+  settings: Readonly<Record<string, string | number>> = {},
 ): Promise<PgBouncer> {
   const folder = await mkdtemp(join(tmpdir(), 'bigbrotr-pgbouncer-'));
   const port = wanted ?? (await freePort());
@@ -45,9 +46,9 @@ unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = ${users}
 pool_mode = transaction
-default_pool_size = 3
-server_login_retry = 1
-`,
+${Object.entries({ default_pool_size: 3, server_login_retry: 1, ...settings })
+  .map(([name, value]) => `${name} = ${value}\n`)
+  .join('')}`,
   );
   await chmod(folder, 0o755);
   const asUser = process.getuid?.() === 0 ? ['-u', 'nobody'] : []; // it refuses to run as root

@@ -229,6 +229,29 @@ describe('a worker that dies', () => {
     expect(delays.filter((ms) => ms >= 200)).toEqual(waits);
   });
 
+  test('that is away when it starts is waited for as long as was told', async () => {
+    await make({ workers: 2, data: { awayAt: [1, 2, 3, 4] } }).start({ waitMs: 60_000 });
+    expect(Atomics.load(numbers, 1)).toBe(6);
+    expect(await scheduler.run('job', { do: 'sleep' })).toMatchObject({ ok: true });
+    await scheduler.stop();
+    const away = make({ workers: 1, data: { awayAt: [1, 2, 3, 4] } });
+    await expect(away.start()).rejects.toThrow('no database'); // not at all unless told
+    expect(Atomics.load(numbers, 1)).toBe(1);
+  });
+
+  test('that is away when it starts is waited for no longer than until it is told to stop', async () => {
+    const stopping = new AbortController();
+    const awayAt = Array.from({ length: 1000 }, (_, index) => index + 2);
+    const starting = make({ workers: 2, data: { awayAt } }).start({
+      waitMs: Number.POSITIVE_INFINITY,
+      signal: stopping.signal,
+    });
+    await vi.waitFor(() => expect(Atomics.load(numbers, 1)).toBeGreaterThan(4), 10_000);
+    stopping.abort();
+    await expect(starting).rejects.toMatchObject({ name: 'AbortError' });
+    await vi.waitFor(() => expect(alive()).toBe(0), 5000);
+  });
+
   test('for good leaves its jobs to those that live', async () => {
     await start({ data: { startsThatWork: 2 }, deaths: 1, workers: 2, jobsPerWorker: 1 });
     // The only job kills its worker, whose seat is never filled again; the other worker sits idle.
