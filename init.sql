@@ -964,7 +964,7 @@ select
     unix_now() - c.oldest_proof as oldest_proof_age,
     v.outcome, v.detail, v.ended_at as visited_at,
     v.stop_reason, v.failures, v.failing_since,
-    case when m.not_before > unix_now() then m.not_before end as paused_until,
+    case when m.not_before - unix_now() between 1 and 2595600 then m.not_before end as paused_until,
     (select coalesce(sum(o.count), 0)::bigint from relay_offences o where o.relay_id = v.relay_id) as offences,
     sightings_in(v.relay_id, v.wanted) as events_held,
     events_left(v.relay_id, v.wanted, c.covered) as events_left_estimate,
@@ -1067,7 +1067,7 @@ comment on column relay_coverage.gaps is 'How many gaps coverage_gaps shows.';
 comment on column relay_coverage.holes is 'How many stretches were tried in vain.';
 comment on column relay_coverage.oldest_proof_age is 'Seconds since the oldest proof that still stands; null when there is none.';
 comment on column relay_coverage.visited_at is 'When the latest visit ended, Unix seconds; null while it goes on or when it was cut off.';
-comment on column relay_coverage.paused_until is 'The relay is not visited before this, Unix seconds (relay_manners.not_before); null when it does not pause.';
+comment on column relay_coverage.paused_until is 'The relay is not visited before this, Unix seconds (relay_manners.not_before); null when it does not pause. What lies more than 30 days and an hour ahead was noted while the clock was wrong, and holds nothing up.';
 comment on column relay_coverage.offences is 'How much of what the relay ever sent was refused, by whatever filter: the sum over relay_offences.';
 comment on column relay_coverage.events_held is 'Events of the wanted time that were seen on this relay, by whatever filter. Counted one by one: see sightings_in().';
 comment on column relay_coverage.events_left_estimate is 'How many events may be left to archive: see estimate_basis. Null when nothing tells.';

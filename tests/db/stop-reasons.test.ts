@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Relay, VisitEnd } from '../../src/bigbrotr.ts';
+import { LONGEST_PAUSE, NEW_RELAY } from '../../src/relay/manners.ts';
 import { STOP_REASONS, type StopReason } from '../../src/relay/stop-reason.ts';
 import { signedEvents } from '../support/events.ts';
 import { projectFile } from '../support/project.ts';
@@ -134,6 +135,8 @@ describe('a relay that cannot be read', () => {
     expect(await unfinished('failure')).toMatchObject({ failures: 3, failing_since: 5 });
     expect(await unfinished('success')).toMatchObject({ failures: 0, failing_since: null });
     expect((await visited(failed))?.failing_since).toBeGreaterThan(5);
+    await archive.db.query('update visits set failing_since = 5e9'); // while the clock was wrong
+    expect((await visited(failed))?.failing_since).toBeLessThan(4e9);
     const partly = { outcome: 'partial', reason: 'holes' } as const;
     expect(await visited(partly)).toMatchObject({ failures: 0, failing_since: null });
   });
@@ -149,6 +152,25 @@ describe('a relay that cannot be read', () => {
     expect(row?.paused).toBeGreaterThan(60);
     await archive.visit(slow.url, { ...options, signal: AbortSignal.abort() });
     expect(await coverage(slow)).toMatchObject({ stop_reason: 'stopped', failures: 1 });
+  });
+});
+
+describe('a pause', () => {
+  test('is shown while it lasts, but not one that was noted while the clock was wrong', async () => {
+    const one = await archive.relay('wss://one.example.com');
+    const filter = await archive.bigbrotr.filterId({});
+    const wanted = { filterId: filter, since: 0, until: T };
+    await archive.bigbrotr.beginVisit(one, wanted, { overlapSeconds: 0, reproveSeconds: 9 });
+    const until = async (seconds: number) => {
+      const notBefore = Math.floor(Date.now() / 1000) + seconds;
+      const reason = 'blocked';
+      await archive.bigbrotr.setManners(one, { ...NEW_RELAY, notBefore, reason });
+      return (await coverage(one))?.paused ?? null;
+    };
+    expect(await until(500)).toBeGreaterThan(400);
+    expect(await until(LONGEST_PAUSE)).toBeGreaterThan(LONGEST_PAUSE - 100);
+    expect(await until(LONGEST_PAUSE + 7200)).toBeNull();
+    expect(await until(-10)).toBeNull();
   });
 });
 
