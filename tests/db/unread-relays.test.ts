@@ -22,6 +22,15 @@ async function checked(url: string, at: number, reason: string | null): Promise<
   ]);
 }
 
+async function visited(url: string): Promise<void> {
+  await db.query("insert into filters (filter) values ('{}') on conflict do nothing");
+  await db.query(
+    `insert into visits (relay_id, filter_id, wanted, started_at, ended_at, outcome)
+     select relay_id, filter_id, '[0,100)', 300, 400, 'complete' from relays, filters where url = $1`,
+    [url],
+  );
+}
+
 const unread = () =>
   db.query(
     `select relay_url, reason, check_reason, since::int, checked_at::int, next_check_at > checked_at as planned,
@@ -39,6 +48,7 @@ describe('relays that are not read', () => {
     await checked('wss://private.example.com', 3000, 'auth_required');
     await checked('wss://fine.example.com', 1000, 'timeout');
     await checked('wss://fine.example.com', 2000, null);
+    await visited('wss://fine.example.com');
     const row = { reason: 'not_readable', planned: true, visited_at: null };
     expect(await unread()).toEqual([
       {
@@ -58,6 +68,7 @@ describe('relays that are not read', () => {
 
   test('do not become so by a Tor that was down during their check', async () => {
     await checked('wss://one.example.com', 1000, null);
+    await visited('wss://one.example.com');
     await checked('wss://one.example.com', 2000, 'proxy_down');
     expect(await unread()).toEqual([]);
     await checked('wss://two.example.com', 1000, 'proxy_down');
@@ -66,13 +77,19 @@ describe('relays that are not read', () => {
     ]);
   });
 
+  test('are those that are readable and wait for their first visit, too', async () => {
+    await db.query("select insert_relay('wss://one.example.com', 'clearnet', 77)");
+    await checked('wss://one.example.com', 1000, null);
+    expect(await unread()).toMatchObject([
+      { reason: 'never_visited', check_reason: null, since: 77, checked_at: 1000 },
+    ]);
+    await visited('wss://one.example.com');
+    expect(await unread()).toEqual([]);
+  });
+
   test('keep what was read of them in relay_coverage, with their last visit here', async () => {
     await checked('wss://one.example.com', 1000, 'timeout');
-    await db.query("insert into filters (filter) values ('{}')");
-    await db.query(
-      `insert into visits (relay_id, filter_id, wanted, started_at, ended_at, outcome)
-       values (1, 1, '[0,100)', 300, 400, 'complete')`,
-    );
+    await visited('wss://one.example.com');
     expect(await unread()).toMatchObject([{ visited_at: 400 }]);
     expect(await db.query('select from relay_coverage')).toHaveLength(1);
   });
