@@ -291,7 +291,7 @@ export async function endVisit(
     `update visits
      set ended_at = ${NOW}, outcome = $3, detail = $4, pages = $5, stop_reason = $6,
          failures = case $7 when 'failure' then failures + (ended_at is null)::integer when 'success' then 0 else failures end,
-         failing_since = case $7 when 'failure' then coalesce(failing_since, ${NOW}) when 'neither' then failing_since end,
+         failing_since = case $7 when 'failure' then least(failing_since, ${NOW}) when 'neither' then failing_since end,
          caught_up = is_caught_up($1, $2, wanted)
      where relay_id = $1 and filter_id = $2`,
     [relay.relayId, filterId, end.outcome, end.detail, end.pages, end.reason, countOf(end)],

@@ -340,7 +340,7 @@ select
     unix_now() - c.oldest_proof as oldest_proof_age,
     v.outcome, v.detail, v.ended_at as visited_at,
     v.stop_reason, v.failures, v.failing_since,
-    case when m.not_before > unix_now() then m.not_before end as paused_until,
+    case when m.not_before - unix_now() between 1 and 2595600 then m.not_before end as paused_until,
     (select coalesce(sum(o.count), 0)::bigint from relay_offences o where o.relay_id = v.relay_id) as offences,
     sightings_in(v.relay_id, v.wanted) as events_held,
     events_left(v.relay_id, v.wanted, c.covered) as events_left_estimate,
@@ -362,10 +362,14 @@ comment on view relay_coverage is 'For each relay and filter: share of the wante
 create or replace view unread_relays as
 select
     r.url as relay_url, r.network,
-    case when latest.generated_at is null then 'never_checked' else 'not_readable' end as reason,
+    case
+        when latest.generated_at is null then 'never_checked'
+        when h.readable then 'never_visited'
+        else 'not_readable'
+    end as reason,
     h.reason as check_reason,
     case
-        when latest.generated_at is null then r.inserted_at
+        when latest.generated_at is null or h.readable then r.inserted_at
         else (
             select min(generated_at) from snapshots
             where relay_id = r.relay_id and generated_at > coalesce((
@@ -389,8 +393,8 @@ left join lateral (
     order by place limit 1
 ) latest on true
 left join nip66 h on h.id = latest.nip66_id
-where h.readable is not true;
-comment on view unread_relays is 'Relays that the synchronizer does not visit because their latest check did not find them readable, or because there was none: with the reason of that check, since when, and when they are checked again. Priority relays are visited all the same.';
+where h.readable is not true or not exists (select from visits where relay_id = r.relay_id);
+comment on view unread_relays is 'Relays that the synchronizer does not visit, because their latest check did not find them readable or there was none, and those that were never visited for another cause: with the reason of that check, since when, and when they are checked again. Together with relay_coverage it has every relay. Priority relays are visited whatever their checks find.';
 
 -- A column of a view that bears the name of the column it comes from means the same; the others are explained below.
 do $$
@@ -420,16 +424,16 @@ comment on column relay_coverage.gaps is 'How many gaps coverage_gaps shows.';
 comment on column relay_coverage.holes is 'How many stretches were tried in vain.';
 comment on column relay_coverage.oldest_proof_age is 'Seconds since the oldest proof that still stands; null when there is none.';
 comment on column relay_coverage.visited_at is 'When the latest visit ended, Unix seconds; null while it goes on or when it was cut off.';
-comment on column relay_coverage.paused_until is 'The relay is not visited before this, Unix seconds (relay_manners.not_before); null when it does not pause.';
+comment on column relay_coverage.paused_until is 'The relay is not visited before this, Unix seconds (relay_manners.not_before); null when it does not pause. What lies more than 30 days and an hour ahead was noted while the clock was wrong, and holds nothing up.';
 comment on column relay_coverage.offences is 'How much of what the relay ever sent was refused, by whatever filter: the sum over relay_offences.';
 comment on column relay_coverage.events_held is 'Events of the wanted time that were seen on this relay, by whatever filter. Counted one by one: see sightings_in().';
 comment on column relay_coverage.events_left_estimate is 'How many events may be left to archive: see estimate_basis. Null when nothing tells.';
 comment on column relay_coverage.estimate_basis is 'What the estimate rests on. complete: nothing that has come is missing, so that it is 0; density: the gaps are taken to be as dense as what was archived next to them (events_left()); unknown: nothing next to them is known.';
 comment on column unread_relays.relay_url is 'URL of the relay (relays.url).';
 comment on column unread_relays.network is 'clearnet, tor, i2p or loki: told by the host name.';
-comment on column unread_relays.reason is 'never_checked: it waits for its first check; not_readable: its latest check got no answer to a REQ.';
-comment on column unread_relays.check_reason is 'Why that check failed (nip66.reason): timeout, dns, auth_required, …; null when there was none.';
-comment on column unread_relays.since is 'The first check since the last one that found it readable, or when it became known, Unix seconds.';
+comment on column unread_relays.reason is 'never_checked: it waits for its first check; not_readable: its latest check got no answer to a REQ; never_visited: it is readable and waits for its first visit, or the blocklist has it.';
+comment on column unread_relays.check_reason is 'Why that check failed (nip66.reason): timeout, dns, auth_required, …; null when it did not, or there was none.';
+comment on column unread_relays.since is 'The first check since the last one that found it readable; for the other reasons when it became known. Unix seconds.';
 comment on column unread_relays.checked_at is 'When it was checked, Unix seconds; null when it never was.';
 comment on column unread_relays.next_check_at is 'When it is checked again, Unix seconds; null: as soon as there is room.';
 comment on column unread_relays.visited_at is 'When it was last visited, Unix seconds; null when it never was.';

@@ -211,8 +211,8 @@ export const MUTANTS = [
   {
     name: 'a relay that used up its time for nothing is due at once',
     file: 'src/archive.ts',
-    find: "const failed = outcome === 'failed' || usedUp;",
-    replace: "const failed = outcome === 'failed' || (usedUp && false);",
+    find: "const failed = outcome === 'failed' || countsAs === 'failure';",
+    replace: "const failed = outcome === 'failed';",
     tests: ['db:visit-manners'],
   },
   {
@@ -303,8 +303,8 @@ export const MUTANTS = [
   {
     name: 'a visit that Tor cuts short counts against the relay',
     file: 'src/archive.ts',
-    find: "outcome: 'unfinished', detail: 'proxy_down' };",
-    replace: "outcome: 'failed', detail: 'proxy_down' };",
+    find: "outcome: 'unfinished', ...stopOf('proxy_down') };",
+    replace: "outcome: 'failed', ...stopOf('proxy_down') };",
     tests: ['db:visit-tor'],
   },
   {
@@ -411,5 +411,40 @@ export const MUTANTS = [
     find: 'if (full === USELESS) uselessBytes += sizes[index] ?? 0;',
     replace: 'if (full === USELESS) uselessBytes += this.session.connection.bytesReceived;',
     tests: ['db:visit-live'],
+  },
+  {
+    name: 'what was refused is not stored when nothing else is',
+    file: 'src/visit/batch-writer.ts',
+    find: 'if (this.#options.offences.isEmpty) return;',
+    replace: 'if (!this.#isWaiting) return;',
+    tests: ['db:offences'],
+  },
+  {
+    name: 'a relay of forged events alone looks fine at its second visit',
+    file: 'src/archive.ts',
+    find: 'if (brokenAlone === 0 || report.reason !== null) return report;',
+    replace: 'if (brokenAlone >= 0 || report.reason !== null) return report;',
+    tests: ['db:offences'],
+  },
+  {
+    name: 'since when a relay fails is told anew at each failure',
+    file: 'src/bigbrotr/visits.ts',
+    find: 'least(failing_since, ',
+    replace: 'greatest(failing_since, ',
+    tests: ['db:stop-reasons'],
+  },
+  {
+    name: 'the share of a relay is counted from 1970',
+    file: 'init.sql',
+    find: 'select case when upper(come) > nostr_began() then greatest(lower(come), nostr_began()) else lower(come) end as since',
+    replace: 'select lower(come) as since',
+    tests: ['db:coverage-share'],
+  },
+  {
+    name: 'a sentence of the pager has no word',
+    file: 'src/visit/visit-stop.ts',
+    find: "  [/^answers nothing where it has shown events$/, 'hides_events'],\n",
+    replace: '',
+    tests: ['unit:visit-stop'],
   },
 ];

@@ -122,7 +122,14 @@ describe('now, in SQL', () => {
       ...['src', 'dockerfiles', 'docs'].flatMap(filesIn),
     ].filter((path) => !/migrations\/000\d_/.test(path)); // as they were when they ran; 0010 replaces what they made
     expect(paths.length).toBeGreaterThan(100);
-    expect(spellings(paths)).toEqual({ 'init.sql': 1, 'src/migrations/0010_visit-reasons.sql': 1 });
+    const found = Object.entries(spellings(paths)).map(([path, times]) => [
+      path.replace(/\d{4}(?=_visit-reasons)/, 'NNNN'),
+      times,
+    ]);
+    expect(Object.fromEntries(found)).toEqual({
+      'init.sql': 1,
+      'src/migrations/NNNN_visit-reasons.sql': 1,
+    });
     expect(read('init.sql')).toContain('return floor(extract(epoch from now()))::bigint;');
   });
 });
