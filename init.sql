@@ -1318,7 +1318,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0014_retry-after']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 
