@@ -68,6 +68,11 @@ export class Authenticator {
     return this.#isAccepted;
   }
 
+  /** Notes that the relay has served a request: what it asks for from now on is asked for anew. */
+  noteServed(): void {
+    this.#attempts = 0;
+  }
+
   /**
    * Signs the latest challenge and waits for the relay's OK: not longer than 5 seconds at first, since it may never
    * come. Called again because the request was refused again, it waits for the rest of the time. Never throws.
@@ -129,11 +134,11 @@ export class Authenticator {
 
   #receive(message: RelayMessage): void {
     if (message.type === 'AUTH') this.#challenge = challengeOf(message) ?? this.#challenge;
-    else if (message.type !== 'OK') this.#attempts = 0;
+    else if (message.type !== 'OK') this.noteServed();
     else if (message.id === this.#latest?.id) {
       this.#latest.accepted ??= message.accepted;
       this.#isAccepted ||= message.accepted;
-    } else if (message.accepted) this.#attempts = 0;
+    }
     this.#onChange();
   }
 
@@ -183,6 +188,7 @@ export async function askAuthenticated<Answer>(
     if (!mayBeServed(authentication)) break;
     answer = await ask(true);
   }
+  if (!isRefused(answer)) authenticator.noteServed();
   return { answer, authentication };
 }
 

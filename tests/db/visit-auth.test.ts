@@ -8,10 +8,12 @@ import { LiveRelays } from '../../src/visit/live.ts';
 import { silent } from '../support/bigbrotr.ts';
 import { isValidEvent, makeKeys, signedEvent, signedEvents } from '../support/events.ts';
 import { serveNip77 } from '../support/relay-nip77.ts';
-import type { AuthPolicy } from '../support/relay-session.ts';
+import type { AuthPolicy, Verb } from '../support/relay-session.ts';
 import {
+  closed,
   notice,
   nth,
+  type OnRequest,
   type ScriptedRelay,
   type ScriptedRelayOptions,
   startScriptedRelay,
@@ -199,13 +201,76 @@ describe('auth-required:', () => {
   });
 });
 
+describe('NIP-42 on a followed connection', () => {
+  test('a session that expires between visits is renewed at each of them', async () => {
+    const live = new LiveRelays({ max: 1, keepAliveMs: 60_000, forgetMs: 60_000, log: silent });
+    closing.push(() => live.close());
+    let expired = false;
+    const onRequest: OnRequest = () => {
+      if (!expired) return 'answer';
+      expired = false;
+      return closed('auth-required: your session has expired');
+    };
+    const relay = await start({}, { onRequest });
+    for (let times = 1; times <= 5; times += 1) {
+      expired = times > 1;
+      const options = { live, overlapSeconds: 10_000, now: () => T + times };
+      expect(await visit(relay, options)).toMatchObject({ outcome: 'complete' });
+      expect(await remembered(relay)).toEqual({ reason: null, pause: 0 });
+    }
+    expect(relay.fired.auth).toBe(5);
+    expect(relay.connections.total).toBe(1);
+  });
+});
+
+describe('an AUTH without an answer', () => {
+  test('is followed by the same REQ: a relay that never says OK is read', async () => {
+    const relay = await start({ ok: 'never' });
+    expect(await visit(relay, { requestTimeoutMs: 1000 })).toMatchObject({
+      outcome: 'complete',
+      events: 60,
+    });
+    expect(relay.fired).toMatchObject({ 'ok-late': 1, 'auth-required': 1 });
+    expect(await remembered(relay)).toEqual({ reason: null, pause: 0 });
+  });
+
+  test('is followed by the same NEG-OPEN where that was refused', async () => {
+    const relay = await start({ reads: false, ok: 'never' });
+    await archive.snapshot(relay.url, { supported_nips: [1, 42, 77] });
+    const refuse: Verb = ([, session], reply) =>
+      reply('NEG-ERR', session, 'auth-required: who are you?');
+    relay.change({ verbs: { 'NEG-OPEN': refuse } });
+    const reconciles = relay
+      .until(({ fired }) => fired.auth === 1)
+      .then(() => serveNip77(relay, { frameSizeLimit: 60_000 }));
+    expect(await visit(relay, { requestTimeoutMs: 1000 })).toMatchObject({ outcome: 'complete' });
+    expect((await reconciles).opened.length).toBeGreaterThan(0);
+  });
+
+  test('means restricted where OK false comes after the REQ was sent again', async () => {
+    let auth: NostrEvent | null = null;
+    let requests = 0;
+    const relay = await startTerse(([type, first], say) => {
+      if (type === 'AUTH') auth = first as NostrEvent;
+      if (type !== 'REQ') return;
+      requests += 1;
+      if (requests === 1) {
+        say('AUTH', 'who?');
+        say('CLOSED', first, 'auth-required: who?');
+      } else say('OK', auth?.id, false, 'restricted: not for you');
+    });
+    expect(await visit(relay, { requestTimeoutMs: 800 })).toMatchObject({ outcome: 'failed' });
+    expect(await remembered(relay)).toEqual({ reason: 'restricted', pause: DAY });
+  });
+});
+
 describe('is remembered:', () => {
-  const closed = { outcome: 'failed', events: 0 };
+  const failed = { outcome: 'failed', events: 0 };
 
   test('a relay that wants a key where we have none', async () => {
     const relay = await start({});
     expect(await visit(relay, { secretKey: null })).toMatchObject({
-      ...closed,
+      ...failed,
       detail: 'auth_required: auth-required: who are you?',
     });
     expect(authsOf(relay)).toEqual([]);
@@ -216,7 +281,7 @@ describe('is remembered:', () => {
   test('a relay that lets others in, not us', async () => {
     const relay = await start({ allow: (pubkey) => pubkey !== OURS.publicKey });
     expect(await visit(relay)).toMatchObject({
-      ...closed,
+      ...failed,
       detail: 'restricted: restricted: not for you',
     });
     expect(relay.fired).toMatchObject({ auth: 1, restricted: 1 });
@@ -231,41 +296,42 @@ describe('is remembered:', () => {
         say('CLOSED', first, 'auth-required: who?');
       }
     });
-    expect(await visit(relay)).toMatchObject({ ...closed, pages: 1 });
+    expect(await visit(relay)).toMatchObject({ ...failed, pages: 1 });
     expect(authsOf(relay)).toHaveLength(1);
     expect(await remembered(relay)).toEqual({ reason: 'restricted', pause: DAY });
   });
 
   test('a relay that wants another answer for every REQ: it gets a bounded number', async () => {
     const relay = await start({ loop: true });
-    expect(await visit(relay)).toMatchObject(closed);
+    expect(await visit(relay)).toMatchObject(failed);
     expect(relay.fired.auth).toBeGreaterThanOrEqual(1);
     expect(relay.fired.auth).toBeLessThanOrEqual(2);
     expect(relay.requests.length).toBeLessThanOrEqual(3);
     expect(await remembered(relay)).toEqual({ reason: 'auth_required', pause: DAY });
   });
 
-  test.each<[string, (say: Say) => void]>([
-    ['never sends a challenge', () => {}],
-    ['sends one that is too long to be one', (say) => say('AUTH', 'x'.repeat(100_000))],
-    ['never says OK', (say) => say('AUTH', 'who?')],
+  test.each<[string, number, (say: Say) => void]>([
+    ['never sends a challenge', 1, () => {}],
+    ['sends one that is too long to be one', 1, (say) => say('AUTH', 'x'.repeat(100_000))],
+    ['never says OK and refuses the second REQ too', 2, (say) => say('AUTH', 'who?')],
     [
       'says OK to something else',
+      2,
       (say) => {
         say('AUTH', 'who?');
         say('OK', 'f'.repeat(64), true, '');
       },
     ],
-  ])('a relay that %s', async (_what, challenge) => {
+  ])('a relay that %s', async (_what, requests, challenge) => {
     const relay = await startTerse(([type, first], say) => {
       if (type !== 'REQ') return;
       challenge(say);
       say('CLOSED', first, 'auth-required: who?');
     });
-    expect(await visit(relay, { requestTimeoutMs: 1000 })).toMatchObject(closed);
+    expect(await visit(relay, { requestTimeoutMs: 1000 })).toMatchObject(failed);
     expect(
       relay.messages.filter(({ message }) => (message as unknown[])[0] === 'REQ'),
-    ).toHaveLength(1);
+    ).toHaveLength(requests);
     expect(await remembered(relay)).toEqual({ reason: 'auth_required', pause: DAY });
   });
 
@@ -285,7 +351,7 @@ describe('is remembered:', () => {
     expect(await remembered(stopping)).toEqual({ reason: null, pause: 0 });
     const lost: TerseRelay = await asksAnd(() => lost.dropAll());
     expect(await visit(lost)).toMatchObject({
-      ...closed,
+      ...failed,
       detail: expect.stringMatching(/^disconn/),
     });
     expect(await remembered(lost)).toEqual({ reason: 'failed', pause: 300 });

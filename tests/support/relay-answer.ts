@@ -194,6 +194,7 @@ export class OpenSubscription {
     else if (end === 'silence') return;
     else if ('eose' in end) this.#wire.message('EOSE', subscription, end.eose);
     else if ('closed' in end) this.#wire.message('CLOSED', subscription, end.closed);
+    else if ('close' in end) this.#wire.close(end.close.code, end.close.reason);
     else this.#wire.message('NOTICE', end.notice);
   }
 

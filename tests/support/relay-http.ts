@@ -11,7 +11,7 @@ import type { RelayRecord } from './relay-record.ts';
 export type Nip11Answer =
   | { readonly document: unknown; readonly contentType?: string }
   | { readonly body: string; readonly contentType?: string; readonly status?: number }
-  | { readonly status: number }
+  | { readonly status: number; readonly headers?: Readonly<Record<string, string>> }
   | { readonly redirect: string; readonly status?: number }
   | { readonly drip: { readonly everyMs: number; readonly document?: unknown } }
   | { readonly hugeBytes: number }
@@ -72,7 +72,12 @@ export async function answerHttp(
     send(response, 200, answer.contentType ?? JSON_TYPE, JSON.stringify(answer.document));
   else if ('body' in answer)
     send(response, answer.status ?? 200, answer.contentType ?? 'text/html', answer.body);
-  else send(response, answer.status, 'text/plain', 'no document here\n');
+  else {
+    record.fire('nip11-status');
+    for (const [name, value] of Object.entries(answer.headers ?? {}))
+      response.setHeader(name, value);
+    send(response, answer.status, 'text/plain', 'no document here\n');
+  }
 }
 
 function send(response: ServerResponse, status: number, contentType: string, body: string): void {

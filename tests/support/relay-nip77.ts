@@ -36,6 +36,8 @@ export interface Nip77Options {
   readonly skipsLists?: boolean;
   /** Never agrees: `fingerprints` that are those of nothing, or `ids` that nobody has, so many an answer. */
   readonly endless?: 'fingerprints' | { readonly ids: number };
+  /** Every NEG-OPEN is answered after this time, in milliseconds. */
+  readonly openDelayMs?: number;
   /** From which answer on, 1 being that to NEG-OPEN, and what. */
   readonly trouble?: { readonly round: number; readonly what: Nip77Trouble };
 }
@@ -88,7 +90,14 @@ class Nip77Server implements Nip77Record {
     return this.#sessions.size;
   }
 
-  readonly negOpen: Verb = ([, id, filter, payload], reply) => {
+  readonly negOpen: Verb = (message, reply) => {
+    const { openDelayMs } = this.#options;
+    if (!openDelayMs) return this.#open(message, reply);
+    this.#fire('openDelay');
+    setTimeout(() => this.#open(message, reply), openDelayMs);
+  };
+
+  readonly #open: Verb = ([, id, filter, payload], reply) => {
     this.opened.push(filter as RelayFilter);
     const items = this.#select(filter as RelayFilter);
     const { maxIds = Number.POSITIVE_INFINITY, frameSizeLimit } = this.#options;

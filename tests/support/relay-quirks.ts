@@ -22,6 +22,8 @@ export type End =
   | 'endless'
   | { readonly eose: unknown }
   | { readonly closed: string }
+  /** Ends the connection with a close frame (RFC 6455 section 5.5.1). */
+  | { readonly close: { readonly code: number; readonly reason: string } }
   | { readonly notice: string };
 
 /** What is odd about an answer to a REQ. Any of them can be combined; an empty one is a relay that behaves. */
@@ -111,6 +113,11 @@ export const prematureEose = (after: number): Quirk => ({ after, end: 'eose' });
 export const disconnects = (after: number): Quirk => ({ after, end: 'disconnect' });
 /** Refused with CLOSED, after some events if told. */
 export const closed = (reason: string, after = 0): Quirk => ({ after, end: { closed: reason } });
+/** The connection is ended with this close frame. */
+export const closes = (code: number, reason: string): Quirk => ({
+  after: 0,
+  end: { close: { code, reason } },
+});
 /** Answered with a NOTICE alone. */
 export const notice = (text: string): Quirk => ({ after: 0, end: { notice: text } });
 

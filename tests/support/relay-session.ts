@@ -17,6 +17,10 @@ export interface AuthPolicy {
   readonly allow?: (pubkey: string) => boolean;
   /** Accepts every AUTH, and wants another one for every REQ. */
   readonly loop?: boolean;
+  /** Answers every AUTH with OK false and this text. */
+  readonly refuse?: string;
+  /** Takes an AUTH and never says OK to it, or says so only after this time in milliseconds. */
+  readonly ok?: 'never' | { readonly afterMs: number };
 }
 
 /** What becomes of a client's EVENT: `silent` gives no OK; `refuse` and `pow` give a false one. */
@@ -49,6 +53,10 @@ export interface RelayScript {
   readonly verbs?: Readonly<Record<string, Verb>>;
   /** What becomes of `search` in a filter (NIP-50): without it a filter that has one is refused. */
   readonly search?: 'matched' | 'ignored';
+  /** A NOTICE on each new connection, after this time in milliseconds. */
+  readonly greeting?: { readonly text: string; readonly afterMs?: number };
+  /** The first message of each connection is lost. */
+  readonly losesFirst?: boolean;
   /** Says nothing to messages that it does not know, where others send a NOTICE. */
   readonly silentToUnknown?: boolean;
 }
@@ -72,13 +80,21 @@ export class RelaySession {
   readonly #subscriptions = new Map<string, OpenSubscription>();
   #challenge: string | null = null;
   #pubkey: string | null = null;
+  #received = 0;
 
   constructor(house: RelayHouse, wire: RelayWire, connection: number) {
     this.#house = house;
     this.#wire = wire;
     this.#connection = connection;
-    const { auth } = house.script;
+    const { auth, greeting } = house.script;
     if (auth && auth.challenge !== 'on-demand') this.#sendChallenge();
+    if (greeting) void this.#greet(greeting);
+  }
+
+  async #greet({ text, afterMs = 0 }: { text: string; afterMs?: number }): Promise<void> {
+    await this.#wire.pause(afterMs);
+    this.#house.record.fire('greeting');
+    this.#wire.message('NOTICE', text);
   }
 
   push(event: NostrEvent): void {
@@ -90,6 +106,11 @@ export class RelaySession {
     record.bytes.received += data.length;
     const message = parseJson(data.toString());
     record.messages.push({ connection: this.#connection, message });
+    this.#received += 1;
+    if (script.losesFirst && this.#received === 1) {
+      record.fire('losesFirst');
+      return;
+    }
     if (data.length > (script.maxMessageBytes ?? Number.POSITIVE_INFINITY)) {
       record.fire('maxMessageBytes');
       this.#wire.message(
@@ -221,10 +242,19 @@ export class RelaySession {
 
   #authenticate(value: unknown): void {
     const event = asEvent(value);
-    const fault = event ? this.#authFault(event) : 'invalid: not an event';
+    const { refuse } = this.#house.script.auth ?? {};
+    const fault = event ? (refuse ?? this.#authFault(event)) : 'invalid: not an event';
     if (event && !fault) this.#pubkey = event.pubkey;
     this.#house.record.fire(fault ? 'auth-failed' : 'auth');
-    this.#wire.message('OK', event?.id ?? '', !fault, fault ?? '');
+    void this.#confirm(event?.id ?? '', fault);
+  }
+
+  async #confirm(id: string, fault: string | null): Promise<void> {
+    const { ok } = this.#house.script.auth ?? {};
+    if (ok) this.#house.record.fire('ok-late');
+    if (ok === 'never') return;
+    if (ok) await this.#wire.pause(ok.afterMs);
+    this.#wire.message('OK', id, !fault, fault ?? '');
   }
 
   #authFault(event: NostrEvent): string | null {

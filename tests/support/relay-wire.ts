@@ -86,6 +86,11 @@ export class RelayWire {
     await sleep(ms, undefined, { signal: this.#gone.signal, ref: false }).catch(() => {});
   }
 
+  /** Ends the connection with a close frame. */
+  close(code: number, reason: string): void {
+    this.#socket.close(code, reason);
+  }
+
   /** Cuts the connection at once, without a close frame. */
   cut(): void {
     this.#socket.terminate();
