@@ -118,6 +118,7 @@ export class DueLoop<Item> {
       signal.removeEventListener('abort', onAbort);
     }
     await Promise.all([...this.#running.values()].map(({ ended }) => ended));
+    this.#reportRound();
   }
 
   /** Something has become due: it is looked up as soon as a slot is free. */
@@ -216,7 +217,8 @@ export class DueLoop<Item> {
   #ended(key: number, ending: Ending): void {
     const { pollMs, lostMs = pollMs, ends, onBusy } = this.#options;
     this.#running.delete(key);
-    this.#resting.set(key, performance.now() + (ending === 'lost' ? lostMs : REST_MS));
+    if (ending !== 'not_stored')
+      this.#resting.set(key, performance.now() + (ending === 'lost' ? lostMs : REST_MS));
     if (this.#round) {
       this.#round.relays += 1;
       if (ending !== 'good') this.#round.failed += 1;

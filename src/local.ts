@@ -194,7 +194,7 @@ async function runOnce(start: Start, stopping: AbortSignal): Promise<number> {
   const codes = await Promise.all(
     ['synchronizer', 'priority-synchronizer'].map((name) => start(name, true).ended),
   );
-  // Last, since it reads what the others have just archived: what it finds is archived in the next round.
+  // Last, since it reads what the others have just archived: what it finds is archived the next time.
   const found = stopping.aborted ? 0 : await start('finder', true).ended;
   return Math.max(...codes, found);
 }

@@ -1,4 +1,4 @@
-/** A worker thread of the monitor: its own pool of database connections, and checks of chunks of relays. */
+/** A worker thread of the monitor: its own pool of database connections, and checks of relays, stored in chunks. */
 import { Bigbrotr, type Relay } from './bigbrotr.ts';
 import { readCarried } from './checks/carried.ts';
 import { GeoipDatabase } from './checks/geoip.ts';

@@ -12,7 +12,7 @@ const FLUSH_MS = 600_000;
 /** Publishing as the monitor uses it. */
 export interface Publishing {
   readonly publisher: Publisher;
-  /** For the end of a round: with `--once` it waits until the relays have what they take. */
+  /** For the end of `--once`: waits until the relays have what they take. */
   flush(): Promise<void>;
 }
 

@@ -17,7 +17,7 @@ const MAX_LIVE_RELAYS = 50;
 /** Of events that its relays have sent and that were not looked at yet. */
 const MAX_BYTES_IN_FLIGHT = 24 * 1024 * 1024;
 const KEEP_ALIVE_MS = 60_000;
-/** A followed relay is let go when its visits stay away for two intervals and so long, in milliseconds, for a round takes time. */
+/** A followed relay is let go when its visits stay away for two intervals and so long, in milliseconds: slots may be rare. */
 const FORGET_AFTER_MS = 3_600_000;
 
 await serveJobs<SynchronizerConfig & { threadName: string }, Relay, VisitReport, Progress>(

@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { Bigbrotr, type Relay, type SnapshotRow } from '../../src/bigbrotr.ts';
+import {
+  Bigbrotr,
+  type Picking,
+  type Relay,
+  type SnapshotRow,
+  type VisitOutcome,
+} from '../../src/bigbrotr.ts';
 import { parseNip11 } from '../../src/nostr/nip11.ts';
 import { NEW_RELAY } from '../../src/relay/manners.ts';
 import type { RelayAddress } from '../../src/relay/url.ts';
@@ -10,6 +16,7 @@ import { batchOf, databaseConfig, knownRelay, openBigbrotr } from '../support/bi
 import { type TestDatabase, testDatabase } from '../support/database.ts';
 import { signedEvent, signedEvents } from '../support/events.ts';
 import { relayAddress } from '../support/relays.ts';
+import { ONION_HOST } from '../support/tls-certificate.ts';
 
 let made: TestDatabase;
 let bigbrotr: Bigbrotr;
@@ -112,41 +119,133 @@ describe('relays to synchronize', () => {
     ]);
   });
 
-  test('are due: never visited, cut off, or long enough ago; the furthest behind first', async () => {
+  /** Relays with a young snapshot, by their names. */
+  const readable = async (all: readonly string[]): Promise<(name: string) => Relay> => {
+    await bigbrotr.insertSnapshots(all.map((name) => snapshot(address(name))));
+    const relays = await bigbrotr.relaysOf(all.map(address));
+    return (name) => relays[all.indexOf(name)] as Relay;
+  };
+  /** A visit that wanted everything and read down to `since`. */
+  const read = async (relay: Relay, filterId: number, since: number, outcome: VisitOutcome) => {
+    await bigbrotr.beginVisit(
+      relay,
+      { filterId, since: 0, until: NOW },
+      { overlapSeconds: 0, reproveSeconds: HOUR },
+    );
+    if (since <= NOW)
+      await bigbrotr.store(batchOf({ relay, filterId, proven: [{ since, until: NOW }] }));
+    await bigbrotr.endVisit(relay, filterId, { outcome, detail: null, pages: 1 });
+  };
+  const begun = (relay: Relay, secondsAgo: number) =>
+    made.query('update visits set started_at = $2 where relay_id = $1', [
+      relay.relayId,
+      NOW - secondsAgo,
+    ]);
+
+  test('are due when never visited, cut off, not read to the end, or visited long enough ago', async () => {
     const filterId = await bigbrotr.filterId({});
     const states = ['never', 'cut', 'unfinished', 'recent', 'due', 'failed', 'behind'];
-    await bigbrotr.insertSnapshots(states.map((name) => snapshot(address(name))));
-    const relay = Object.fromEntries(
-      await Promise.all(
-        states.map(async (name) => [name, await knownRelay(bigbrotr, name)] as const),
-      ),
-    ) as Record<string, Relay>;
-    const seen = (name: string) => relay[name] as Relay;
-    await visit(seen('cut'), filterId, 10, null);
-    await visit(seen('unfinished'), filterId, 20, 'unfinished');
-    await visit(seen('recent'), filterId, 30, 'complete');
-    await visit(seen('failed'), filterId, 30, 'failed');
-    await visit(seen('due'), filterId, 2 * HOUR, 'complete');
-    await visit(seen('behind'), filterId, 2 * HOUR, 'partial');
-    for (const [name, until] of [
-      ['due', 5000],
-      ['behind', 3000],
-      ['recent', 10],
-    ] as const)
-      await bigbrotr.store(batchOf({ relay: seen(name), filterId, proven: [{ since: 0, until }] }));
+    const relay = await readable(states);
+    await visit(relay('cut'), filterId, 10, null);
+    await visit(relay('unfinished'), filterId, 20, 'unfinished');
+    await visit(relay('recent'), filterId, 30, 'complete');
+    await visit(relay('failed'), filterId, 30, 'failed');
+    await visit(relay('due'), filterId, 2 * HOUR, 'complete');
+    await visit(relay('behind'), filterId, 3 * HOUR, 'partial');
     const due = names(await bigbrotr.relaysToSynchronize(filterId, AGES));
-    expect(due.slice(0, 3).sort()).toEqual(['cut', 'never', 'unfinished']);
-    expect(due.slice(3)).toEqual(['behind', 'due']);
+    expect(due).toEqual(['never', 'behind', 'due', 'unfinished', 'cut']);
     const others = await bigbrotr.filterId({ kinds: [1] }); // nothing was visited for that one
     expect(await bigbrotr.relaysToSynchronize(others, AGES)).toHaveLength(states.length);
-    const given = states.map(seen);
-    expect(names(await bigbrotr.relaysDue(given.slice(1), filterId, HOUR)).sort()).toEqual([
-      'behind',
-      'cut',
-      'due',
-      'unfinished',
-    ]);
+    const given = states.slice(1).map(relay);
+    expect(names(await bigbrotr.relaysDue(given, filterId, HOUR))).toEqual(due.slice(1));
     expect(await bigbrotr.relaysDue([], filterId, HOUR)).toEqual([]);
+  });
+
+  test('come lane by lane; a relay with one page of its history is behind, whatever its visit says', async () => {
+    const filterId = await bigbrotr.filterId({});
+    const all = ['one-page', 'caught-up', 'older-page', 'never', 'late', 'nothing-read'];
+    const relay = await readable(all);
+    await read(relay('one-page'), filterId, NOW - 100, 'unfinished');
+    await read(relay('older-page'), filterId, NOW - 100, 'partial');
+    await read(relay('caught-up'), filterId, 0, 'complete');
+    await read(relay('late'), filterId, 0, 'complete');
+    await read(relay('nothing-read'), filterId, NOW + 1, 'failed');
+    for (const [name, ago] of [
+      ['one-page', 2 * HOUR],
+      ['older-page', 4 * HOUR],
+      ['nothing-read', 3 * HOUR],
+      ['caught-up', 2 * HOUR],
+      ['late', 5 * HOUR],
+    ] as const)
+      await begun(relay(name), ago);
+    const lanes = (await bigbrotr.relaysToSynchronize(filterId, AGES)).map(
+      (one) => [...names([one]), one.lane] as const,
+    );
+    expect(lanes).toEqual([
+      ['late', 'caught_up'],
+      ['caught-up', 'caught_up'],
+      ['never', 'new'],
+      ['older-page', 'behind'],
+      ['nothing-read', 'behind'],
+      ['one-page', 'behind'],
+    ]);
+    const urgent = { limit: 1, atOnce: [relay('one-page').relayId] };
+    expect(names(await bigbrotr.relaysToSynchronize(filterId, AGES, urgent))).toEqual([
+      'late',
+      'never',
+      'one-page',
+    ]);
+    expect(names(await bigbrotr.relaysDue(all.map(relay), filterId, HOUR, { limit: 1 }))).toEqual([
+      'late',
+      'never',
+      'older-page',
+    ]);
+  });
+
+  test('are caught up with a hole, and not with a gap that was never asked for', async () => {
+    const filterId = await bigbrotr.filterId({});
+    const relay = await readable(['hole', 'gap']);
+    for (const name of ['hole', 'gap']) {
+      const proven = [
+        { since: 0, until: 1000 },
+        { since: 1002, until: NOW },
+      ];
+      await bigbrotr.store(batchOf({ relay: relay(name), filterId, proven }));
+    }
+    await made.query(
+      "insert into holes (relay_id, filter_id, stretch, reason, events, noted_at) values ($1, $2, '[1001,1002)', 'dense', 500, $3)",
+      [relay('hole').relayId, filterId, NOW],
+    );
+    for (const name of ['hole', 'gap']) {
+      await read(relay(name), filterId, NOW + 1, 'partial');
+      await begun(relay(name), 2 * HOUR);
+    }
+    expect((await bigbrotr.relaysToSynchronize(filterId, AGES)).map(({ lane }) => lane)).toEqual([
+      'caught_up',
+      'behind',
+    ]);
+  });
+
+  test('are picked: a few of each lane, without some of them, and those that are wanted at once', async () => {
+    const filterId = await bigbrotr.filterId({});
+    const all = Array.from({ length: 9 }, (_, index) => `r${index}`);
+    const relay = await readable(all);
+    const onion = relayAddress(`ws://${ONION_HOST}`);
+    await bigbrotr.insertSnapshots([snapshot(onion)]);
+    await read(relay('r0'), filterId, 0, 'complete');
+    const pick = async (picking: Partial<Picking>) =>
+      names(await bigbrotr.relaysToSynchronize(filterId, AGES, picking));
+    expect(await pick({ limit: 3 })).toEqual(['r1', 'r2', 'r3']);
+    expect(await pick({ exceptUrls: [onion.url] })).toEqual(all.slice(1));
+    expect(await pick({ withoutTor: true })).toEqual(all.slice(1));
+    const except = all.slice(0, 6).map((name) => relay(name).relayId);
+    expect(await pick({ except, withoutTor: true })).toEqual(['r6', 'r7', 'r8']);
+    const atOnce = [relay('r0').relayId, relay('r8').relayId];
+    expect(await pick({ limit: 2, atOnce })).toEqual(['r0', 'r8', 'r1']);
+    const { relayId } = relay('r1');
+    const remainders = { of: 3, among: [relayId % 3] };
+    expect(await pick({ remainders, withoutTor: true })).toEqual(['r1', 'r4', 'r7']);
+    expect(await pick({ remainders: { of: 3, among: [] } })).toEqual([]);
   });
 
   test('are left alone while they pause', async () => {

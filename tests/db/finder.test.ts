@@ -7,6 +7,9 @@ import { batchOf, closeGate, knownRelay, openBigbrotr } from '../support/bigbrot
 import { type TestDatabase, testDatabase } from '../support/database.ts';
 import { makeKeys, realOrSignedEvents, signedEvent, signedEvents } from '../support/events.ts';
 
+/** Checks that wait for nothing: the schedule makes no relay due again. */
+const AT_ONCE = { intervalSeconds: 28_800, aheadSeconds: 0, leastSeconds: 10 * 365 * 86_400 };
+
 const NOW = Math.floor(Date.now() / 1000);
 const KEYS = makeKeys(40, 5);
 /** Names under example.com are not for the public; here they are as good as others. */
@@ -240,7 +243,7 @@ describe('a known relay that is named anew', () => {
     await bigbrotr.insertSnapshots([{ relay, generatedAt: NOW - seconds, nip11: null, nip66 }]);
     await database.query('update relay_schedule set due_at = $1', [NOW + 90_000]);
   };
-  const due = async () => (await bigbrotr.relaysToCheckAtOnce()).map(({ url }) => url);
+  const due = async () => (await bigbrotr.relaysToCheck(AT_ONCE)).map(({ url }) => url);
 
   it('is checked soon when it was down, by an event of these days', async () => {
     await checkedAgo(100_000, false);
@@ -392,7 +395,7 @@ describe('candidates', () => {
     expect(await bigbrotr.finder.promote(nameId)).toBe(false);
     expect(await database.query('select from relay_candidates')).toEqual([]);
     expect(await provenance()).toMatchObject([{ relay_url: 'wss://a.net', state: 'relay' }]);
-    expect((await bigbrotr.relaysToCheckAtOnce()).map(({ url }) => url)).toContain('wss://a.net');
+    expect((await bigbrotr.relaysToCheck(AT_ONCE)).map(({ url }) => url)).toContain('wss://a.net');
     await bigbrotr.finder.record(named(1, ['wss://a.net']));
     expect(await bigbrotr.finder.claim(10, ['clearnet'])).toEqual([]);
   });

@@ -259,6 +259,46 @@ describe('a worker that dies', () => {
     expect(await scheduler.run('next', { do: 'sleep' })).toMatchObject({ ok: true });
   });
 
+  test('for good leaves its number empty: its jobs go to one other worker, all others stay with theirs', async () => {
+    const died: number[] = [];
+    const seatOf = (job: Job) => ('seat' in job ? (job.seat ?? 0) : 0);
+    const onWorkerDied = (seat: number) => died.push(seat);
+    const data = { startsThatWork: 4 };
+    await start({ data, deaths: 1, workers: 4, jobsPerWorker: 2, seatOf, onWorkerDied });
+    const seats = Array.from({ length: 40 }, (_, index) => index);
+    const workers = async () =>
+      (await runAll(seats.map((seat) => ({ do: 'sleep', seat }) as const))).map(threadOf);
+    const before = await workers();
+    expect(seats.map((seat) => scheduler.seatFor(seat))).toEqual(seats.map((seat) => seat % 4));
+    await scheduler.run('deadly', { do: 'die', seat: 1 });
+    const after = await workers();
+    const isMoved = (_: unknown, index: number) => index % 4 === 1;
+    expect(new Set(after.filter(isMoved)).size).toBe(1);
+    expect(after.filter(isMoved)).not.toContain('worker-2');
+    const isNotMoved = (_: unknown, index: number) => index % 4 !== 1;
+    expect(after.filter(isNotMoved)).toEqual(before.filter(isNotMoved));
+    expect(await workers()).toEqual(after);
+    expect(new Set(died)).toEqual(new Set([1]));
+    expect(seats.map((seat) => `worker-${scheduler.seatFor(seat) + 1}`)).toEqual(after);
+  });
+
+  test('has no free slots, and those of the others are counted with what waits for them', async () => {
+    await start({ workers: 2, jobsPerWorker: 2, seatOf: (job) => ('seat' in job ? 1 : 0) });
+    expect(scheduler.freeSlots()).toEqual([2, 2]);
+    const jobs = runAll(times<Job>(3, { do: 'sleep', ms: 50, seat: 1 }));
+    expect(scheduler.freeSlots()).toEqual([2, 0]);
+    expect(scheduler.waiting).toBe(1);
+    await jobs;
+    expect(scheduler.freeSlots()).toEqual([2, 2]);
+    expect(scheduler.waiting).toBe(0);
+    longest.ms = 300;
+    Atomics.store(numbers, 2, 1);
+    const dying = scheduler.run('deadly', { do: 'die', seat: 1 });
+    await vi.waitFor(() => expect(delays).toContain(200), { timeout: 5000, interval: 5 });
+    expect(scheduler.freeSlots()).toEqual([2, 0]);
+    await dying;
+  });
+
   test('again and again waits longer each time; with no other left, nothing more is promised', async () => {
     const dead = vi.fn();
     await start({ workers: 2, jobsPerWorker: 1, data: { startsThatWork: 2 }, onDead: dead });
