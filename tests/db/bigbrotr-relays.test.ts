@@ -167,6 +167,7 @@ describe('terms', () => {
       ...NEW_RELAY,
       limitation: null,
       supportedNips: null,
+      isDivided: false,
     });
     await bigbrotr.insertSnapshots([
       snapshot(relay, NOW - 2, READABLE, {
