@@ -21,6 +21,10 @@ const TOO_MANY = [
   `\\b${LISTS}\\b.{0,25}\\b(?:exceed\\w*|limit (?:is|of|exceeded|reached)|more than|greater than|at most|max(?:imum)?)\\b`,
   `\\b(?:more than|over|only|up to|at most|exceed\\w*) (?:max(?:imum)? (?:of )?)?\\d+ (?:\\w+ )?(?:${LISTS}|filters)\\b`,
   `\\b(?:invalid|wrong|bad|excessive) number of (?:${LISTS}|filters)\\b`,
+  `\\b(?:${LISTS}|list of ${LISTS}) (?:(?:array|list|filter) )?(?:(?:is|are) )?too (?:long|large|many|big)\\b`,
+  `\\b(?:max(?:imum)?|limit) (?:(?:of|is) )?\\d+ (?:\\w+ )?(?:${LISTS}|filters)\\b`,
+  `\\b\\d+ (?:${LISTS}|filters) (?:max(?:imum)?|at most|allowed|per)\\b`,
+  `\\b(?:kinds?|authors?|ids|tags?) limit\\b|\\b(?:fewer|less) ${LISTS}\\b`,
   `\\bnumber of (?:${LISTS}|filters)\\b.{0,30}\\b(?:must|exceed\\w*|too)\\b`,
 ];
 
@@ -32,7 +36,12 @@ const REFUSED = [
   `\\b(?:must|have to|has to|should|please|needs? to) (?:be )?(?:specify|name|include|provide|contain|set|give|add)\\b.{0,40}\\b${NAMED}\\b`,
   `\\b${NAMED}(?:(?:,| or| and|/) *(?:an? )?(?:${NAMED}|pubkeys?))* (?:(?:is|are|field|list|filter) )*(?:required|missing|mandatory|must be (?:specified|set|given|provided|named|present|included))\\b`,
   `\\b(?:missing|specify|no) (?:an? |at least one |any |the )?${NAMED}\\b`,
+  `\\bat least (?:one|1|an?) (?:of )?(?:the )?${NAMED}\\b`,
+  `\\bwithout (?:an? |any )?${NAMED}\\b|\\b(?:kind|author)less\\b`,
   // It asks for too much at once.
+  '\\b(?:wide|wide-open|broad|global|unscoped|firehose|unindexed) (?:filters?|quer(?:y|ies)|reqs?|requests?)\\b',
+  '\\b(?:asking for|requesting|querying|fetching|dumping|quer(?:y|ies) for|requests? for) (?:all|everything|the whole)\\b',
+  '\\b(?:filters?|quer(?:y|ies))\\b.{0,15}\\b(?:rejected|refused|denied|disallowed|forbidden|not (?:allowed|permitted|accepted|acceptable|served))\\b',
   '\\btoo (?:broad|wide|general|generic|vague|complex|unspecific)\\b',
   '\\bfilters? (?:is |are )?too (?:large|big|long)\\b',
   '\\b(?:not specific enough|more specific|narrow(?:er)? (?:down )?(?:the |your )?(?:filters?|quer(?:y|ies)|requests?))\\b',

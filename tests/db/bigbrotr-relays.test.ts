@@ -266,6 +266,7 @@ describe('terms', () => {
       ...NEW_RELAY,
       limitation: null,
       supportedNips: null,
+      isDivided: false,
     });
     await bigbrotr.insertSnapshots([
       snapshot(relay, NOW - 2, READABLE, {

@@ -203,7 +203,7 @@ describe.skipIf(missing.length > 0)('through PgBouncer', () => {
         grantee !== 'bigbrotr_owner' && !/^(SELECT|INSERT|UPDATE|USAGE)$/.test(privilege_type),
     );
     expect(unusual).toEqual(
-      ['coverage', 'finder_queue', 'holes', 'named_relays', 'relay_states', 'withheld'].map(
+      ['coverage', 'filter_parts', 'finder_queue', 'holes', 'named_relays', 'relay_states', 'withheld'].map(
         (relname) => ({
           ...{ relname, grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
         }),

@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { EventFilter } from '../../src/nostr/filter.ts';
 import { signedEvent } from '../support/events.ts';
+import { serveNip77 } from '../support/relay-nip77.ts';
+import type { RelayScript, Verb } from '../support/relay-session.ts';
 import {
   capsValues,
   refusesBare,
@@ -209,6 +211,40 @@ describe('a relay that takes so many kinds in a filter', () => {
     expect(gaps).toEqual([{ since: `${T - 20_000}`, until: `${T - 20_000}`, hole: 'dense' }]);
   });
 });
+
+describe('a relay that takes so many kinds in a filter, and does NIP-77', () => {
+  test('is read in parts by NIP-77 or REQ, and its refusal of the long filter is none of NIP-77', async () => {
+    const relay = await start({ quirk: capsValues(10, 'error: too many kinds') });
+    const text = 'blocked: too many kinds';
+    const { opened, refused } = serveNip77WithCap(relay, 10, text);
+    await archive.snapshot(relay.url, { supported_nips: [1, 77] });
+    expect(await visit(relay, { kinds: KINDS })).toMatchObject({ outcome: 'complete' });
+    expect(await archive.ids(relay.url)).toHaveLength(60);
+    expect(await coveredOf(relay, { kinds: KINDS })).toBe(all);
+    expect(refused()).toBeLessThanOrEqual(1);
+    expect(opened.every(({ kinds = [] }) => kinds.length <= 10)).toBe(true);
+    const [row] = await archive.db.query(
+      'select nip77_refused_at from relay_manners join relays using (relay_id) where url = $1',
+      [relay.url],
+    );
+    expect(row).toEqual({ nip77_refused_at: null });
+  });
+});
+
+/** Teaches a relay NIP-77 with filters of at most so many kinds. */
+function serveNip77WithCap(relay: ScriptedRelay, most: number, text: string) {
+  let refused = 0;
+  const { opened } = serveNip77(relay);
+  const { verbs = {} } = (relay as unknown as { script: RelayScript }).script;
+  const open: Verb = (message, reply) => {
+    const [, id, filter] = message as readonly [string, string, { kinds?: number[] }];
+    if ((filter.kinds?.length ?? 0) <= most) return verbs['NEG-OPEN']?.(message, reply);
+    refused += 1;
+    return reply('NEG-ERR', id, text);
+  };
+  relay.change({ verbs: { ...verbs, 'NEG-OPEN': open } });
+  return { opened, refused: () => refused };
+}
 
 describe('other lists of a filter', () => {
   const authors = EVENTS.map(({ pubkey }) => pubkey).slice(0, 1);

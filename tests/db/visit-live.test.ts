@@ -18,10 +18,12 @@ import { closeGate, openBigbrotr, silent } from '../support/bigbrotr.ts';
 import { forgedEvents, signedEvent, signedEvents } from '../support/events.ts';
 import { relayAddress } from '../support/relays.ts';
 import {
+  capsValues,
   closed,
   notice,
   type OnRequest,
   type Quirk,
+  refusesBare,
   type ScriptedRelay,
   type ScriptedRelayOptions,
   startScriptedRelay,
@@ -529,5 +531,38 @@ describe('the end', () => {
     expect(await visit(relay, { stopTimestamp: NOW + 10 })).toMatchObject({ events: 10 });
     expect(await archive.ids(relay.url)).toEqual(idsOf([...OLD, ...during]));
     expect(live.size).toBe(1);
+  });
+});
+
+describe('a relay that refuses the filter for its shape', () => {
+  const kinds = [0, 1, 3, 5, 6, 7, 9735, 10002];
+
+  test('is followed with the parts that it takes, in one REQ', async () => {
+    const relay = await start({ quirk: capsValues(3, 'error: too many kinds') });
+    await followed(relay, { filter: { kinds } });
+    const filters = relay.requests.find(isLive)?.filters ?? [];
+    expect(filters.flatMap((filter) => filter.kinds).sort((a, b) => Number(a) - Number(b))).toEqual(
+      kinds,
+    );
+    const event = fresh('new');
+    relay.publish(event);
+    await archived(relay, [event]);
+  });
+
+  test('is not followed with more filters than its document allows', async () => {
+    const relay = await start({ quirk: capsValues(3, 'error: too many kinds') });
+    await archive.snapshot(relay.url, { limitation: { max_filters: 2 } });
+    expect(await visit(relay, { filter: { kinds } })).toMatchObject({ outcome: 'complete' });
+    expect(live.size).toBe(0);
+    expect(relay.requests.filter(isLive)).toEqual([]);
+  });
+
+  test('is followed by kinds where it refuses filters without any', async () => {
+    const relay = await start({ quirk: refusesBare("blocked: can't handle empty filters") });
+    expect(await visit(relay)).toMatchObject({ outcome: 'partial' });
+    await taken(relay);
+    const event = fresh('new');
+    relay.publish(event);
+    await archived(relay, [event]);
   });
 });

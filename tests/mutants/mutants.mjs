@@ -447,4 +447,32 @@ export const MUTANTS = [
     replace: '',
     tests: ['unit:visit-stop'],
   },
+  {
+    name: 'the shape of a filter behind blocked: is taken for a block',
+    file: 'src/nostr/message.ts',
+    find: 'if (filterRefusal) return filterRefusal;',
+    replace: 'if (filterRefusal && !prefix) return filterRefusal;',
+    tests: ['unit:filter-refusal', 'db:visit-filter'],
+  },
+  {
+    name: 'a filter counts as covered where any of its parts is',
+    file: 'init.sql',
+    find: "select coalesce(range_intersect_agg(part.covered), '{}')",
+    replace: "select coalesce(range_agg(part.covered), '{}')",
+    tests: ['db:visit-filter'],
+  },
+  {
+    name: 'what was asked for by kinds counts as proven of all events',
+    file: 'init.sql',
+    find: 'if cardinality(leaves) = 0 or is_divided_by_kinds(p_relay_id, p_filter_id) then',
+    replace: 'if cardinality(leaves) = 0 then',
+    tests: ['db:visit-filter'],
+  },
+  {
+    name: 'a half of a divided filter is lost',
+    file: 'src/nostr/filter-parts.ts',
+    find: 'sorted.slice(middle)]',
+    replace: 'sorted.slice(middle + 1)]',
+    tests: ['unit:filter-parts', 'db:visit-filter'],
+  },
 ];

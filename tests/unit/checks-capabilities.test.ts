@@ -92,6 +92,27 @@ describe('a relay that does none of it', () => {
   });
 });
 
+describe('a relay that refuses the kinds of the sample', () => {
+  test.each([
+    ['an author must be specified to get their kind:1 notes', {}],
+    ['kind not allowed: 7', { kinds: [0] }],
+  ])('with "%s" is measured with others', async (text, eventFilter) => {
+    const profiles = Array.from({ length: 30 }, (_, index) =>
+      signedEvent({ kind: 0, created_at: 1_600_000_000 + index }),
+    );
+    const relay = await relayWith({
+      events: profiles,
+      quirk: { cap: 10, refuseFilter: { when: ({ kinds }) => kinds?.includes(1) ?? false, text } },
+    });
+    const context = probeContext({ timeoutMs: 5000, eventFilter });
+    const connection = await connectRelay(relay.url as RelayUrl, context);
+    cleanups.push(() => connection.close());
+    const { maxLimit } = await checkCapabilities(connection, context, null);
+    expect(maxLimit).toBe(10);
+    expect(relay.fired.refuseFilter).toBeGreaterThan(0);
+  });
+});
+
 describe('the cap on limit', () => {
   test('is shown by older events, and is none where there are none', async () => {
     expect(await measure(await relayWith({ quirk: { cap: 25 } }))).toMatchObject({ maxLimit: 25 });

@@ -11,6 +11,7 @@ import {
   type Environment,
   loadAllConfigs,
   loadDatabaseConfig,
+  loadFinderConfig,
   loadInitializerConfig,
   loadMonitorConfig,
   loadSynchronizerConfig,
@@ -71,6 +72,7 @@ describe('defaults', () => {
       numCores: 1,
       requestsPerCore: 100,
       timeoutsMs: { clearnet: 10_000, tor: 30_000 },
+      eventFilter: {},
       checks: [...checkNames],
       capabilitiesFrequencyMs: 86_400_000,
       geoip: { cityPath: null, asnPath: null },
@@ -78,6 +80,12 @@ describe('defaults', () => {
       loopIntervalMs: 900_000,
       warnings: [],
     });
+  });
+
+  test('monitor and finder ask relays with the filter that is archived', () => {
+    const env = { ...good, SYNCHRONIZER_EVENT_FILTER: '{"kinds":[1]}' };
+    expect(loadMonitorConfig(env).eventFilter).toEqual({ kinds: [1] });
+    expect(loadFinderConfig(env).eventFilter).toEqual({ kinds: [1] });
   });
 
   test('one deadline for every network wins over theirs', () => {

@@ -7,6 +7,7 @@ import { forge, signedEvent } from '../support/events.ts';
 import { local, relayUrl } from '../support/relays.ts';
 import {
   endless,
+  refusesBare,
   type ScriptedRelayOptions,
   startScriptedRelay,
 } from '../support/scripted-relay.ts';
@@ -106,6 +107,12 @@ describe('whether somebody is a relay', () => {
     ['an end with a hint', { quirk: { end: 'finish' } }, null],
     ['an event and no end', { events: [report(1)], quirk: { end: 'silence' } }, null],
     ['a demand for NIP-42', { auth: {} }, null],
+    ['a filter that has to name kinds', { quirk: refusesBare('blocked: empty filter') }, null],
+    [
+      'no filter that it takes',
+      { quirk: { refuseFilter: { when: () => true, text: 'error: filter too broad' } } },
+      null,
+    ],
     ['silence', { quirk: { end: 'silence' } }, 'timeout'],
     ['an end under another id', { quirk: { wrongSubscription: 'end' } }, 'timeout'],
     ['something that is no event', { quirk: { inject: [7], end: 'silence' } }, 'timeout'],

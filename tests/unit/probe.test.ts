@@ -6,12 +6,13 @@ import { getPublicKey, verifyEvent } from 'nostr-tools/pure';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { NostrEvent } from '../../src/nostr/event.ts';
+import { relayState } from '../../src/nostr/relay-state.ts';
 import { type ProbeContext, probeRelay } from '../../src/probe.ts';
 import { connectRelay, RelayError } from '../../src/relay/connection.ts';
 import type { RelayAddress, RelayUrl } from '../../src/relay/url.ts';
 import { probeContext } from '../support/probe-context.ts';
 import { makeKeys } from '../support/relay-signer.ts';
-import { startScriptedRelay } from '../support/scripted-relay.ts';
+import { capsValues, refusesBare, startScriptedRelay } from '../support/scripted-relay.ts';
 
 const SECRET_KEY = makeKeys(1)[0]?.secretKey ?? new Uint8Array(32);
 const NOW = 1_700_000_000_500;
@@ -267,6 +268,43 @@ describe('the read step', () => {
     const onReq: Script['onReq'] = (send) => send('NOTICE', 'too many concurrent REQs');
     const { nip66 } = await check({ onReq }, SHORT);
     expect(nip66).toMatchObject({ readable: false, reason: 'rate_limited' });
+  });
+
+  test.each([
+    ['blocked: a filter has to name kinds or authors', {}, 'kinds', 2],
+    ["error: can't handle empty filters", {}, 'kinds', 2],
+    ['error: a filter has to name kinds or authors', { kinds: [1] }, 'filter', 1],
+  ] as const)(
+    'a relay that refuses any event ("%s"), with the filter %j, is readable by %s',
+    async (text, eventFilter, asked, requests) => {
+      const relay = await startScriptedRelay({ quirk: refusesBare(text) });
+      cleanups.push(() => relay.stop());
+      const context = { ...contextOf(), eventFilter };
+      const { nip66, checks } = await probeRelay(addressOf(relay.port), context);
+      expect(nip66).toMatchObject({ readable: true, reason: null });
+      expect(relayState(nip66)).toBe('up');
+      expect(checks.read).toMatchObject({ success: true, data: { asked } });
+      expect(relay.requests.filter(({ filters }) => !filters[0]?.ids)).toHaveLength(requests);
+    },
+  );
+
+  test('a filter with more kinds than the relay takes is asked with one of them', async () => {
+    const relay = await startScriptedRelay({ quirk: capsValues(2, 'blocked: too many kinds') });
+    cleanups.push(() => relay.stop());
+    const context = { ...contextOf(), eventFilter: { kinds: [1, 2, 3] } };
+    const { nip66, checks } = await probeRelay(addressOf(relay.port), context);
+    expect(nip66).toMatchObject({ readable: true, reason: null });
+    expect(checks.read).toMatchObject({ data: { asked: 'filter' } });
+  });
+
+  test('a relay that refuses every filter for its shape is up, and not readable', async () => {
+    const relay = await startScriptedRelay({
+      quirk: { refuseFilter: { when: () => true, text: 'error: filter too broad' } },
+    });
+    cleanups.push(() => relay.stop());
+    const { nip66 } = await probeRelay(addressOf(relay.port), contextOf());
+    expect(nip66).toMatchObject({ openable: true, readable: false, reason: 'filter_refused' });
+    expect(relayState(nip66)).toBe('up');
   });
 
   test('a flood of events is read no further than its first', async () => {
