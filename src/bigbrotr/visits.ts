@@ -2,7 +2,7 @@ import { NOW, type Query } from '../database.ts';
 import type { Window } from '../nostr/filter.ts';
 import { LONGEST_PAUSE } from '../relay/manners.ts';
 import type { Gap } from '../relay/paging.ts';
-import type { Relay } from './batch.ts';
+import { multirange, type Relay } from './batch.ts';
 
 /** The part of `Bigbrotr` that knows what visits have proven of a relay, and what they still lack. */
 
@@ -155,6 +155,29 @@ export async function countHoles(query: Query, relay: Relay, wanted: Wanted): Pr
     [relay.relayId, wanted.filterId, wanted.since, wanted.until],
   );
   return rows[0]?.holes ?? 0;
+}
+
+/**
+ * Takes back what paging has proven: the relay has contradicted it since. What NIP-77 has proven rests on something
+ * else and stays.
+ */
+export async function retractCoverage(
+  query: Query,
+  relay: Relay,
+  filterId: number,
+  windows: readonly Window[],
+): Promise<void> {
+  await query(
+    `with kept as (
+         update coverage
+         set covered = covered - $3::int8multirange
+         where relay_id = $1 and filter_id = $2 and evidence <> 'nip77'
+             and covered && $3::int8multirange and not covered <@ $3::int8multirange
+     )
+     delete from coverage
+     where relay_id = $1 and filter_id = $2 and evidence <> 'nip77' and covered <@ $3::int8multirange`,
+    [relay.relayId, filterId, multirange(windows)],
+  );
 }
 
 /** Notes how a visit ended. Failures in a row are counted, each once. */

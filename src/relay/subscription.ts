@@ -8,17 +8,29 @@ import {
 } from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
+import { LateEvents } from './late-events.ts';
 
 /** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
 export type PageEnd =
-  | { type: 'finish' | 'more' | 'eose' }
+  | {
+      type: 'finish' | 'more' | 'eose';
+      /** Events that came after the EOSE, while it was waited for them (`lingerMs`). */
+      late?: number;
+    }
   | { type: 'closed'; text: string }
-  | { type: 'timeout'; text: string }
+  | {
+      type: 'timeout';
+      text: string;
+      /** Whether the relay was silent; else it went on sending until the time was over. */
+      silent?: boolean;
+    }
   | { type: 'disconnected'; text: string }
   | { type: 'oversized'; text: string }
   | { type: 'overflow'; text: string }
   | { type: 'garbled'; text: string }
   | { type: 'aborted' };
+
+type Eose = Extract<PageEnd, { type: 'finish' | 'more' | 'eose' }>;
 
 /** Messages that are no answer to anybody, by reason. */
 export type UnusableMessage =
@@ -32,6 +44,10 @@ export interface SubscriptionLimits {
   readonly totalTimeoutMs: number;
   readonly maxEvents: number;
   readonly maxBytes: number;
+  /** For so long after an EOSE events are waited for that come too late, in milliseconds; not at all unless told. */
+  readonly lingerMs?: number;
+  /** Whether that is done after every EOSE; else only where nothing was shown before. */
+  readonly lingersAlways?: boolean;
 }
 
 /** Above this the socket is paused until the reader has caught up. */
@@ -129,6 +145,14 @@ class Subscription {
   #established = false;
   #waitedMs = 0;
   #refusal: string | null = null;
+  /** The end that the relay has told, while events are waited for that come after it. */
+  #eose: Eose | null = null;
+  #beforeEose = 0;
+  /**
+   * Set by whoever sends the REQ again under the same id: then the second answer comes after the first EOSE, and is
+   * no fault of the relay.
+   */
+  wasSentAgain = false;
   #closedByRelay = false;
   #wake: (() => void) | null = null;
 
@@ -176,9 +200,8 @@ class Subscription {
       this.#paused = false;
       this.#connection.resume();
     }
-    const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
-    const patience =
-      this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
+    const { totalTimeoutMs } = this.#limits;
+    const patience = this.#patience;
     const isOurs = this.#connection.isHeld || isCrowded; // the silence, which is then no fault of the relay
     const idle = isOurs ? Number.POSITIVE_INFINITY : patience;
     const started = performance.now();
@@ -187,7 +210,7 @@ class Subscription {
     const cancel =
       wait === Number.POSITIVE_INFINITY
         ? () => {}
-        : deadline(Math.max(0, wait), () => this.#expire());
+        : deadline(Math.max(0, wait), () => this.#expire(idle <= left));
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
@@ -209,10 +232,20 @@ class Subscription {
     if (this.#paused) this.#connection.resume();
   }
 
-  #expire(): void {
-    if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
-    else
-      this.#finish({ type: 'timeout', text: `no answer in time after ${this.#eventCount} events` });
+  /** How long the relay may be silent now, in milliseconds. */
+  get #patience(): number {
+    const { idleTimeoutMs, lingerMs = 0 } = this.#limits;
+    if (this.#eose !== null) return Math.min(idleTimeoutMs, lingerMs);
+    return this.#refusal === null ? idleTimeoutMs : Math.min(idleTimeoutMs, REFUSAL_GRACE_MS);
+  }
+
+  #expire(silent: boolean): void {
+    if (this.#eose !== null) this.#finishByEose(this.#eose);
+    else if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
+    else {
+      const text = `no answer in time after ${this.#eventCount} events`;
+      this.#finish({ type: 'timeout', text, silent });
+    }
   }
 
   #finish(end: PageEnd): void {
@@ -270,7 +303,23 @@ class Subscription {
     if (this.#limits === LIVE) this.#established = true;
     else if (this.#isMixedUp)
       this.#finish({ type: 'garbled', text: 'events came under an id that was never ours' });
-    else this.#finish({ type: hint ?? 'eose' });
+    else this.#endByEose({ type: hint ?? 'eose' });
+  }
+
+  #endByEose(end: Eose): void {
+    if (this.#eose !== null) return;
+    const { lingerMs = 0, lingersAlways = false } = this.#limits;
+    this.#beforeEose = this.#eventCount;
+    if (lingerMs > 0 && (this.#eventCount === 0 || lingersAlways)) {
+      this.#eose = end;
+      this.#wake?.(); // the shorter deadline begins now
+    } else this.#finishByEose(end);
+  }
+
+  #finishByEose(end: Eose): void {
+    if (!this.wasSentAgain) LateEvents.of(this.#connection).noteEose(this.id, this.#beforeEose);
+    const late = this.wasSentAgain ? 0 : this.#eventCount - this.#beforeEose;
+    this.#finish(late > 0 ? { ...end, late } : end);
   }
 
   #receiveUnrelated(message: RelayMessage, bytes: number): void {

@@ -2,9 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Refused, Relay, RelayTerms, Stored } from '../bigbrotr.ts';
 import { crashPoint } from '../crash-point.ts';
 import { createdAtOf, parseEvent } from '../nostr/event.ts';
-import { matchesFilter, type ReqFilter } from '../nostr/filter.ts';
+import { matchesFilter, type ReqFilter, type Window } from '../nostr/filter.ts';
 import { type Refusal, refusalOf } from '../nostr/message.ts';
 import type { Manners } from '../relay/manners.ts';
+import type { Stopped } from '../relay/pager-stop.ts';
 import {
   type PageEnd,
   readLive,
@@ -56,6 +57,10 @@ export class Visit {
   requests = 0;
   holes = 0;
   proved = false;
+  /** Windows that paging has proven in this visit; empty again once they were taken back. */
+  claimed: Window[] = [];
+  /** Why no end of a page is believed any more; null while they are. */
+  distrust: Stopped | null = null;
   /** Most ids that the relay has listed at once (NIP-77); infinite when it says by itself what is too much. */
   longestList = 0;
   /** What the relay refused with, when that ended the visit. */
@@ -157,10 +162,14 @@ export class Visit {
    * Sends a REQ and hands the events of its answer to the writer. When the relay asks for NIP-42 it is answered
    * and the REQ sent once more. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
    */
-  async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
-    const end = await this.#askOnce(filter, tally);
+  async ask(
+    filter: ReqFilter,
+    tally: Tally,
+    patience: Partial<SubscriptionLimits> = {},
+  ): Promise<PageEnd> {
+    const end = await this.#askOnce(filter, tally, patience);
     if (end.type !== 'closed' || !(await this.mayAskAgain(end.text))) return end;
-    const second = await this.#askOnce(filter, tally);
+    const second = await this.#askOnce(filter, tally, patience);
     if (second.type === 'closed') this.noteRefusal(second.text);
     return second;
   }
@@ -251,12 +260,22 @@ export class Visit {
     return untold;
   }
 
-  async #askOnce(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+  /** Archives events that came beside an answer. @throws DatabaseError */
+  async archive(values: readonly unknown[]): Promise<void> {
+    if (values.length > 0) await this.#receiveAll(values, EVERY_EVENT);
+  }
+
+  async #askOnce(
+    filter: ReqFilter,
+    tally: Tally,
+    patience: Partial<SubscriptionLimits>,
+  ): Promise<PageEnd> {
     await this.pace();
     this.#copies.clear();
     const counted = new CountedTally(tally);
     const { connection } = this.session;
-    const page = readPage(connection, filter, this.limits, this.context.signal, (reason) =>
+    const limits = { ...this.limits, ...patience };
+    const page = readPage(connection, filter, limits, this.context.signal, (reason) =>
       this.countInvalid(reason),
     );
     try {
