@@ -79,20 +79,24 @@ class Reading {
     const visit = this.#visit;
     const isOver = visit.refusal !== null || visit.isFlooded || visit.context.signal.aborted;
     if (isOver || visit.distrust || !visit.session.connection.isOpen) return;
-    if (visit.claimed.length === 0 || !(await this.#steadiness.isUnsteady(visit.claimed))) return;
+    const { claimed } = visit;
+    if (claimed.length === 0 || !(await this.#steadiness.isUnsteady(claimed, this.#pager.limit)))
+      return;
     await this.#distrust('unsteady', 'shows other events when it is asked again');
   }
 
   async #ask(request: PageRequest, page: PageTally): Promise<PageEnd> {
+    const seconds: number[] = [];
     const tally: Tally = {
       add: (id, createdAt) => {
         const isNew = page.add(id, createdAt);
-        if (isNew) this.#steadiness.note(createdAt);
+        if (isNew) seconds.push(createdAt);
         return isNew;
       },
     };
     const started = performance.now();
     const end = await this.#visit.ask(reqFilter(this.#visit, request), tally, this.#patience());
+    this.#steadiness.notePage(seconds);
     const hasEnd = end.type === 'eose' || end.type === 'finish' || end.type === 'more';
     if (hasEnd) this.#slowestMs = Math.max(this.#slowestMs, performance.now() - started);
     return end;

@@ -13,8 +13,8 @@ const EVENTS_A_SAMPLED_ONE_OF_FEW = 25;
 /** From so many events on there are two samples, and three. */
 const SECOND_SAMPLE_FROM = 1000;
 const THIRD_SAMPLE_FROM = 5000;
-/** Seconds remembered of a reading, each event as likely as any other. */
-const PLACES = 8;
+/** Pages of a reading of which a part is remembered, each page as likely as any other. */
+const MAX_PARTS = 8;
 /** Events that may turn up in proven time by chance, since the relay has received them meanwhile. */
 const MAX_ARRIVALS = 2;
 
@@ -26,7 +26,9 @@ const MAX_ARRIVALS = 2;
 export class Steadiness {
   readonly #visit: Visit;
   readonly #random: () => number;
-  readonly #places: number[] = [];
+  /** Seconds of events that followed each other in a page, newest first. */
+  readonly #parts: (readonly number[])[] = [];
+  #pages = 0;
   #shown = 0;
 
   constructor(visit: Visit, random: () => number = Math.random) {
@@ -34,20 +36,24 @@ export class Steadiness {
     this.#random = random;
   }
 
-  /** Notes an event that a page showed. */
-  note(createdAt: number): void {
-    this.#shown += 1;
-    if (this.#places.length < PLACES) this.#places.push(createdAt);
-    else {
-      const place = Math.floor(this.#random() * this.#shown);
-      if (place < PLACES) this.#places[place] = createdAt;
-    }
+  /** Notes the seconds of the events that a page showed. */
+  notePage(seconds: number[]): void {
+    if (seconds.length === 0) return;
+    this.#shown += seconds.length;
+    this.#pages += 1;
+    const place = this.#parts.length < MAX_PARTS ? this.#parts.length : this.#below(this.#pages);
+    if (place >= MAX_PARTS) return;
+    const sorted = seconds.sort((a, b) => b - a);
+    const from = this.#below(Math.max(1, sorted.length - MAX_SAMPLE_EVENTS));
+    this.#parts[place] = sorted.slice(from, from + MAX_SAMPLE_EVENTS);
+  }
+
+  #below(bound: number): number {
+    return Math.floor(this.#random() * bound);
   }
 
   /** Asks for a few places of these proven windows again. @throws DatabaseError */
-  async isUnsteady(proven: readonly Window[]): Promise<boolean> {
-    const limit = this.#limit();
-    if (limit < 1) return false;
+  async isUnsteady(proven: readonly Window[], limit: number): Promise<boolean> {
     let contradictions = 0;
     for (const window of this.#samples(proven)) {
       const before = contradictions;
@@ -65,20 +71,24 @@ export class Steadiness {
     return this.#shown < THIRD_SAMPLE_FROM ? 2 : MAX_SAMPLES;
   }
 
-  #limit(): number {
+  /** How many events a sample is to show. */
+  get #sampleSize(): number {
     const few = Math.min(FEW_EVENTS, this.#shown / EVENTS_A_SAMPLED_ONE_OF_FEW);
     const events = Math.max(this.#shown / EVENTS_A_SAMPLED_ONE, few);
-    const page = this.#visit.manners.pageLimit ?? MAX_SAMPLE_EVENTS;
-    return Math.min(Math.floor(events / this.#sampleCount), MAX_SAMPLE_EVENTS, page);
+    return Math.min(Math.floor(events / this.#sampleCount), MAX_SAMPLE_EVENTS);
   }
 
-  /** Windows inside what was proven that end at an event, and are no younger than a few minutes. */
+  /** Windows inside what was proven that held a few events, none younger than a few minutes. */
   #samples(proven: readonly Window[]): Window[] {
+    const size = this.#sampleSize;
+    if (size < 1) return [];
     const newest = this.#visit.context.now() - FRESH_SECONDS;
     const windows = joined(proven);
-    const samples = this.#places.flatMap((second) => {
-      const window = windows.find(({ since, until }) => since <= second && second <= until);
-      return window && second <= newest ? [{ since: window.since, until: second }] : [];
+    const samples = this.#parts.flatMap((seconds) => {
+      const until = seconds[0] ?? 0;
+      const since = seconds[Math.min(size, seconds.length) - 1] ?? until;
+      const isProven = windows.some((window) => window.since <= since && until <= window.until);
+      return isProven && until <= newest ? [{ since, until }] : [];
     });
     return samples.slice(0, this.#sampleCount);
   }
