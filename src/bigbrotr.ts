@@ -322,6 +322,11 @@ export class Bigbrotr {
     return countFlaws(this.#database.query, relay, wanted);
   }
 
+  /** Takes back what paging has proven of these windows: the relay has contradicted it since. */
+  retractCoverage(relay: Relay, filterId: number, windows: readonly Window[]): Promise<void> {
+    return visits.retractCoverage(this.#database.query, relay, filterId, windows);
+  }
+
   /** Notes how a visit ended. Failures in a row are counted, each once. */
   endVisit(relay: Relay, filterId: number, end: VisitEnd): Promise<void> {
     return visits.endVisit(this.#database.query, relay, filterId, end);
@@ -349,6 +354,11 @@ export class Bigbrotr {
   /** Those of these ids, in hex, that the archive holds, with their `created_at`. */
   archivedIds(ids: readonly string[]): Promise<Map<string, number>> {
     return reading.archivedIds(this.#database.query, ids);
+  }
+
+  /** Those of these ids, in hex, whose events were seen on this relay. */
+  sightedIds(relay: Relay, ids: readonly string[]): Promise<Set<string>> {
+    return reading.sightedIds(this.#database.query, relay, ids);
   }
 
   /** The smallest `created_at` among events of these ids that are archived, or set aside from this relay. */

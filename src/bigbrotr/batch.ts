@@ -315,7 +315,7 @@ function holesIn(proven: readonly Window[], refused: readonly Refused[]) {
 }
 
 /** An int8multirange in PostgreSQL's notation (chapter 8.17.5). */
-function multirange(windows: readonly Window[]): string {
+export function multirange(windows: readonly Window[]): string {
   return `{${windows.map(({ since, until }) => `[${since},${until}]`).join(',')}}`;
 }
 

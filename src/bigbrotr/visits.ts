@@ -3,7 +3,7 @@ import type { Window } from '../nostr/filter.ts';
 import { LONGEST_PAUSE } from '../relay/manners.ts';
 import type { Gap } from '../relay/paging.ts';
 import type { StopReason } from '../relay/stop-reason.ts';
-import type { Relay } from './batch.ts';
+import { multirange, type Relay } from './batch.ts';
 import type { RelayRow } from './monitor.ts';
 import { ASKED_TO_WAIT } from './retry-times.ts';
 
@@ -274,6 +274,29 @@ export async function pagedAround(
     since: Math.min(since, found?.since ?? since),
     until: Math.max(until, found?.until ?? until),
   };
+}
+
+/**
+ * Takes back what paging has proven: the relay has contradicted it since. What NIP-77 has proven rests on something
+ * else and stays.
+ */
+export async function retractCoverage(
+  query: Query,
+  relay: Relay,
+  filterId: number,
+  windows: readonly Window[],
+): Promise<void> {
+  await query(
+    `with kept as (
+         update coverage
+         set covered = covered - $3::int8multirange
+         where relay_id = $1 and filter_id = $2 and evidence <> 'nip77'
+             and covered && $3::int8multirange and not covered <@ $3::int8multirange
+     )
+     delete from coverage
+     where relay_id = $1 and filter_id = $2 and evidence <> 'nip77' and covered <@ $3::int8multirange`,
+    [relay.relayId, filterId, multirange(windows)],
+  );
 }
 
 /**

@@ -11,20 +11,38 @@ import { isAboutReading, refersTo } from '../nostr/notice.ts';
 import { refusalOfClose } from './close-frame.ts';
 import type { Closed, RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
-import { beginRequest, endRequest, isLateCopy, sendAgainWhenSilent } from './first-request.ts';
+import {
+  beginRequest,
+  endRequest,
+  isLateCopy,
+  sendAgainWhenSilent,
+  wasSentAgain,
+} from './first-request.ts';
+import { LateEvents } from './late-events.ts';
 import { isAnswer, type OpenRequests, openRequests } from './open-requests.ts';
 
 /** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
 export type PageEnd =
-  | { type: 'finish' | 'more' | 'eose' }
+  | {
+      type: 'finish' | 'more' | 'eose';
+      /** Events that came after the EOSE, while it was waited for them (`lingerMs`). */
+      late?: number;
+    }
   | { type: 'closed'; text: string }
-  | { type: 'timeout'; text: string }
+  | {
+      type: 'timeout';
+      text: string;
+      /** Whether the relay was silent; else it went on sending until the time was over. */
+      silent?: boolean;
+    }
   /** `refusal`: what the relay said in its close frame. */
   | { type: 'disconnected'; text: string; refusal?: ClientRefusal }
   | { type: 'oversized'; text: string }
   | { type: 'overflow'; text: string }
   | { type: 'garbled'; text: string }
   | { type: 'aborted' };
+
+type Eose = Extract<PageEnd, { type: 'finish' | 'more' | 'eose' }>;
 
 /** Messages that are no answer to anybody, by reason. */
 export type UnusableMessage =
@@ -38,6 +56,10 @@ export interface SubscriptionLimits {
   readonly totalTimeoutMs: number;
   readonly maxEvents: number;
   readonly maxBytes: number;
+  /** For so long after an EOSE events are waited for that come too late, in milliseconds; not at all unless told. */
+  readonly lingerMs?: number;
+  /** Whether that is done after every EOSE; else only where nothing was shown before. */
+  readonly lingersAlways?: boolean;
 }
 
 /** Above this the socket is paused until the reader has caught up. */
@@ -157,6 +179,9 @@ class Subscription {
   #refusal: string | null = null;
   /** Whether it refers to this request for certain, so that nothing else is to be expected. */
   #isRefused = false;
+  /** The end that the relay has told, while events are waited for that come after it. */
+  #eose: Eose | null = null;
+  #beforeEose = 0;
   #closedByRelay = false;
   #wake: (() => void) | null = null;
 
@@ -218,8 +243,8 @@ class Subscription {
       this.#paused = false;
       this.#connection.resume(this);
     }
-    const { idleTimeoutMs, totalTimeoutMs } = this.#limits;
-    const patience = this.#isRefused ? Math.min(idleTimeoutMs, REFUSAL_GRACE_MS) : idleTimeoutMs;
+    const { totalTimeoutMs } = this.#limits;
+    const patience = this.#patience;
     // Whoever does not read, this subscription or a sibling: the answer may lie in the socket.
     const idle = this.#connection.isPausedByUs ? Number.POSITIVE_INFINITY : patience;
     const started = performance.now();
@@ -231,7 +256,7 @@ class Subscription {
     const cancel =
       wait === Number.POSITIVE_INFINITY
         ? () => {}
-        : deadline(Math.max(0, wait), () => this.#expire());
+        : deadline(Math.max(0, wait), () => this.#expire(idle <= left));
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
@@ -255,10 +280,20 @@ class Subscription {
     if (this.#paused) this.#connection.resume(this);
   }
 
-  #expire(): void {
-    if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
-    else
-      this.#finish({ type: 'timeout', text: `no answer in time after ${this.#eventCount} events` });
+  /** How long the relay may be silent now, in milliseconds. */
+  get #patience(): number {
+    const { idleTimeoutMs, lingerMs = 0 } = this.#limits;
+    if (this.#eose !== null) return Math.min(idleTimeoutMs, lingerMs);
+    return this.#isRefused ? Math.min(idleTimeoutMs, REFUSAL_GRACE_MS) : idleTimeoutMs;
+  }
+
+  #expire(silent: boolean): void {
+    if (this.#eose !== null) this.#finishByEose(this.#eose);
+    else if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
+    else {
+      const text = `no answer in time after ${this.#eventCount} events`;
+      this.#finish({ type: 'timeout', text, silent });
+    }
   }
 
   #finish(end: PageEnd): void {
@@ -330,7 +365,25 @@ class Subscription {
     if (this.#limits === LIVE) this.#established = true;
     else if (this.#isMixedUp)
       this.#finish({ type: 'garbled', text: 'events came under an id that was never ours' });
-    else this.#finish({ type: hint ?? 'eose' });
+    else this.#endByEose({ type: hint ?? 'eose' });
+  }
+
+  #endByEose(end: Eose): void {
+    if (this.#eose !== null) return;
+    const { lingerMs = 0, lingersAlways = false } = this.#limits;
+    this.#beforeEose = this.#eventCount;
+    if (lingerMs > 0 && (this.#eventCount === 0 || lingersAlways)) {
+      this.#eose = end;
+      this.#wake?.(); // the shorter deadline begins now
+    } else this.#finishByEose(end);
+  }
+
+  #finishByEose(end: Eose): void {
+    // The second answer to a request that was sent twice comes after the first EOSE, and is no fault of the relay.
+    const isTwice = wasSentAgain(this.#connection, this.id);
+    if (!isTwice) LateEvents.of(this.#connection).noteEose(this.id, this.#beforeEose);
+    const late = isTwice ? 0 : this.#eventCount - this.#beforeEose;
+    this.#finish(late > 0 ? { ...end, late } : end);
   }
 
   #receiveUnrelated(message: RelayMessage, bytes: number): void {

@@ -24,6 +24,8 @@ export class PageSize {
   #wasRefused = false;
   /** Events of the largest page of this visit that had an end. */
   #largestWhole = 0;
+  /** The last page that ended with the connection: its oldest second, and how much it showed. */
+  #lastCut: { readonly place: number; readonly shown: number } | null = null;
 
   constructor(visit: Visit) {
     this.#visit = visit;
@@ -33,7 +35,8 @@ export class PageSize {
   }
 
   /** Learns from an answer. @returns the size of pages from now on, where that is not for the pager to find */
-  after({ limit }: PageRequest, page: PageTally, end: PageEnd): number | null {
+  after({ limit, isProbe }: PageRequest, page: PageTally, end: PageEnd): number | null {
+    if (isProbe) return null;
     const learnt = this.#visit.manners.pageLimit;
     const isTrial = learnt !== null && limit > learnt;
     switch (end.type) {
@@ -42,9 +45,13 @@ export class PageSize {
         this.#wasRefused = !isTrial;
         return isTrial ? this.#giveUp(learnt) : null;
       case 'timeout':
+        if (isTrial) return this.#giveUp(learnt);
+        return end.silent ? null : this.#learnFromCut(page, limit, end.type);
       case 'disconnected':
-        return isTrial ? this.#giveUp(learnt) : this.#learnFromCut(page, limit, end.type);
+        if (isTrial) return this.#giveUp(learnt);
+        return this.#isCutAtOnePlace(page) ? null : this.#learnFromCut(page, limit, end.type);
       case 'oversized':
+      case 'garbled':
         return null;
       default:
         return this.#afterEnd(limit, page);
@@ -62,9 +69,20 @@ export class PageSize {
     return limit < this.#usual ? Math.min(2 * limit, this.#usual) : null;
   }
 
+  /**
+   * Whether a page may have been cut for what lies there and not for its size: only another page, cut elsewhere after
+   * about as many events, tells that from an event that the relay cannot send.
+   */
+  #isCutAtOnePlace(page: PageTally): boolean {
+    const last = this.#lastCut;
+    this.#lastCut = { place: page.oldest, shown: page.shown };
+    if (last === null || last.place === page.oldest) return true;
+    return page.shown * 2 < last.shown || last.shown * 2 < page.shown;
+  }
+
   /** A page that was cut half-way, where none as large came whole: half of what it showed may come whole. */
   #learnFromCut(page: PageTally, limit: number, how: 'timeout' | 'disconnected'): number | null {
-    const shown = page.inside + page.above + page.below + page.repeats;
+    const { shown } = page;
     if (shown <= Math.max(1, this.#largestWhole)) return null;
     if (shown >= limit && how === 'timeout') return null; // it has sent all and does not say so: less is no help
     if (limit <= SMALLEST_LIMIT && shown < limit / STEP) return null; // a bad moment: so few are no matter of size

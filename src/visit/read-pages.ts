@@ -8,8 +8,12 @@ import {
   stopText,
   type Verdict,
 } from '../relay/paging.ts';
+import type { PageEnd, SubscriptionLimits } from '../relay/subscription.ts';
+import { LateFault } from './late-fault.ts';
 import { PageSize } from './page-size.ts';
+import { Steadiness } from './steadiness.ts';
 import type { Visit } from './visit.ts';
+import type { Tally } from './visit-context.ts';
 
 /** How reading ended: everything asked, stopped by the relay, or interrupted by us. */
 export interface PagesEnd {
@@ -17,55 +21,150 @@ export interface PagesEnd {
   readonly interrupted: string | null;
 }
 
-/**
- * Reads gaps page by page, newest first; what a page proves is stored with its events.
- *
- * @param onPage hears of each page; true ends reading there
- * @throws DatabaseError
- */
+/** How long events are waited for that come after their EOSE, in milliseconds, before silence is believed. */
+const LINGER_MS = 1000;
+/** A part of a window that has broken off is waited for so many times the slowest answer, and no less than this. */
+const NARROWING_TIMES = 10;
+const NARROWING_MIN_MS = 2000;
+
+/** Called with what each page proved. @returns true to end reading there */
+export type OnPage = (verdict: Verdict) => Promise<boolean>;
+
+/** Reads gaps page by page, newest first; what a page proves is stored with its events. @throws DatabaseError */
 export async function readPages(
   visit: Visit,
   gaps: readonly Gap[],
-  onPage?: (verdict: Verdict) => Promise<boolean>,
+  onPage?: OnPage,
 ): Promise<PagesEnd> {
-  const size = new PageSize(visit);
-  const pager = new Pager(gaps, { limit: size.limit });
-  const end = (interrupted: string | null) => ({
-    stopped: pager.stopped && stopText(pager.stopped),
-    interrupted,
-  });
-  for (let request = pager.next(); request; request = pager.next()) {
-    const interruption = visit.interruption();
-    if (interruption) return end(interruption);
-    if (visit.isFlooded) {
-      pager.stop('forged', 'too many forged or broken events');
-      return end(null);
+  const reading = new Reading(visit, gaps, onPage);
+  const interrupted = await reading.readAll();
+  await reading.confirm();
+  return { stopped: reading.stopped, interrupted };
+}
+
+class Reading {
+  readonly #visit: Visit;
+  readonly #pager: Pager;
+  readonly #size: PageSize;
+  readonly #late: LateFault;
+  readonly #steadiness: Steadiness;
+  readonly #onPage: OnPage | undefined;
+  #slowestMs = 0;
+
+  constructor(visit: Visit, gaps: readonly Gap[], onPage: OnPage | undefined) {
+    this.#visit = visit;
+    this.#onPage = onPage;
+    this.#size = new PageSize(visit);
+    this.#pager = new Pager(gaps, { limit: this.#size.limit });
+    this.#late = new LateFault(visit);
+    this.#steadiness = new Steadiness(visit);
+  }
+
+  get stopped(): string | null {
+    const { distrust } = this.#visit;
+    const stopped = distrust ?? this.#pager.stopped;
+    return stopped && stopText(stopped);
+  }
+
+  /** @returns why it was interrupted; null when it came to its end */
+  async readAll(): Promise<string | null> {
+    const visit = this.#visit;
+    const pager = this.#pager;
+    for (let request = pager.next(); request; request = pager.next()) {
+      const interruption = visit.interruption();
+      if (interruption) return interruption;
+      if (visit.isFlooded) {
+        pager.stop('forged', 'too many forged or broken events');
+        return null;
+      }
+      const tally = new PageTally(request);
+      const page = await this.#ask(request, tally);
+      if (page.type === 'aborted') return 'stopped';
+      if (visit.refusal !== null) {
+        pager.stop(visit.refusal, page.type === 'closed' ? page.text : '');
+        return null;
+      }
+      if (visit.filterRefusal !== null) {
+        pager.stop('filter_refused', visit.filterRefusal.text);
+        return null;
+      }
+      crashPoint('after-page', visit.relay.url);
+      const verdict = await this.#take(request, tally, page);
+      if (!visit.distrust && (await this.#onPage?.(verdict))) return null;
     }
-    const tally = new PageTally(request);
-    const page = await visit.ask(reqFilter(visit, request), tally);
-    if (page.type === 'aborted') return end('stopped');
-    if (visit.refusal !== null) {
-      pager.stop(visit.refusal, page.type === 'closed' ? page.text : '');
-      return end(null);
-    }
-    if (visit.filterRefusal !== null) {
-      pager.stop('filter_refused', visit.filterRefusal.text);
-      return end(null);
-    }
-    crashPoint('after-page', visit.relay.url);
+    return null;
+  }
+
+  /** Looks whether the relay gives the same answers again, before what its pages proved is left standing. */
+  async confirm(): Promise<void> {
+    const visit = this.#visit;
+    const isOver = visit.refusal !== null || visit.isFlooded || visit.context.signal.aborted;
+    if (isOver || visit.distrust || !visit.session.connection.isOpen) return;
+    const { claimed } = visit;
+    if (claimed.length === 0 || !(await this.#steadiness.isUnsteady(claimed, this.#pager.limit)))
+      return;
+    await this.#distrust('unsteady', 'shows other events when it is asked again');
+  }
+
+  async #ask(request: PageRequest, page: PageTally): Promise<PageEnd> {
+    const seconds: number[] = [];
+    const tally: Tally = {
+      add: (id, createdAt) => {
+        const isNew = page.add(id, createdAt);
+        if (isNew) seconds.push(createdAt);
+        return isNew;
+      },
+    };
+    const started = performance.now();
+    const end = await this.#visit.ask(reqFilter(this.#visit, request), tally, this.#patience());
+    this.#steadiness.notePage(seconds);
+    const hasEnd = end.type === 'eose' || end.type === 'finish' || end.type === 'more';
+    if (hasEnd) this.#slowestMs = Math.max(this.#slowestMs, performance.now() - started);
+    return end;
+  }
+
+  /** How long the next answer is waited for, where that is not as always. */
+  #patience(): Partial<SubscriptionLimits> {
+    const { context, distrust } = this.#visit;
+    const lingerMs = context.lingerMs ?? LINGER_MS;
+    if (distrust) return { lingerMs, lingersAlways: true };
+    if (this.#pager.isAboutToBelieveSilence) return { lingerMs };
+    if (!this.#pager.isNarrowing) return {};
+    const enough = Math.max(NARROWING_MIN_MS, this.#slowestMs * NARROWING_TIMES);
+    return { idleTimeoutMs: Math.min(context.requestTimeoutMs, enough) };
+  }
+
+  /** Takes an answer: what it proves is stored with its events, unless the relay's ends are not to be believed. */
+  async #take(request: PageRequest, tally: PageTally, page: PageEnd): Promise<Verdict> {
+    const visit = this.#visit;
+    const pager = this.#pager;
     const verdict = pager.accept(tally, page);
+    const isLate = await this.#late.check(tally, page);
     const isLost = page.type === 'oversized' || page.type === 'disconnected';
     if (isLost && pager.next() !== null && !(await visit.reconnect()))
       pager.stop(page.type, page.text);
-    const limit = size.after(request, tally, page);
+    const limit = this.#size.after(request, tally, page);
     if (limit !== null) pager.useLimit(limit);
+    if (isLate) await this.#distrust('events_after_eose', 'sends events after the end of a page');
     visit.proved ||= verdict.proven.length > 0;
+    if (visit.distrust) return verdict;
+    visit.claimed.push(...verdict.proven);
     visit.holes += verdict.holes.length;
     const restsOnSilence = pager.silent && !visit.holdsOthers && verdict.evidence === 'paging';
     await visit.writer.endPage(restsOnSilence ? { ...verdict, evidence: 'silence' } : verdict);
-    if (await onPage?.(verdict)) return end(null);
+    return verdict;
   }
-  return end(null);
+
+  /** Takes back what paging has proven in this visit, and proves nothing more in it. */
+  async #distrust(reason: 'events_after_eose' | 'unsteady', text: string): Promise<void> {
+    const visit = this.#visit;
+    if (visit.distrust) return;
+    visit.distrust = { reason, text };
+    await visit.writer.flush();
+    const { bigbrotr, filterId } = visit.context;
+    await bigbrotr.retractCoverage(visit.relay, filterId, visit.claimed);
+    visit.claimed = [];
+  }
 }
 
 function reqFilter({ context }: Visit, { since, until, limit }: PageRequest): ReqFilter {

@@ -26,6 +26,8 @@ export interface VisitContext {
   readonly batchSize: number;
   /** Longest silence of a relay, in milliseconds. */
   readonly requestTimeoutMs: number;
+  /** How long events are waited for that come after their EOSE, in milliseconds; 1000 unless told. */
+  readonly lingerMs?: number;
   /** A visit stops after this, in milliseconds, and goes on another time, so that no relay starves another. */
   readonly visitMs: number;
   readonly log: Logger;

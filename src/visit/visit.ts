@@ -2,11 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { OffenceReason, Refused, Relay, RelayTerms, Stored } from '../bigbrotr.ts';
 import { crashPoint } from '../crash-point.ts';
 import { createdAtOf, parseEvent } from '../nostr/event.ts';
-import { type EventFilter, matchesFilter, type ReqFilter } from '../nostr/filter.ts';
+import { type EventFilter, matchesFilter, type ReqFilter, type Window } from '../nostr/filter.ts';
 import { type FilterRefusal, isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
 import { type Authentication, mayBeServed } from '../relay/authentication.ts';
 import { afterAuthentication, type Manners, mannersOf } from '../relay/manners.ts';
+import type { Stopped } from '../relay/pager-stop.ts';
 import {
   type PageEnd,
   readLive,
@@ -69,6 +70,10 @@ export class Visit {
   holes = 0;
   proved = false;
   readonly nip77 = new Nip77State();
+  /** Windows that paging has proven in this visit; empty again once they were taken back. */
+  claimed: Window[] = [];
+  /** Why no end of a page is believed any more; null while they are. */
+  distrust: Stopped | null = null;
   /** What the relay refused with, when that ended the visit. */
   refusal: ClientRefusal | null = null;
   /** How long the relay asked to be left alone when a connection to it was refused (`Retry-After`), in seconds. */
@@ -141,6 +146,7 @@ export class Visit {
     this.context = { ...this.context, filter, filterId };
     this.isAnswered = false;
     this.filterRefusal = null;
+    this.claimed = [];
     this.writer = this.#newWriter();
   }
 
@@ -208,12 +214,16 @@ export class Visit {
    * Sends a REQ and hands the events of its answer to the writer. When the relay asks for NIP-42 it is answered and the
    * REQ sent again. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
    */
-  async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+  async ask(
+    filter: ReqFilter,
+    tally: Tally,
+    patience: Partial<SubscriptionLimits> = {},
+  ): Promise<PageEnd> {
     this.filterRefusal = null;
-    let end = await this.#askOnce(filter, tally);
+    let end = await this.#askOnce(filter, tally, patience);
     for (let times = 0; end.type === 'closed' && times < MAX_ASKS; times += 1) {
       if (!(await this.mayAskAgain(end.text))) return end;
-      end = await this.#askOnce(filter, tally);
+      end = await this.#askOnce(filter, tally, patience);
     }
     if (end.type === 'closed') this.noteRefusal(end.text);
     else if (end.type === 'disconnected') this.refusal = end.refusal ?? this.refusal;
@@ -245,9 +255,9 @@ export class Visit {
 
   /** Sends a REQ that the visit can do without: its refusal says nothing of others. @throws DatabaseError */
   async askOptional(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
-    const end = await this.#askOnce(filter, tally);
+    const end = await this.#askOnce(filter, tally, {});
     if (end.type !== 'closed' || !(await this.authenticateFor(end.text))) return end;
-    return this.#askOnce(filter, tally);
+    return this.#askOnce(filter, tally, {});
   }
 
   /** Authenticates, once in a visit, where an optional request was refused for want of it. @returns whether it may be sent once more */
@@ -346,12 +356,22 @@ export class Visit {
     return untold;
   }
 
-  async #askOnce(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+  /** Archives events that came beside an answer. @throws DatabaseError */
+  async archive(values: readonly unknown[]): Promise<void> {
+    if (values.length > 0) await this.#receiveAll(values, [], EVERY_EVENT);
+  }
+
+  async #askOnce(
+    filter: ReqFilter,
+    tally: Tally,
+    patience: Partial<SubscriptionLimits>,
+  ): Promise<PageEnd> {
     await this.pace();
     this.#copies.clear();
     const counted = new CountedTally(tally);
     const { connection } = this.session;
-    const page = readPage(connection, filter, this.limits, this.context.signal, (reason) =>
+    const limits = { ...this.limits, ...patience };
+    const page = readPage(connection, filter, limits, this.context.signal, (reason) =>
       this.countInvalid(reason),
     );
     try {

@@ -134,7 +134,7 @@ describe('relays to synchronize', () => {
     );
     if (since <= NOW)
       await bigbrotr.store(batchOf({ relay, filterId, proven: [{ since, until: NOW }] }));
-    await bigbrotr.endVisit(relay, filterId, { outcome, detail: null, pages: 1 });
+    await bigbrotr.endVisit(relay, filterId, { outcome, reason: null, detail: null, pages: 1 });
   };
   const begun = (relay: Relay, secondsAgo: number) =>
     made.query('update visits set started_at = $2 where relay_id = $1', [

@@ -32,7 +32,7 @@ afterEach(async () => {
 });
 
 const migrate = (folder?: string) =>
-  migrateArchive(databaseConfig(old), databaseConfig(old), silent, folder);
+  migrateArchive(databaseConfig(old), databaseConfig(old), silent, folder ? { folder } : {});
 
 /** How a visit ended then: outcome, sentence, failures in a row. */
 type End = readonly [outcome: string | null, detail: string | null, failures: number];

@@ -203,11 +203,17 @@ describe.skipIf(missing.length > 0)('through PgBouncer', () => {
         grantee !== 'bigbrotr_owner' && !/^(SELECT|INSERT|UPDATE|USAGE)$/.test(privilege_type),
     );
     expect(unusual).toEqual(
-      ['coverage', 'filter_parts', 'finder_queue', 'holes', 'named_relays', 'relay_states', 'withheld'].map(
-        (relname) => ({
-          ...{ relname, grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
-        }),
-      ),
+      [
+        'coverage',
+        'filter_parts',
+        'finder_queue',
+        'holes',
+        'named_relays',
+        'relay_states',
+        'withheld',
+      ].map((relname) => ({
+        ...{ relname, grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
+      })),
     );
     for (const { relname } of unusual)
       expect(await outcome('writer', PASSWORDS.writer, `delete from ${relname} where false`)).toBe(

@@ -7,6 +7,11 @@ export interface ModelEvent {
   readonly createdAt: number;
   /** Whether its signature holds. Forged ones are stored and sent like any other. */
   readonly valid: boolean;
+  /**
+   * What happens instead of sending it: the connection is lost where its turn comes; or every request whose window
+   * holds it is refused, or not answered.
+   */
+  readonly poison?: 'disconnect' | 'closed' | 'silence';
 }
 
 /** Chances, from 0 to 1, for each REQ unless told. */
@@ -38,6 +43,8 @@ export interface ModelRelayOptions {
   /** Shuffled: any events of the window, in any order. */
   readonly order?: 'newest-first' | 'oldest-first' | 'shuffled';
   readonly ignores?: readonly ('since' | 'until' | 'limit')[];
+  /** Bounds of a filter that it takes as exclusive. */
+  readonly exclusive?: readonly ('since' | 'until')[];
   /** A REQ with a larger limit is CLOSED. */
   readonly refusesLimitAbove?: number;
   /** Whether the end of a page says `finish` or `more`, truly. */
@@ -98,7 +105,20 @@ export class ModelRelay {
     }
     if (this.#happens('closed')) return { type: 'closed', text: 'error: could not answer' };
     const matching = this.#matching(request);
+    const poisoned = matching.find(({ poison }) => poison === 'closed' || poison === 'silence');
+    if (poisoned) {
+      this.#fire('poison');
+      if (poisoned.poison === 'silence')
+        return { type: 'timeout', text: 'no answer in time', silent: true };
+      return { type: 'closed', text: 'error: could not read that' };
+    }
     const page = this.#page(request, matching);
+    const broken = page.findIndex(({ poison }) => poison === 'disconnect');
+    if (broken >= 0) {
+      this.#fire('poison');
+      this.#send(page.slice(0, broken), tally, receive);
+      return { type: 'disconnected', text: 'code 1007' };
+    }
     const isCut = page.length < matching.length;
     if (isCut) this.#fire('cut');
     if (this.#happens('timeout')) {
@@ -119,9 +139,12 @@ export class ModelRelay {
 
   /** Newest first. */
   #matching({ since, until }: PageRequest): ModelEvent[] {
-    const { ignores = [] } = this.#options;
-    const from = ignores.includes('since') ? Number.NEGATIVE_INFINITY : since;
-    const to = ignores.includes('until') ? Number.POSITIVE_INFINITY : until;
+    const { ignores = [], exclusive = [] } = this.#options;
+    const first = exclusive.includes('since') && since > 0 ? since + 1 : since;
+    const last = exclusive.includes('until') ? until - 1 : until;
+    if (first > since || last < until) this.#fire('exclusive');
+    const from = ignores.includes('since') ? Number.NEGATIVE_INFINITY : first;
+    const to = ignores.includes('until') ? Number.POSITIVE_INFINITY : last;
     return this.#events.slice(this.#firstAtOrBelow(to), this.#firstAtOrBelow(from - 1));
   }
 
@@ -165,8 +188,12 @@ export class ModelRelay {
 
   /** Forged events inside the window come on top of a true answer; others stand on top or at the end of any. */
   #withJunk({ since, until }: PageRequest, page: ModelEvent[], isTrue: boolean): ModelEvent[] {
-    const { faults = {}, forged = [] } = this.#options;
-    const inside = forged.filter(({ createdAt }) => createdAt >= since && createdAt <= until);
+    const { faults = {}, forged = [], exclusive = [] } = this.#options;
+    // What lies at a bound shows how the relay takes it; so a forged event there would be a false word about that.
+    const edge = exclusive.length > 0 ? 1 : 0;
+    const inside = forged.filter(
+      ({ createdAt }) => createdAt >= since + edge && createdAt <= until - edge,
+    );
     const most = isTrue ? this.#random.integer(0, Math.min(faults.inject ?? 0, inside.length)) : 0;
     const injected = this.#random.shuffle(inside).slice(0, most);
     if (most > 0) this.#fire('inject');
