@@ -198,9 +198,11 @@ describe.skipIf(missing.length > 0)('through PgBouncer', () => {
         grantee !== 'bigbrotr_owner' && !/^(SELECT|INSERT|UPDATE|USAGE)$/.test(privilege_type),
     );
     expect(unusual).toEqual(
-      ['coverage', 'finder_queue', 'holes', 'named_relays', 'relay_states', 'withheld'].map((relname) => ({
-        ...{ relname, grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
-      })),
+      ['coverage', 'finder_queue', 'holes', 'named_relays', 'relay_states', 'withheld'].map(
+        (relname) => ({
+          ...{ relname, grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
+        }),
+      ),
     );
     for (const { relname } of unusual)
       expect(await outcome('writer', PASSWORDS.writer, `delete from ${relname} where false`)).toBe(
