@@ -22,7 +22,7 @@ const EMPTY_ANSWERS = 2;
 const REFUSED =
   /^\s*(?:error:\s*)?(invalid|unsupported|pow|mute)|not (allowed|served|permitted)|denied|refus/i;
 /** Withheld ids remembered of a relay: 40 bytes each in a comparison. */
-const MAX_WITHHELD = 250_000;
+const MAX_WITHHELD = 100_000;
 /** Withheld ids asked for again in one visit. */
 const MAX_RETRIED = 1000;
 /** Known ids asked for to find out whether a relay serves events by id at all. */
@@ -64,7 +64,9 @@ export async function fetchListed(
 export async function retryWithheld(visit: Visit): Promise<void> {
   const { withheld } = visit.context.bigbrotr;
   const key = withheldOf(visit);
-  const due = await withheld.due(key, visit.isAuthenticated, MAX_RETRIED);
+  const due = (await withheld.due(key, visit.isAuthenticated, MAX_RETRIED)).filter(
+    ({ id }) => !visit.nip77.askedInVain.has(id),
+  );
   if (due.length === 0) return;
   const fetched = newFetched();
   const ids = due.map(({ id }) => id);
@@ -103,6 +105,7 @@ async function noteWithheld(
     return false;
   }
   await withheld.note(key, rows, visit.isAuthenticated);
+  for (const { id } of rows) visit.nip77.askedInVain.add(id);
   return true;
 }
 

@@ -138,5 +138,6 @@ async function shows(
   };
   const end = await visit.askOptional(filter, { add });
   if (shown) return 'shown';
+  if (visit.distrust) return 'unknown'; // its EOSE is no end
   return end.type === 'eose' || end.type === 'finish' ? 'nothing' : 'unknown';
 }

@@ -9,6 +9,8 @@ export class Nip77State {
   hasTriedAuthentication = false;
   /** Whether it has served an event by its id. */
   hasServed = false;
+  /** Withheld ids that this visit has asked for. */
+  readonly askedInVain = new Set<string>();
   /** REQs by ids that were refused. */
   refusedRequests = 0;
 }

@@ -2,8 +2,17 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { forgedEvents, isValidEvent, signedEvents } from '../support/events.ts';
-import { serveNip77 } from '../support/relay-nip77.ts';
-import { every, startScriptedRelay } from '../support/scripted-relay.ts';
+import { type Nip77Trouble, serveNip77 } from '../support/relay-nip77.ts';
+import {
+  closed,
+  disconnects,
+  either,
+  every,
+  type OnRequest,
+  type Quirk,
+  startScriptedRelay,
+  unanswered,
+} from '../support/scripted-relay.ts';
 import { type TestArchive, testArchive } from '../support/visit-context.ts';
 
 /**
@@ -14,6 +23,7 @@ import { type TestArchive, testArchive } from '../support/visit-context.ts';
 const RUNS = Number(process.env.FAST_CHECK_VISITS ?? 30);
 const SEED = Number(process.env.FAST_CHECK_SEED ?? 7);
 const FROM = 1_700_000_000;
+const PATIENCE_MS = 1000;
 
 let archive: TestArchive;
 
@@ -29,16 +39,40 @@ const nip77 = fc.option(
       maxIds: fc.integer({ min: 5, max: 400 }),
       cap: fc.integer({ min: 20, max: 200 }),
       frameSizeLimit: fc.constantFrom(4096, 60_000),
+      index: fc.record({
+        above: fc.integer({ min: FROM, max: FROM + 50_000 }),
+        below: fc.constant(0),
+      }),
       trouble: fc.record({
         round: fc.integer({ min: 1, max: 3 }),
-        what: fc.constantFrom('disconnect' as const, 'twice' as const, {
-          error: 'closed: took too long',
-        }),
+        what: fc.constantFrom<Nip77Trouble>(
+          'disconnect',
+          'twice',
+          'silence',
+          { error: 'closed: took too long' },
+          { error: 'rate-limited: slow down' },
+          { error: 'restricted: not for you' },
+          { error: 'auth-required: who are you?' },
+          { error: 'blocked: too many query results' },
+          { error: 'blocked: your address is banned' },
+          { notice: 'rate-limited: slow down' },
+          { closed: 'restricted: not for you' },
+        ),
       }),
     },
     { requiredKeys: [] },
   ),
 );
+
+/** What a relay does with a REQ for a single event of a window, the probe of a NIP-77 list, or with one by ids. */
+const NO_ANSWERS: readonly Quirk[] = [
+  closed('rate-limited: slow down'),
+  closed('error: internal'),
+  closed('restricted: not for you'),
+  closed('auth-required: who are you?'),
+  unanswered,
+  disconnects(0),
+];
 
 const relays = fc.record({
   seed: fc.nat(10_000),
@@ -50,6 +84,13 @@ const relays = fc.record({
   hints: fc.boolean(),
   late: fc.integer({ min: 0, max: 30 }),
   failsEvery: fc.option(fc.integer({ min: 3, max: 9 })),
+  /** Events that NIP-77 lists and no request brings, and what is answered to those who ask for them by id. */
+  withheld: fc.integer({ min: 0, max: 30 }),
+  refusal: fc.option(
+    fc.constantFrom('auth-required: members', 'restricted: members', 'blocked: no'),
+  ),
+  atProbe: fc.option(fc.constantFrom(...NO_ANSWERS)),
+  atIds: fc.option(fc.constantFrom(...NO_ANSWERS), { freq: 5 }),
   nip77,
 });
 
@@ -61,30 +102,67 @@ async function visitRandomRelay(drawn: Drawn): Promise<void> {
     ...signedEvents(count, { from: FROM, to: FROM + spread, seed }),
     ...signedEvents(burst, { from: FROM + 50, to: FROM + 50, seed: seed + 1 }),
   ];
+  const hidden = signedEvents(drawn.withheld, { from: FROM, to: FROM + spread, seed: seed + 4 });
   const relay = await startScriptedRelay({
     events: [...held, ...forgedEvents(forged, { from: FROM, to: FROM + spread, seed: seed + 2 })],
     quirk: { cap, end: hints ? 'nip67' : 'eose' },
-    ...(failsEvery && { onRequest: every(failsEvery, { after: 3, end: 'disconnect' }) }),
+    onRequest: either(
+      oddAnswers(drawn, hidden),
+      failsEvery ? every(failsEvery, { after: 3, end: 'disconnect' }) : () => 'answer',
+    ),
   });
   try {
-    if (drawn.nip77) serveNip77(relay, drawn.nip77);
+    if (drawn.nip77) serveNip77(relay, { ...drawn.nip77, withheld: hidden });
     await archive.snapshot(relay.url, { supported_nips: drawn.nip77 ? [1, 77] : [1] });
     for (let visit = 0; visit < 3; visit += 1) {
-      await archive.visit(relay.url, { requestTimeoutMs: 2000 });
+      await archive.visit(relay.url, { requestTimeoutMs: PATIENCE_MS });
     }
     relay.add(signedEvents(drawn.late, { from: FROM, to: FROM + spread, seed: seed + 3 }));
     const before = await missingOf(relay.url, held);
     expect(before).toEqual([]);
     // What came late is found when old coverage is proven anew.
     for (let visit = 0; visit < 2; visit += 1) {
-      await archive.visit(relay.url, { requestTimeoutMs: 2000, overlapSeconds: 10 ** 10 });
+      await archive.visit(relay.url, { requestTimeoutMs: PATIENCE_MS, overlapSeconds: 10 ** 10 });
     }
     expect(await missingOf(relay.url, held)).toEqual([]);
-    const behaves = failsEvery === null && !drawn.nip77?.trouble && burst < cap;
+    if (drawn.nip77?.cap === undefined) expect(await unnamed(relay.url, hidden)).toEqual([]);
+    const behaves =
+      failsEvery === null && !drawn.nip77?.trouble && drawn.atIds === null && burst < cap;
     if (behaves) expect(await archive.ids(relay.url)).toEqual(idsOf(relay.events));
   } finally {
     await relay.stop();
   }
+}
+
+/** How a relay answers probes and REQs by ids, where it is odd about them. */
+function oddAnswers({ atProbe, atIds, refusal }: Drawn, hidden: readonly NostrEvent[]): OnRequest {
+  const ids = new Set(hidden.map(({ id }) => id));
+  return ({ filters }) => {
+    const named = filters.flatMap((filter) => filter.ids ?? []);
+    if (named.length > 0 && atIds) return atIds;
+    if (refusal && named.some((id) => ids.has(id))) return closed(refusal);
+    return atProbe && named.length === 0 && filters[0]?.limit === 1 ? atProbe : 'answer';
+  };
+}
+
+/** Ids of withheld events that lie in time proven by NIP-77, and are neither archived nor named as withheld. */
+async function unnamed(url: string, hidden: readonly NostrEvent[]) {
+  const rows = await archive.db.query<{ id: string }>(
+    `with proven as (
+         select coalesce(range_agg(covered), '{}') as covered
+         from coverage join relays using (relay_id) where url = $1 and evidence = 'nip77'
+     )
+     select t.id from unnest($2::text[], $3::bigint[]) as t (id, created_at), proven
+     where t.created_at <@ covered
+       and not exists (select from events_relays where relay_url = $1 and event_id = decode(t.id, 'hex'))
+       and not exists (select from withheld join relays using (relay_id) where url = $1 and id = decode(t.id, 'hex'))`,
+    [
+      new URL(url).href.replace(/\/$/, ''),
+      hidden.map(({ id }) => id),
+      hidden.map((event) => event.created_at),
+    ],
+  );
+  return rows.map(({ id }) => id);
 }
 
 function idsOf(events: readonly NostrEvent[]): string[] {
@@ -94,7 +172,7 @@ function idsOf(events: readonly NostrEvent[]): string[] {
     .sort();
 }
 
-/** Ids of held events that are not archived although their second is covered. */
+/** Ids of held events that are neither archived nor named as withheld, although their second is covered. */
 async function missingOf(url: string, held: readonly { id: string; created_at: number }[]) {
   const rows = await archive.db.query<{ id: string }>(
     `with proven as (
@@ -102,7 +180,8 @@ async function missingOf(url: string, held: readonly { id: string; created_at: n
      )
      select t.id from unnest($2::text[], $3::bigint[]) as t (id, created_at), proven
      where t.created_at <@ covered
-       and not exists (select from events_relays where relay_url = $1 and event_id = decode(t.id, 'hex'))`,
+       and not exists (select from events_relays where relay_url = $1 and event_id = decode(t.id, 'hex'))
+       and not exists (select from withheld join relays using (relay_id) where url = $1 and id = decode(t.id, 'hex'))`,
     [
       new URL(url).href.replace(/\/$/, ''),
       held.map(({ id }) => id),

@@ -85,22 +85,30 @@ describe('a refusal of NIP-77 ends NIP-77 for the relay, which is read by paging
   });
 });
 
-it('NIP-77 refused as auth-required is tried again in the same visit after one authentication, and not a third time', async () => {
-  const relay = await startScriptedRelay({
-    events: history,
-    auth: { when: 'connect', required: false },
-  } as never);
-  relays.push(relay);
-  await archive.visit(relay.url);
-  relay.add(late);
-  await archive.snapshot(relay.url, { supported_nips: [1, 11, 42, 77] });
-  const nip77 = serveNip77(relay, {
-    trouble: { round: 1, what: { error: 'auth-required: who are you?' } },
-  });
+it('NIP-77 that is refused as auth-required is tried once more after an authentication, and then ends', async () => {
+  const relay = await knownRelay();
+  relay.change({ auth: { reads: false, challenge: 'on-connect' } });
+  const what = { error: 'auth-required: who are you?' };
+  const nip77 = serveNip77(relay, { trouble: { round: 1, what } });
   const report = await archive.visit(relay.url, { ...again, secretKey: KEY });
   expect(report).toMatchObject({ outcome: 'complete', sightings: 10 });
-  expect(nip77.opened.length).toBeLessThanOrEqual(2);
+  expect(relay.fired.auth).toBe(1);
+  expect(nip77.opened).toHaveLength(2);
   expect(await mannersOf(relay)).toMatchObject({ reason: null, nip77_reason: 'auth_required' });
+});
+
+it('a REQ that is authenticated lifts the refusal of NIP-77 for want of authentication', async () => {
+  const relay = await knownRelay();
+  relay.change({ auth: { reads: true, challenge: 'on-connect' } });
+  const nip77 = serveNip77(relay);
+  await archive.db.query(
+    `update relay_manners set nip77_not_before = extract(epoch from now())::bigint + 1000, nip77_reason = 'auth_required'
+     from relays where relays.relay_id = relay_manners.relay_id and url = $1`,
+    [relay.url],
+  );
+  await archive.visit(relay.url, { ...again, secretKey: KEY });
+  expect(nip77.opened).toHaveLength(0);
+  expect(await mannersOf(relay)).toMatchObject({ nip77_reason: null, wait: null });
 });
 
 it('a time to try NIP-77 again that lies years ahead was noted by a wrong clock and counts as none', async () => {

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CRASH_POINTS, type CrashPoint, plannedCrash } from '../../src/crash-point.ts';
+import type { NostrEvent } from '../../src/nostr/event.ts';
 import { type TestDatabase, testDatabase } from '../support/database.ts';
 import { forgedEvents, signedEvents } from '../support/events.ts';
 import {
@@ -81,12 +82,23 @@ beforeEach(async () => {
     { supported_nips: [1, 11, 77], limitation: { max_limit: BATCH } },
     { openable: true, readable: true, writable: false, rtt_open: 1, rtt_read: 1 },
   ]);
+  await seeOne(reconciled.url);
 });
 afterEach(async () => {
   await endPrograms();
   await Promise.all([paged.stop(), reconciled.stop()]);
   await database.drop();
 });
+
+/** Of a relay that was seen to hold something the rest is read by NIP-77 from the beginning. */
+async function seeOne(url: string): Promise<void> {
+  const event = OF_NIP77.at(-1) as NostrEvent;
+  await database.query('select insert_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)', [
+    ...[Buffer.from(event.id, 'hex'), Buffer.from(event.pubkey, 'hex'), event.created_at],
+    ...[event.kind, JSON.stringify(event.tags), event.content, Buffer.from(event.sig, 'hex')],
+    ...[url, 'clearnet', NOW],
+  ]);
+}
 
 function start(env: Record<string, string>, ...args: string[]): Program {
   return stack.start('priority-synchronizer', args, env);

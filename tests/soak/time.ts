@@ -45,5 +45,5 @@ export async function letMonthsPass(servers: Servers): Promise<void> {
     [months],
   );
   await servers.query('update holes set noted_at = noted_at - 40 * 86400');
-  await servers.query('update relay_manners set nip77_refused_at = null');
+  await servers.query('update relay_manners set nip77_not_before = null, nip77_reason = null');
 }

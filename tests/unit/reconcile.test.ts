@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import type { EventFilter, Window } from '../../src/nostr/filter.ts';
 import { connectRelay, type RelayConnection } from '../../src/relay/connection.ts';
@@ -353,6 +353,33 @@ describe('our side', () => {
     connection.close();
     await connection.closed;
     expect((await reconcile([])).end).toMatchObject({ type: 'failed', reason: 'disconnected' });
+  });
+
+  it('leaves nothing on a connection that lives on', async () => {
+    const { connection, reconcile } = await scene();
+    const onClosed = connection.onClosed.bind(connection);
+    const onMessage = connection.onMessage.bind(connection);
+    let handlers = 0;
+    let waiting = 0;
+    const counted =
+      <T>(add: (handler: T) => () => void) =>
+      (handler: T) => {
+        const stop = add(handler);
+        handlers += 1;
+        waiting += 1;
+        return () => {
+          waiting -= 1;
+          stop();
+        };
+      };
+    vi.spyOn(connection, 'onClosed').mockImplementation(counted(onClosed));
+    vi.spyOn(connection, 'onMessage').mockImplementation(counted(onMessage));
+    const held = vi.spyOn(connection.closed, 'then');
+    for (let times = 0; times < 20; times += 1)
+      expect((await reconcile([])).end).toEqual({ type: 'done' });
+    expect(held).not.toHaveBeenCalled();
+    expect(handlers).toBe(40);
+    expect(waiting).toBe(0);
   });
 
   it('makes frames that fit the relay, within bounds', () => {
