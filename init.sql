@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0015_schedule' then
+    if (select max(name collate "C") from schema_migrations) <> '0014_schedule' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -801,8 +801,8 @@ create table if not exists visits (
     pages       integer not null default 0,
     stop_reason   text,
     failing_since bigint,
-    caught_up     boolean not null default false,
     is_part       boolean not null default false,
+    caught_up     boolean not null default false,
     constraint visits_pkey primary key (relay_id, filter_id),
     constraint visits_stop_reason_check check (is_stop_reason(stop_reason))
 );
@@ -846,13 +846,13 @@ create table if not exists relay_manners (
     page_limit        integer,
     nip77_refused_at  bigint,
     page_limit_at     bigint,
-    retry_at          bigint,
-    nip11_retry_at    bigint,
-    nip11_retry_reason text,
+    nip77_not_before  bigint,
+    nip77_reason      text,
     max_filter_values    integer,
     max_filter_values_at bigint,
-    nip77_not_before  bigint,
-    nip77_reason      text
+    retry_at          bigint,
+    nip11_retry_at    bigint,
+    nip11_retry_reason text
 );
 comment on table relay_manners is 'How a relay wants to be treated, as it was learnt: pauses after refusals, a pace, and what it does not do.';
 comment on column relay_manners.relay_id is 'The relay.';
@@ -1785,7 +1785,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons', '0011_withheld', '0013_request-shape', '0014_retry-after', '0015_schedule']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0010_visit-reasons', '0011_withheld', '0012_request-shape', '0013_retry-after', '0014_schedule']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

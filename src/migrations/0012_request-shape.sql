@@ -131,33 +131,61 @@ cross join lateral (
     union all
     select stretch, events, reason
     from holes where relay_id = v.relay_id and filter_id = v.filter_id and stretch && c.missing
+    union all
+    select int8range(min(lower(stretch)), max(upper(stretch))), count(*)::integer, 'withheld'
+    from (
+        select stretch, count(*) filter (where is_apart) over (order by lower(stretch), upper(stretch), id) as island
+        from (
+            select id, stretch, lower(stretch) > max(upper(stretch)) over (
+                order by lower(stretch), upper(stretch), id rows between unbounded preceding and 1 preceding
+            ) as is_apart
+            from withheld where relay_id = v.relay_id and filter_id = v.filter_id and stretch && v.wanted
+        ) w
+    ) w
+    group by island
 ) g
 where not v.is_part;
-comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason; filter_refused: it refuses the filter, or a part of it); null when it is only not read yet.';
+comment on view coverage_gaps is 'One row a gap: a stretch of created_at (both ends inclusive) that was wanted of a relay and is not proven complete; hole says why, where it was tried in vain. hole withheld: all of it but the hole_events that the relay lists and does not serve (withheld).';
+comment on column coverage_gaps.relay_url is 'URL of the relay (relays.url).';
+comment on column coverage_gaps.since is 'First second of the gap, as in a filter.';
+comment on column coverage_gaps.until is 'Last second of the gap, as in a filter.';
+comment on column coverage_gaps.hole is 'Why it could not be proven complete though the relay was asked (holes.reason; filter_refused: it refuses the filter, or a part of it; withheld: it lists events that it does not serve); null when it is only not read yet.';
+comment on column coverage_gaps.hole_events is 'Events the relay showed there (holes.events), or names and withholds.';
 
 create or replace view relay_coverage as
 select
     r.url as relay_url, f.filter,
-    round(seconds_in(c.covered * v.wanted::int8multirange) / nullif(seconds_in(v.wanted::int8multirange), 0), 6) as share,
+    coverage_share(v.wanted, c.covered, oldest_known(v.relay_id, v.wanted)) as share,
     lower(c.covered) as first_second, upper(c.covered) - 1 as last_second,
     (select count(*) from unnest(v.wanted::int8multirange - c.covered)) as gaps,
     (select count(*) from holes h where h.relay_id = v.relay_id and h.filter_id = v.filter_id) as holes,
-    extract(epoch from now())::bigint - c.oldest_proof as oldest_proof_age,
+    unix_now() - c.oldest_proof as oldest_proof_age,
     v.outcome, v.detail, v.ended_at as visited_at,
+    v.stop_reason, v.failures, v.failing_since,
+    case when m.not_before - unix_now() between 1 and 2595600 then m.not_before end as paused_until,
+    (select coalesce(sum(o.count), 0)::bigint from relay_offences o where o.relay_id = v.relay_id) as offences,
+    sightings_in(v.relay_id, v.wanted) as events_held,
+    events_left(v.relay_id, v.wanted, c.covered) as events_left_estimate,
+    case
+        when isempty((v.wanted * int8range(null, unix_now() + 1))::int8multirange - c.covered) then 'complete'
+        when events_left(v.relay_id, v.wanted, c.covered) is null then 'unknown'
+        else 'density'
+    end as estimate_basis,
     case
         when asked.parts = 0 then 'filter'
         when is_divided_by_kinds(v.relay_id, v.filter_id) then 'kinds'
         else 'parts'
     end as asked_by,
     greatest(asked.parts, 1) as filters_asked,
-    round(
-        seconds_in(
-            case when asked.parts = 0 then c.covered else parts_covered(v.relay_id, v.filter_id) end * v.wanted::int8multirange
-        ) / nullif(seconds_in(v.wanted::int8multirange), 0), 6
-    ) as asked_share
+    coverage_share(
+        v.wanted, case when asked.parts = 0 then c.covered else parts_covered(v.relay_id, v.filter_id) end,
+        oldest_known(v.relay_id, v.wanted)
+    ) as asked_share,
+    (select count(*) from withheld w where w.relay_id = v.relay_id and w.filter_id = v.filter_id and w.stretch && v.wanted) as withheld
 from visits v
 join relays r on r.relay_id = v.relay_id
 join filters f on f.filter_id = v.filter_id
+left join relay_manners m on m.relay_id = v.relay_id
 cross join lateral (
     select coalesce(range_agg(covered), '{}') as covered, min(proven_at) as oldest_proof
     from coverage where relay_id = v.relay_id and filter_id = v.filter_id
@@ -166,6 +194,21 @@ cross join lateral (
     select count(*) as parts from filter_leaves(v.relay_id, v.filter_id)
 ) asked
 where not v.is_part;
+comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, how the latest visit ended and what stopped it, since when it fails, what was refused, and how many events are archived and left. events_held counts them one by one, 5,000,000 a second, where it is asked for: leave it out where that is too slow. What was never visited is in unread_relays.';
+comment on column relay_coverage.relay_url is 'URL of the relay (relays.url).';
+comment on column relay_coverage.share is 'Share of the wanted seconds that is proven complete: 1 when all that have come are, else less. Counted from 2020-11-07, when Nostr began, or from the oldest event known of the relay where all below it is proven; see coverage_share().';
+comment on column relay_coverage.first_second is 'First second of created_at that is proven complete.';
+comment on column relay_coverage.last_second is 'Last second of created_at that is proven complete.';
+comment on column relay_coverage.gaps is 'How many gaps coverage_gaps shows.';
+comment on column relay_coverage.holes is 'How many stretches were tried in vain.';
+comment on column relay_coverage.oldest_proof_age is 'Seconds since the oldest proof that still stands; null when there is none.';
+comment on column relay_coverage.withheld is 'Events of the wanted time that the relay lists by NIP-77 and does not serve.';
+comment on column relay_coverage.visited_at is 'When the latest visit ended, Unix seconds; null while it goes on or when it was cut off.';
+comment on column relay_coverage.paused_until is 'The relay is not visited before this, Unix seconds (relay_manners.not_before); null when it does not pause. What lies more than 30 days and an hour ahead was noted while the clock was wrong, and holds nothing up.';
+comment on column relay_coverage.offences is 'How much of what the relay ever sent was refused, by whatever filter: the sum over relay_offences.';
+comment on column relay_coverage.events_held is 'Events of the wanted time that were seen on this relay, by whatever filter. Counted one by one: see sightings_in().';
+comment on column relay_coverage.events_left_estimate is 'How many events may be left to archive: see estimate_basis. Null when nothing tells.';
+comment on column relay_coverage.estimate_basis is 'What the estimate rests on. complete: nothing that has come is missing, so that it is 0; density: the gaps are taken to be as dense as what was archived next to them (events_left()); unknown: nothing next to them is known.';
 comment on column relay_coverage.asked_by is 'filter: the relay takes the filter; parts: it is asked with several that are the filter together; kinds: it is asked by kinds, and events of other kinds are not asked for, so that share counts what was proven of the filter itself.';
 comment on column relay_coverage.filters_asked is 'With how many filters it is asked.';
 comment on column relay_coverage.asked_share is 'Share of the wanted seconds that is proven complete for all filters it is asked with.';
@@ -173,7 +216,7 @@ comment on column relay_coverage.asked_share is 'Share of the wanted seconds tha
 create or replace view relay_part_coverage as
 select
     r.url as relay_url, f.filter, p.filter as part,
-    round(seconds_in(c.covered * v.wanted::int8multirange) / nullif(seconds_in(v.wanted::int8multirange), 0), 6) as share,
+    coverage_share(v.wanted, c.covered, oldest_known(v.relay_id, v.wanted)) as share,
     (select count(*) from unnest(v.wanted::int8multirange - c.covered)) as gaps,
     (select count(*) from holes h where h.relay_id = v.relay_id and h.filter_id = leaf) as holes,
     part_visit.outcome, part_visit.detail, part_visit.ended_at as visited_at
