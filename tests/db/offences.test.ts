@@ -143,6 +143,17 @@ describe('what is refused of a relay', () => {
     expect((await offences(relay))[0]?.count).toBeGreaterThanOrEqual(20);
   });
 
+  test('is counted also when the visit stores nothing else', async () => {
+    const quirk = { garbage: ['not-json'], after: 0, end: 'silence' } as const;
+    const relay = await start({ events: signedEvents(20, WINDOW), quirk });
+    const report = await archive.visit(relay.url, { requestTimeoutMs: 300 });
+    expect(report).toMatchObject({ outcome: 'failed', reason: 'timeout', sightings: 0 });
+    const [row, ...others] = await offences(relay);
+    expect(others).toEqual([]);
+    expect(row).toMatchObject({ reason: 'not_json', count: report.invalid.not_json });
+    expect(told()).toEqual({ not_json: row?.count });
+  });
+
   test('is stored with its batch or not at all', async () => {
     const relay = await archive.relay('wss://one.example.com');
     const filterId = await archive.bigbrotr.filterId({});
