@@ -1025,7 +1025,7 @@ return (
     where relay_id = p_relay_id and not isempty(p_stretch) and event_key >= event_key_floor(lower(p_stretch))
         and event_key <= event_key_floor(least(upper(p_stretch), 549755813888) - 1) + 16777215
 );
-comment on function sightings_in(integer, int8range) is 'How many events of these seconds were seen on a relay. Reads one index entry an event: some 5,000,000 a second.';
+comment on function sightings_in(integer, int8range) is 'How many events of these seconds were seen on a relay. Reads one index entry an event: about a million a second on a busy machine.';
 
 create or replace function oldest_known(p_relay_id integer, p_stretch int8range) returns bigint
 language sql stable parallel safe
@@ -1059,15 +1059,18 @@ return (
 );
 comment on function coverage_share(int8range, int8multirange, bigint) is 'The share that relay_coverage shows: proven seconds of the wanted ones that have come, measured from when Nostr began, since time before it is empty but for backdated events; or from the oldest event known of the relay, where all below it is proven. 1 exactly when nothing that has come is missing, else at most 0.999999; null when nothing was wanted that has come.';
 
+create or replace function seconds_that_count(p_wanted int8range) returns int8range
+language sql stable parallel safe
+return p_wanted * int8range(case when upper(p_wanted) > nostr_began() then nostr_began() end, unix_now() + 1);
+comment on function seconds_that_count(int8range) is 'Wanted seconds that have come, without those from before Nostr began, unless only those were wanted.';
+
 create or replace function events_left(p_relay_id integer, p_wanted int8range, p_covered int8multirange) returns bigint
 language sql stable parallel safe
 return (
     select case when count(*) = 0 then 0 else round(sum(case when around > 0 then greatest(length * seen / around - held, 0) end))::bigint end
     from (
         select gap, (upper(gap) - lower(gap))::numeric as length, upper(come) as come_until, lower(come) as come_since
-        from (
-            select p_wanted * int8range(case when upper(p_wanted) > nostr_began() then nostr_began() end, unix_now() + 1) as come
-        ) c, unnest(come::int8multirange - p_covered) gap
+        from (select seconds_that_count(p_wanted) as come) c, unnest(come::int8multirange - p_covered) gap
     ) g
     cross join lateral (
         select count(*) as newer, max(event_key >> 24) as newest
@@ -1110,7 +1113,7 @@ select
     events_left(v.relay_id, v.wanted, c.covered) as events_left_estimate,
     case
         when isempty((v.wanted * int8range(null, unix_now() + 1))::int8multirange - c.covered) then 'complete'
-        when events_left(v.relay_id, v.wanted, c.covered) is null then 'unknown'
+        when not c.covered && seconds_that_count(v.wanted) then 'unknown'
         else 'density'
     end as estimate_basis,
     case
@@ -1136,7 +1139,7 @@ cross join lateral (
     select count(*) as parts from filter_leaves(v.relay_id, v.filter_id)
 ) asked
 where not v.is_part;
-comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, how the latest visit ended and what stopped it, since when it fails, what was refused, and how many events are archived and left. events_held counts them one by one, 5,000,000 a second, where it is asked for: leave it out where that is too slow. What was never visited is in unread_relays.';
+comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, how the latest visit ended and what stopped it, since when it fails, what was refused, and how many events are archived and left. events_held counts them one by one, about a million a second, where it is asked for, and events_left_estimate those within gaps: leave them out where that is too slow, and they cost nothing. What was never visited is in unread_relays.';
 
 create or replace view unread_relays as
 select

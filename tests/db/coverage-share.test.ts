@@ -148,6 +148,26 @@ describe('the share of a relay', () => {
 });
 
 describe('what is left of a relay', () => {
+  test('rests on nothing exactly where it is unknown', async () => {
+    const stretches: Stretch[][] = [
+      [],
+      [[0, BEGAN - 1]],
+      [[BEGAN, BEGAN]],
+      [[NOW, NOW]],
+      [
+        [5, 9],
+        [NOW - 9, NOW - 5],
+      ],
+      [[0, NOW]],
+    ];
+    for (const proven of stretches) {
+      await db.query('delete from visits; delete from coverage');
+      await covered([0, NOW], ...proven);
+      const { events_left_estimate: left, estimate_basis } = await row();
+      expect(estimate_basis === 'unknown', JSON.stringify(proven)).toBe(left === null);
+    }
+  });
+
   test('is estimated by what lies next to each gap, less what is archived of it', async () => {
     const [top, dense, sparse] = [NOW - DAY, NOW - 11 * DAY, NOW - 31 * DAY];
     // Ten days of 1,000 events each, then twenty of 100 each; a gap of a day lies in either.

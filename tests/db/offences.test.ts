@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { OFFENCE_REASONS } from '../../src/bigbrotr/offences.ts';
-import { batchOf } from '../support/bigbrotr.ts';
+import type { NostrEvent } from '../../src/nostr/event.ts';
+import { LiveRelays } from '../../src/visit/live.ts';
+import { batchOf, silent } from '../support/bigbrotr.ts';
 import { forgedEvents, newestFirst, signedEvents } from '../support/events.ts';
 import { projectFile } from '../support/project.ts';
 import {
@@ -141,6 +143,39 @@ describe('what is refused of a relay', () => {
     expect(report).toMatchObject({ events: 20, invalid: {} });
     expect(await offences(relay)).toMatchObject([{ reason: 'repeat', example_id: null }]);
     expect((await offences(relay))[0]?.count).toBeGreaterThanOrEqual(20);
+  });
+
+  test('is counted also when the visit stores nothing else', async () => {
+    const quirk = { garbage: ['not-json'], after: 0, end: 'silence' } as const;
+    const relay = await start({ events: signedEvents(20, WINDOW), quirk });
+    const report = await archive.visit(relay.url, { requestTimeoutMs: 300 });
+    expect(report).toMatchObject({ outcome: 'failed', reason: 'timeout', sightings: 0 });
+    const [row, ...others] = await offences(relay);
+    expect(others).toEqual([]);
+    expect(row).toMatchObject({ reason: 'not_json', count: report.invalid.not_json });
+    expect(told()).toEqual({ not_json: row?.count });
+  });
+
+  test('is counted on a followed connection as it comes, whether anything good does or not', async () => {
+    const live = new LiveRelays({ max: 1, keepAliveMs: 60_000, forgetMs: 60_000, log: silent });
+    onTestFinished(() => live.close());
+    const relay = await start({ events: signedEvents(5, WINDOW) });
+    expect(await archive.visit(relay.url, { live })).toMatchObject({ outcome: 'complete' });
+    await relay.until(({ requests }) =>
+      requests.some(({ filters: [filter], end }) => filter?.limit === 0 && end),
+    );
+    for (const event of forgedEvents(7, { from: T, to: T, seed: 2 })) relay.publish(event);
+    const [odd] = signedEvents(1, { from: T, to: T });
+    relay.publish({ ...odd, kind: -1 } as NostrEvent);
+    await vi.waitFor(
+      async () =>
+        expect(await offences(relay)).toMatchObject([
+          { reason: 'bad_signature', count: 7 },
+          { reason: 'kind', count: 1, example_id: odd?.id },
+        ]),
+      { timeout: 20_000 },
+    );
+    expect(told()).toEqual({ bad_signature: 7, kind: 1 });
   });
 
   test('is stored with its batch or not at all', async () => {
