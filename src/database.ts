@@ -139,7 +139,7 @@ export class Database {
     const database = new Database(config, log, patience);
     const { signal, onRefused, loginWorked = false, check = async () => {} } = options;
     try {
-      await waitForDatabase(() => database.#begin(check, loginWorked), {
+      await waitForDatabase(() => untilAborted(database.#begin(check, loginWorked), signal), {
         log,
         waitMs: patience.startWaitMs,
         firstDelayMs: patience.connectFirstDelayMs,
@@ -285,6 +285,22 @@ export class Database {
 /** A service says that it waits without end (`runService`); everything else is a command. */
 function patienceOf({ waitsForever }: DatabaseConfig): Patience {
   return waitsForever ? SERVICE_PATIENCE : COMMAND_PATIENCE;
+}
+
+/** The outcome, or a failure that passes as soon as the signal aborts: a server that is silent is not waited for then. */
+async function untilAborted<T>(outcome: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return outcome;
+  let stop = () => {};
+  const aborted = new Promise<never>((_resolve, reject) => {
+    stop = () => reject(new DatabaseError('stopped before the database answered', '', false, null));
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([outcome, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
 }
 
 /** How long a start waits for this database, in milliseconds. */

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { migrateArchive } from '../../src/bigbrotr/migrations.ts';
@@ -196,6 +198,24 @@ describe('a start', () => {
     await refusedAgain(2);
     stopping.abort();
     expect(await connecting).toMatchObject({ code: 'XX000', permanent: false });
+  });
+
+  test('ends so in the midst of an attempt too, at a server that says nothing', async () => {
+    const silence = createServer(() => {});
+    silence.listen(0, '127.0.0.1');
+    await once(silence, 'listening');
+    const stopping = new AbortController();
+    const accepted = once(silence, 'connection');
+    const { port } = silence.address() as AddressInfo;
+    const connecting = failure(
+      Bigbrotr.connect(config({ port, waitsForever: true }), silent, { signal: stopping.signal }),
+    );
+    const [socket] = (await accepted) as [Socket];
+    stopping.abort();
+    expect(await connecting).toMatchObject({ permanent: false });
+    expect(socket.destroyed).toBe(false); // the attempt itself is not over
+    socket.destroy();
+    silence.close();
   });
 
   test('names what is missing in an archive that answers after a while', async () => {

@@ -70,6 +70,11 @@ class Pooler implements FakePooler {
 
   #accept(client: Socket): void {
     client.on('error', () => {});
+    this.#clients.add(client);
+    client.on('close', () => {
+      this.#clients.delete(client);
+      this.#breaking.delete(client);
+    });
     const error = this.#error;
     if (error !== null) {
       this.refused += 1;
@@ -77,7 +82,6 @@ class Pooler implements FakePooler {
       return;
     }
     const upstream = connect(this.#target);
-    this.#clients.add(client);
     client.on('data', (data) => {
       const breaking = this.#breaking.get(client);
       if (breaking) client.end(errorResponse(breaking));
@@ -85,11 +89,7 @@ class Pooler implements FakePooler {
     });
     upstream.on('data', (data) => client.write(data));
     upstream.on('error', () => client.destroy()).on('close', () => client.destroy());
-    client.on('close', () => {
-      this.#clients.delete(client);
-      this.#breaking.delete(client);
-      upstream.destroy();
-    });
+    client.on('close', () => upstream.destroy());
   }
 }
 

@@ -249,6 +249,21 @@ describe('the deadline of an answer', () => {
     };
   }
 
+  test('stands still while readers hold the connection up, however long', async () => {
+    const held = flow();
+    held.set(true);
+    const expired = vi.fn();
+    answerDeadline(held, 20, expired);
+    await sleep(PAUSE_MS); // fifty times as long
+    expect(expired).not.toHaveBeenCalled();
+    held.set(false);
+    await vi.waitFor(() => expect(expired).toHaveBeenCalledTimes(1), 5000);
+    held.set(true);
+    held.set(false);
+    await sleep(200);
+    expect(expired).toHaveBeenCalledTimes(1);
+  });
+
   test('passes in the end for a relay that is held for its junk again and again', async () => {
     const held = flow();
     const passed = new Promise<void>((resolve) => {
