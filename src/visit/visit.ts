@@ -170,13 +170,15 @@ export class Visit {
    * REQ sent again. A refusal that is no matter of size is noted in `refusal`. @throws DatabaseError
    */
   async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
+    const isGone = this.requests > 0 && !this.session.connection.isOpen; // lost by another request, such as NEG-OPEN
     let end = await this.#askOnce(filter, tally);
     for (let times = 0; end.type === 'closed' && times < MAX_ASKS; times += 1) {
       if (!(await this.mayAskAgain(end.text))) return end;
       end = await this.#askOnce(filter, tally);
     }
     if (end.type === 'closed') this.noteRefusal(end.text);
-    else if (end.type === 'disconnected') this.refusal = end.refusal ?? this.refusal;
+    else if (end.type === 'disconnected' && (!isGone || end.refusal === 'rate_limited'))
+      this.refusal = end.refusal ?? this.refusal;
     else if (end.type === 'timeout' && this.session.authenticator.isRefused)
       this.refusal = 'restricted'; // by an OK that came late
     return end;
