@@ -4,7 +4,7 @@ import { type CheckContext, failed, measured } from './checks/context.ts';
 import { checkDns } from './checks/dns.ts';
 import { readHttp } from './checks/http.ts';
 import { type Geoip, readGeo, readNet } from './checks/net.ts';
-import { checkNip11, type Nip11Check } from './checks/nip11.ts';
+import { checkNip11, type DocumentRefusal, type Nip11Check } from './checks/nip11.ts';
 import { checkRead } from './checks/read.ts';
 import { inspectTls, readTls } from './checks/tls.ts';
 import { checkWrite } from './checks/write.ts';
@@ -41,7 +41,7 @@ export interface RetryTerms {
   /** In seconds, when it refused the WebSocket. */
   readonly seconds: number | null;
   /** When it refused its NIP-11 document. */
-  readonly nip11: Nip11Check['retry'];
+  readonly nip11: DocumentRefusal | null;
 }
 
 export interface ProbeContext extends CheckContext {

@@ -18,7 +18,13 @@ export interface Nip11Check {
   /** The relay was not asked: the document is still fresh. */
   readonly isCarried: boolean;
   /** The server refused and named when to come again (`Retry-After`). */
-  readonly retry: { readonly seconds: number; readonly reason: string } | null;
+  readonly retry?: DocumentRefusal;
+}
+
+export interface DocumentRefusal {
+  /** From now on. */
+  readonly seconds: number;
+  readonly reason: string;
 }
 
 /**
@@ -39,13 +45,12 @@ export async function checkNip11(
       result: { success: true, durationMs, data },
       terms: null,
       isCarried: true,
-      retry: null,
     };
   }
   if (refused && refused.until > now)
-    return { result: failed(refused.reason, 0), terms: null, isCarried: false, retry: null };
+    return { result: failed(refused.reason, 0), terms: null, isCarried: false };
   let terms: CarryTerms | null = null;
-  let retry: Nip11Check['retry'] = null;
+  let retry: DocumentRefusal | undefined;
   const result = await measured(relay.url, async () => {
     const { timeoutMs, allowPrivate, torProxy, signal, ca } = ctx;
     const fetched = await fetch(relay.url, {
@@ -64,7 +69,7 @@ export async function checkNip11(
     if (data.raw !== null) terms = termsOf(fetched.caching, now, isNew ? undefined : carried);
     return data;
   });
-  return { result, terms, isCarried: false, retry };
+  return { result, terms, isCarried: false, ...(retry && { retry }) };
 }
 
 function dataOf({ document, raw, dropped }: Nip11Data & { raw: string }): Nip11Data {

@@ -220,13 +220,15 @@ export class Visit {
     patience: Partial<SubscriptionLimits> = {},
   ): Promise<PageEnd> {
     this.filterRefusal = null;
+    const isGone = this.requests > 0 && !this.session.connection.isOpen; // lost by another request, such as NEG-OPEN
     let end = await this.#askOnce(filter, tally, patience);
     for (let times = 0; end.type === 'closed' && times < MAX_ASKS; times += 1) {
       if (!(await this.mayAskAgain(end.text))) return end;
       end = await this.#askOnce(filter, tally, patience);
     }
     if (end.type === 'closed') this.noteRefusal(end.text);
-    else if (end.type === 'disconnected') this.refusal = end.refusal ?? this.refusal;
+    else if (end.type === 'disconnected' && (!isGone || end.refusal === 'rate_limited'))
+      this.refusal = end.refusal ?? this.refusal;
     else if (end.type === 'timeout' && this.session.authenticator.isRefused)
       this.refusal = 'restricted'; // by an OK that came late
     this.isAnswered ||= isAnswer(end);

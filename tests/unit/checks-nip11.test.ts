@@ -163,3 +163,23 @@ describe('readCarried', () => {
     ).toEqual({});
   });
 });
+
+describe('a document that is refused with Retry-After', () => {
+  test('fails as before, and tells how long it is not to be asked for', async () => {
+    answer = { status: 429, headers: { 'retry-after': '600' } };
+    const { result, retry } = await check();
+    expect(result).toMatchObject({ success: false, reason: 'http_429' });
+    expect(retry).toEqual({ seconds: 600, reason: 'http_429' });
+  });
+
+  test('is not asked for before that time, and is after it', async () => {
+    const checkAt = (now: number) =>
+      checkNip11(address, probeContext({ now: () => now * 1000 }), fetchNip11, undefined, {
+        ...{ reason: 'http_503', until: NOW },
+      });
+    expect((await checkAt(NOW - 1)).result).toMatchObject({ success: false, reason: 'http_503' });
+    expect(requests).toHaveLength(0);
+    expect((await checkAt(NOW)).result.success).toBe(true);
+    expect(requests).toHaveLength(1);
+  });
+});

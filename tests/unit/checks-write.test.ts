@@ -3,6 +3,7 @@ import { type ProbeContext, probeRelay } from '../../src/probe.ts';
 import type { RelayUrl } from '../../src/relay/url.ts';
 import { probeContext } from '../support/probe-context.ts';
 import {
+  closes,
   type ScriptedRelay,
   type ScriptedRelayOptions,
   startScriptedRelay,
@@ -107,4 +108,52 @@ describe('NIP-42', () => {
     ]);
     expect(relay.fired.auth).toBeLessThanOrEqual(2);
   });
+});
+
+describe('a NOTICE', () => {
+  const onlyWrite = { selected: new Set(['open', 'write'] as const), timeoutMs: 4000 };
+
+  test('that greets the connection is no answer to the first EVENT', async () => {
+    const text = 'restricted: payment is required to publish';
+    const { nip66 } = await probe({ greeting: { text } }, onlyWrite);
+    expect(nip66).toMatchObject({ writable: true, reason: null });
+    expect(relay.fired.greeting).toBe(1);
+  });
+
+  test.each([
+    ['restricted: payment is required to publish', 'restricted'],
+    ['too many concurrent REQs', 'timeout'],
+  ])('"%s" makes the reason of an EVENT without OK: %s', async (text, reason) => {
+    const snapshot = probe(
+      { greeting: { text, afterMs: 200 }, write: 'silent' },
+      {
+        ...onlyWrite,
+        timeoutMs: 1500,
+      },
+    );
+    expect((await snapshot).nip66).toMatchObject({ writable: false, reason });
+    expect(relay.fired.greeting).toBe(1);
+  });
+});
+
+test('a refusal in the close frame is the reason of the read step', async () => {
+  const snapshot = await probe({ quirk: closes(1008, 'blocked: your address is banned') });
+  expect(snapshot.nip66).toMatchObject({ openable: true, readable: false, reason: 'blocked' });
+  expect(relay.fired.close).toBe(1);
+});
+
+test('a relay that never says OK to AUTH is readable where it answers then', async () => {
+  const { nip66 } = await probe({ auth: { ok: 'never' } }, { timeoutMs: 1500 });
+  expect(nip66).toMatchObject({ readable: true, writable: true, reason: null });
+  expect(relay.fired['ok-late']).toBe(1);
+});
+
+test('a refused connection hands on how long the relay asked to be left alone', async () => {
+  const headers = { 'retry-after': '7200' };
+  const snapshot = await probe({
+    upgrade: { status: 429, headers },
+    nip11: { status: 503, headers },
+  });
+  expect(snapshot.nip66.reason).toBe('http_429');
+  expect(snapshot.retry).toEqual({ seconds: 7200, nip11: { seconds: 7200, reason: 'http_503' } });
 });

@@ -293,3 +293,26 @@ test('the end comes at once, whatever waits', async () => {
   await one.stop();
   await mute.until(({ connections }) => connections.open === 0, 'the connection closed');
 });
+
+describe('words of a relay that is published to', () => {
+  test('Retry-After of a refused connection is heeded', async () => {
+    const relay = await start({ upgrade: { status: 429, headers: { 'retry-after': '7200' } } });
+    const warnings: unknown[] = [];
+    const log = { ...silent, warn: (fields: unknown) => warnings.push(fields) } as typeof silent;
+    const { publisher: one, outcomes } = publisher([relay.url], { log });
+    one.publish(discovery(1));
+    await one.flush(10_000);
+    expect(outcomes[relay.url]).toEqual(['http_429']);
+    expect(warnings).toEqual([expect.objectContaining({ reason: 'http_429', pauseMs: 7_200_000 })]);
+    expect(relay.fired.upgrade).toBe(1);
+  });
+
+  test('an AUTH without OK: the event is sent once more, and taken', async () => {
+    const relay = await start({ auth: { reads: false, ok: 'never' } });
+    const { publisher: one, outcomes } = publisher([relay.url]);
+    one.publish(discovery(1));
+    await one.flush(10_000);
+    expect(outcomes[relay.url]).toEqual(['accepted']);
+    expect(relay.fired).toMatchObject({ auth: 1, 'ok-late': 1 });
+  });
+});
