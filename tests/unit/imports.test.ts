@@ -35,7 +35,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     sees: [...BELOW_SERVICES, 'checks', 'visits'],
   },
   services: {
-    files: /^(service|scheduler|due-loop|lanes|run-shown|synchronize|publisher|publishing)\.ts$/,
+    files: /^(service|scheduler|due-loop|followed|lanes|run-shown|synchronize|publisher|publishing)\.ts$/,
     sees: BELOW_SERVICES,
     seesTypesOf: ['visits', 'workers'],
   },
