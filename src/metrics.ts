@@ -57,7 +57,10 @@ export function createMetrics(service: string): Metrics {
   const events = counter('events_stored_total', 'Events that were new to the archive.');
   const sightings = counter('sightings_stored_total', 'Events newly seen on a relay.');
   const bytes = counter('bytes_received_total', 'Bytes of messages received from relays.');
-  const rounds = counter('rounds_total', 'Rounds that were reported: all that was due has been visited, or an interval is over.');
+  const rounds = counter(
+    'rounds_total',
+    'Rounds that were reported: all that was due has been visited, or an interval is over.',
+  );
   const roundSeconds = gauge('round_duration_seconds', 'How long the last round took.');
   const inProgress = gauge('relays_in_progress', 'Relays that are being visited now.');
   const outcomeLabel = boundedLabel();

@@ -35,7 +35,8 @@ const ROOMS: Readonly<Record<string, Room>> = {
     sees: [...BELOW_SERVICES, 'checks', 'visits'],
   },
   services: {
-    files: /^(service|scheduler|due-loop|followed|lanes|run-shown|synchronize|publisher|publishing)\.ts$/,
+    files:
+      /^(service|scheduler|candidate-loop|due-loop|followed|lanes|run-shown|synchronize|publisher|publishing)\.ts$/,
     sees: BELOW_SERVICES,
     seesTypesOf: ['visits', 'workers'],
   },
