@@ -7,6 +7,7 @@ export class Followed {
   /** A worker follows a relay from now on. */
   begin(relayId: number, seat: number): void {
     this.#seats.set(relayId, seat);
+    this.atOnce.delete(relayId);
   }
 
   /** A relay is followed no more, because its events could not be stored. @returns whether it was */

@@ -17,6 +17,8 @@ test('relays of a worker that died are wanted at once, and only once', () => {
   followed.begin(2, 0); // the seat was given up, and another worker has it now
   expect(followed.lostAllOf(0)).toBe(true);
   expect([...followed.atOnce]).toEqual([1, 2]);
+  followed.begin(2, 3); // the visit that the dead worker had begun was done again, and follows it
+  expect([...followed.atOnce]).toEqual([1]);
 });
 
 test('a relay whose events could not be stored is wanted at once, if it was followed', () => {
