@@ -18,8 +18,8 @@
  * Guaranteed: an item runs once at a time; no item waits for the end of another one while a slot is free; nothing is looked
  * up while no slot is free. A loop that ends with its list runs each item that was due at the start once.
  *
- * A round is a report and no barrier: it begins with an item that is handed out and ends when nothing is due and nothing
- * runs, or after `reportMs`; it counts the jobs that ended in it.
+ * A round is a report and no barrier: it begins with an item that is handed out and ends when all that was due has run,
+ * or after `reportMs`; it counts the jobs that ended in it.
  */
 import { isPassing, type Round } from './service.ts';
 
@@ -78,6 +78,21 @@ interface Running<Item> {
   readonly ended: Promise<void>;
 }
 
+interface OpenRound {
+  readonly startedAt: Date;
+  relays: number;
+  failed: number;
+  /** Keys of what still runs of all that was due, since a look-up left nothing; null before. */
+  waitingFor: Set<number> | null;
+}
+
+const openRound = (): OpenRound => ({
+  startedAt: new Date(),
+  relays: 0,
+  failed: 0,
+  waitingFor: null,
+});
+
 export class DueLoop<Item> {
   readonly #options: DueLoopOptions<Item>;
   readonly #running = new Map<number, Running<Item>>();
@@ -89,7 +104,7 @@ export class DueLoop<Item> {
   #list: Set<Item> | null = null;
   #more = true;
   #nextLook = 0;
-  #round: { readonly startedAt: Date; relays: number; failed: number } | null = null;
+  #round: OpenRound | null = null;
   #broken: Error | null = null;
   #wake: () => void = () => {};
 
@@ -148,6 +163,7 @@ export class DueLoop<Item> {
       const { due, more } = await this.#due(free);
       const left = this.#handOut(due);
       this.#more = more || left;
+      if (!this.#more && this.#round) this.#round.waitingFor ??= new Set(this.#running.keys());
     } catch (error) {
       if (!isPassing(error) || this.#options.ends !== 'never') throw error;
       this.#options.onAway(error);
@@ -199,7 +215,7 @@ export class DueLoop<Item> {
 
   #start(item: Item): void {
     const key = this.#options.keyOf(item);
-    this.#round ??= { startedAt: new Date(), relays: 0, failed: 0 };
+    this.#round ??= openRound();
     this.#list?.delete(item);
     this.#inVain?.add(key);
     const ended = this.#options.run(item).then(
@@ -221,6 +237,7 @@ export class DueLoop<Item> {
       this.#resting.set(key, performance.now() + (ending === 'lost' ? lostMs : REST_MS));
     if (this.#round) {
       this.#round.relays += 1;
+      this.#round.waitingFor?.delete(key);
       if (ending !== 'good') this.#round.failed += 1;
     }
     if (ending === 'good' || ending === 'failed') this.stored();
@@ -235,11 +252,12 @@ export class DueLoop<Item> {
   #reportRound(): void {
     const { reportMs, signal, onRound } = this.#options;
     if (!this.#round || signal.aborted) return;
-    const isOver = this.#running.size === 0 && (this.#list ? this.#list.size === 0 : !this.#more);
-    const isLong = Date.now() - this.#round.startedAt.getTime() >= reportMs;
-    if (this.#round.relays === 0 || !(isOver || isLong)) return;
-    onRound(this.#round);
-    this.#round = isOver ? null : { startedAt: new Date(), relays: 0, failed: 0 };
+    const { startedAt, relays, failed, waitingFor } = this.#round;
+    const isOver = waitingFor?.size === 0;
+    const isLong = Date.now() - startedAt.getTime() >= reportMs;
+    if (relays === 0 || !(isOver || isLong)) return;
+    onRound({ startedAt, relays, failed });
+    this.#round = this.#running.size > 0 ? openRound() : null;
   }
 
   /** How long there is nothing to do, as long as no job ends. */

@@ -151,19 +151,13 @@ export class Scheduler<Job, Result, Progress = never> {
     return this.#seats.flatMap(({ running }) => [...running.values()].map(({ key }) => key));
   }
 
-  /**
-   * The seat that does the jobs of a number: always the same one. When that is given up, another one that lives, chosen
-   * by the number of the empty seat, so that no other job changes its worker.
-   */
+  /** The seat that does the jobs of a number: always the same. When that is given up, one other, and no other job moves. */
   seatFor(number: number): number {
     const own = number % this.#seats.length;
     if (!this.#seats[own]?.abandoned) return own;
-    const living = this.#living.map(({ index }) => index);
-    const score = (seat: number) => Math.imul((own + 1) * 0x9e3779b1 + seat, 0x85ebca6b) >>> 0;
-    return living.reduce(
-      (best, seat) => (score(seat) > score(best) ? seat : best),
-      living[0] ?? own,
-    );
+    const score = ({ index }: Seat<Job, Result>) =>
+      Math.imul((own + 1) * 0x9e3779b1 + index, 0x85ebca6b) >>> 0;
+    return this.#living.sort((a, b) => score(b) - score(a))[0]?.index ?? own;
   }
 
   /** Jobs that could begin at once, by seat: none where the worker is being replaced. Jobs that wait for a seat count. */

@@ -4,6 +4,7 @@ import type { DueRelay, Picking, Relay } from './bigbrotr.ts';
 import type { SynchronizerConfig } from './config.ts';
 import { startWaitOf } from './database.ts';
 import { DueLoop, type Ending, type Found } from './due-loop.ts';
+import { Followed } from './followed.ts';
 import { Lanes } from './lanes.ts';
 import { BlockedRelays } from './relay/blocked-relays.ts';
 import { afterVisit } from './relay/manners.ts';
@@ -102,7 +103,7 @@ export async function beginSynchronizing(
   return {
     run: async () => {
       // Nobody is followed after a start until it was visited.
-      if (live) followed.wantAll(await source(filterId, 0, {}));
+      if (live) followed.want((await source(filterId, 0, {})).map(({ relayId }) => relayId));
       const lostBefore = service.counted('relays_lost');
       await loop.run();
       const lost = service.counted('relays_lost') - lostBefore;
@@ -117,35 +118,6 @@ function openRemainders(scheduler: VisitScheduler, workers: number): Picking['re
   const free = scheduler.freeSlots();
   const all = Array.from({ length: workers }, (_, index) => index);
   return { of: workers, among: all.filter((index) => (free[scheduler.seatFor(index)] ?? 0) > 0) };
-}
-
-/** Which relays are followed by which worker, and which are to be visited at once, since nobody follows them any more. */
-class Followed {
-  /** Keys of relays that do not wait for their interval. A relay leaves them when it is visited. */
-  readonly atOnce = new Set<number>();
-  readonly #seats = new Map<number, number>();
-
-  begin(relayId: number, seat: number): void {
-    this.#seats.set(relayId, seat);
-  }
-
-  /** A relay is followed no more, because its events could not be stored. @returns whether it was */
-  lost(relayId: number): boolean {
-    const was = this.#seats.delete(relayId);
-    if (was) this.atOnce.add(relayId);
-    return was;
-  }
-
-  /** The worker of a seat died. @returns whether it followed any relay */
-  lostAllOf(seat: number): boolean {
-    const lost = [...this.#seats].filter(([, other]) => other === seat);
-    for (const [relayId] of lost) this.lost(relayId);
-    return lost.length > 0;
-  }
-
-  wantAll(relays: readonly Relay[]): void {
-    for (const { relayId } of relays) this.atOnce.add(relayId);
-  }
 }
 
 async function visit(

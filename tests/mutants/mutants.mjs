@@ -580,4 +580,32 @@ export const MUTANTS = [
     replace: '      next += 1;\n      for (const slow of pending) onFailed(slow, new Error());\n',
     tests: ['unit:dial'],
   },
+  {
+    name: 'a free slot waits until everything that runs has ended',
+    file: 'src/due-loop.ts',
+    find: 'const free = this.#options.freeSlots();',
+    replace: 'const free = this.#running.size > 0 ? 0 : this.#options.freeSlots();',
+    tests: ['unit:due-loop'],
+  },
+  {
+    name: 'caught-up relays leave no slot to backlog',
+    file: 'src/lanes.ts',
+    find: '< this.#slots - kept;',
+    replace: '< this.#slots;',
+    tests: ['unit:lanes'],
+  },
+  {
+    name: 'worker slots are renumbered when one is given up',
+    file: 'src/scheduler.ts',
+    find: 'const own = number % this.#seats.length;',
+    replace: 'const own = number % this.#living.length;',
+    tests: ['unit:scheduler'],
+  },
+  {
+    name: 'a relay with one page of its history counts as caught up',
+    file: 'src/bigbrotr/visits.ts',
+    find: 'caught_up = is_caught_up($1, $2, wanted)',
+    replace: "caught_up = (wanted <> 'empty' and $1 > 0 and $2 > 0)",
+    tests: ['db:bigbrotr-relays'],
+  },
 ];

@@ -280,6 +280,16 @@ describe('rounds', () => {
     expect(long.busy).toEqual([true]);
   });
 
+  test('end although an item is due again at once, for ever', async () => {
+    const endless = { key: 1, ms: 100, endings: Array<Ending>(1000).fill('lost') };
+    const options = { slots: 3, lostMs: 0, reportMs: 3_600_000 };
+    const { rounds } = start([endless, ...items(5, 300).slice(1)], 3_600_000, options);
+    await pass(10_000);
+    expect(rounds.length).toBeGreaterThan(0);
+    expect(rounds[0]).toMatchObject({ failed: expect.any(Number) });
+    expect(rounds[0]?.relays).toBeGreaterThanOrEqual(5);
+  });
+
   test('that are cut off by the end are not reported', async () => {
     const { rounds, stopping, ended } = start(items(2, 1000), 3_600_000, { slots: 2 });
     await pass(500);
