@@ -5,7 +5,7 @@ import { createdAtOf, parseEvent } from '../nostr/event.ts';
 import { matchesFilter, type ReqFilter } from '../nostr/filter.ts';
 import { type Refusal, refusalOf } from '../nostr/message.ts';
 import type { Authentication } from '../relay/authentication.ts';
-import { afterAuthentication, type Manners } from '../relay/manners.ts';
+import { afterAuthentication, type Manners, mannersOf } from '../relay/manners.ts';
 import {
   type PageEnd,
   readLive,
@@ -388,18 +388,4 @@ function isEphemeral(value: unknown): boolean {
 /** Events that told us something: of ones that we know the relay to hold there is no new sighting. */
 function usefulIn({ sightings, quarantined }: Stored): number {
   return sightings + quarantined;
-}
-
-function mannersOf({
-  notBefore,
-  reason,
-  refusals,
-  paceMs,
-  pageLimit,
-  pageLimitAt,
-  nip77NotBefore,
-  nip77Reason,
-}: RelayTerms): Manners {
-  const ofVisits = { notBefore, reason, refusals, paceMs };
-  return { ...ofVisits, pageLimit, pageLimitAt, nip77NotBefore, nip77Reason };
 }
