@@ -49,7 +49,6 @@ export type {
   VisitOutcome,
   Wanted,
 } from './bigbrotr/visits.ts';
-export type { Withheld, WithheldReason } from './bigbrotr/withheld.ts';
 
 type WaitOptions = Pick<OpenOptions, 'signal' | 'onRefused' | 'loginWorked'>;
 
@@ -330,16 +329,6 @@ export class Bigbrotr {
   /** Notes how a visit ended. Failures in a row are counted, each once. */
   endVisit(relay: Relay, filterId: number, end: VisitEnd): Promise<void> {
     return visits.endVisit(this.#database.query, relay, filterId, end);
-  }
-
-  /** The stretch around a window, the window included, that rests on pages alone. */
-  pagedAround(relay: Relay, filterId: number, window: Window): Promise<Window> {
-    return visits.pagedAround(this.#database.query, relay, filterId, window);
-  }
-
-  /** Whether an event of this filter was seen on this relay in a window. */
-  hasSightings(relay: Relay, filter: EventFilter, window: Window): Promise<boolean> {
-    return reading.hasSightings(this.#database.query, relay, filter, window);
   }
 
   // Events

@@ -155,18 +155,6 @@ export async function* sightedRecords(
   if (filter.every((part) => part === null)) yield await quarantinedRecords(query, where);
 }
 
-/** Whether an event of this filter was seen on this relay in a window. */
-export async function hasSightings(
-  query: Query,
-  relay: Relay,
-  filter: EventFilter,
-  window: Window,
-): Promise<boolean> {
-  for await (const records of sightedRecords(query, relay, filter, window))
-    if (records.length > 0) return true;
-  return false;
-}
-
 async function quarantinedRecords(query: Query, where: readonly number[]): Promise<Buffer> {
   const { rows } = await query<{ records: Buffer | null }>(
     `select string_agg(int8send(created_at) || id, ''::bytea) as records

@@ -252,30 +252,6 @@ export async function beginVisit(
   };
 }
 
-/** The stretch around a window, the window included, that rests on pages alone: NIP-77 has confirmed none of it. */
-export async function pagedAround(
-  query: Query,
-  relay: Relay,
-  filterId: number,
-  { since, until }: Window,
-): Promise<Window> {
-  const { rows } = await query<{ since: number | null; until: number | null }>(
-    `with paged as (
-         select range_agg(covered) as covered from coverage
-         where relay_id = $1 and filter_id = $2 and evidence in ('paging', 'finish')
-     )
-     select min(lower(stretch)) as since, max(upper(stretch)) - 1 as until
-     from paged, unnest(covered) stretch
-     where stretch && int8range($3, $4::bigint + 1) or stretch -|- int8range($3, $4::bigint + 1)`,
-    [relay.relayId, filterId, since, until],
-  );
-  const [found] = rows;
-  return {
-    since: Math.min(since, found?.since ?? since),
-    until: Math.max(until, found?.until ?? until),
-  };
-}
-
 /**
  * Takes back what paging has proven: the relay has contradicted it since. What NIP-77 has proven rests on something
  * else and stays.

@@ -161,4 +161,23 @@ export class WithheldArchive {
       [relay.relayId, filterId],
     );
   }
+
+  /** The stretch around a window, the window included, that rests on pages alone: NIP-77 has confirmed none of it. */
+  async pagedAround({ relay, filterId }: WithheldOf, { since, until }: Window): Promise<Window> {
+    const { rows } = await this.#query<{ since: number | null; until: number | null }>(
+      `with paged as (
+           select range_agg(covered) as covered from coverage
+           where relay_id = $1 and filter_id = $2 and evidence in ('paging', 'finish')
+       )
+       select min(lower(stretch)) as since, max(upper(stretch)) - 1 as until
+       from paged, unnest(covered) stretch
+       where stretch && int8range($3, $4::bigint + 1) or stretch -|- int8range($3, $4::bigint + 1)`,
+      [relay.relayId, filterId, since, until],
+    );
+    const [found] = rows;
+    return {
+      since: Math.min(since, found?.since ?? since),
+      until: Math.max(until, found?.until ?? until),
+    };
+  }
 }

@@ -1,4 +1,4 @@
-import type { Withheld, WithheldReason } from '../bigbrotr.ts';
+import type { Withheld, WithheldReason } from '../bigbrotr/withheld.ts';
 import { crashPoint } from '../crash-point.ts';
 import { refusalOf } from '../nostr/message.ts';
 import { withoutNip77 } from '../relay/manners.ts';

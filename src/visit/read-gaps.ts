@@ -1,5 +1,6 @@
 import type { Window } from '../nostr/filter.ts';
 import type { Gap, Verdict } from '../relay/paging.ts';
+import { withheldOf } from './compare-window.ts';
 import { retryWithheld } from './fetch-listed.ts';
 import { type PagesEnd, readPages } from './read-pages.ts';
 import { canReconcile, readReconciled } from './read-reconciled.ts';
@@ -26,7 +27,7 @@ export async function readGaps(
   provenBefore: boolean,
 ): Promise<PagesEnd> {
   if (!canReconcile(visit)) return readPages(visit, gaps);
-  for (const { isKnown, gaps: group } of await groupsOf(visit, gaps)) {
+  for (const { isKnown, gaps: group } of await groupsOf(visit, gaps, provenBefore)) {
     const end = isKnown
       ? await readKnown(visit, group, provenBefore)
       : await readUnknown(visit, group, provenBefore);
@@ -47,10 +48,15 @@ interface Group {
 }
 
 /** Newest first; apart are gaps that are long and in which the relay has shown nothing yet. */
-async function groupsOf(visit: Visit, gaps: readonly Gap[]): Promise<Group[]> {
+async function groupsOf(
+  visit: Visit,
+  gaps: readonly Gap[],
+  provenBefore: boolean,
+): Promise<Group[]> {
   const groups: Group[] = [];
   for (const gap of [...gaps].sort((a, b) => b.until - a.until)) {
-    const isKnown = gap.until - gap.since < LONG_WINDOW || (await hasShown(visit, gap));
+    const isLong = gap.until - gap.since >= LONG_WINDOW;
+    const isKnown = provenBefore || !isLong || (await hasShown(visit, gap));
     const latest = groups.at(-1);
     if (latest?.isKnown === isKnown) latest.gaps.push(gap);
     else groups.push({ isKnown, gaps: [gap] });
@@ -58,9 +64,13 @@ async function groupsOf(visit: Visit, gaps: readonly Gap[]): Promise<Group[]> {
   return groups;
 }
 
+/** Its last second apart, in which the page has ended that was read before a visit was interrupted. */
 async function hasShown({ relay, context }: Visit, gap: Gap): Promise<boolean> {
-  if (typeof gap.known === 'number') return true;
-  return context.bigbrotr.hasSightings(relay, context.filter, gap);
+  if (typeof gap.known === 'number' && gap.known < gap.until) return true;
+  const below = { since: gap.since, until: gap.until - 1 };
+  for await (const records of context.bigbrotr.sightedRecords(relay, context.filter, below))
+    if (records.length > 0) return true;
+  return false;
 }
 
 /** By NIP-77; page by page what that leaves, but for what pages have settled already. */
@@ -157,11 +167,11 @@ function without(gap: Gap, windows: readonly Window[]): Gap[] {
  * proven by pages.
  */
 async function confirm(visit: Visit, gaps: readonly Gap[]): Promise<void> {
-  const { bigbrotr, filterId } = visit.context;
+  const { withheld } = visit.context.bigbrotr;
   const windows: Gap[] = [];
   for (const gap of gaps) {
     if (!canReconcile(visit)) return;
-    const window = await bigbrotr.pagedAround(visit.relay, filterId, gap);
+    const window = await withheld.pagedAround(withheldOf(visit), gap);
     const anchor = window.since === gap.since ? gap.anchor : null;
     if (!windows.some(({ since }) => since === window.since)) windows.push({ ...window, anchor });
   }

@@ -1,4 +1,4 @@
-import type { Withheld } from '../bigbrotr.ts';
+import type { Withheld } from '../bigbrotr/withheld.ts';
 import type { Window } from '../nostr/filter.ts';
 import type { LocalSet } from '../relay/local-set.ts';
 import type { Edge, NeededRun } from '../relay/negentropy.ts';

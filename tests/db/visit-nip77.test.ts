@@ -59,6 +59,25 @@ it('a new relay is read page by page and confirmed by one comparison', async () 
   expect(nip77.open).toBe(0);
 });
 
+it('a first visit that was interrupted goes on by pages, and all of it is confirmed in the end', async () => {
+  const mine = signedEvents(1500, { from: FROM, to: FROM + 300_000, seed: 99 });
+  const { relay, nip77 } = await relayWith(mine);
+  const stop = new AbortController();
+  relay.change({
+    onRequest: (_request, n) => {
+      if (n === 2) stop.abort();
+      return 'answer';
+    },
+  });
+  const first = await archive.visit(relay.url, { signal: stop.signal });
+  expect(first.outcome).toBe('unfinished');
+  expect(nip77.opened).toHaveLength(0);
+  expect(await archive.visit(relay.url)).toMatchObject({ outcome: 'complete' });
+  expect(await archive.ids(relay.url)).toEqual(idsOf(mine));
+  expect(relay.requests.some(({ filters }) => 'ids' in (filters[0] ?? {}))).toBe(false);
+  expect(await evidence(relay)).toEqual(['nip77']);
+});
+
 it('a second relay with the same events costs sightings, and the bodies of its first page', async () => {
   const { relay } = await relayWith(history.slice(0, 2000));
   const report = await archive.visit(relay.url);

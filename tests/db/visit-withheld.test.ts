@@ -197,6 +197,24 @@ describe('events that a relay lists by NIP-77 and does not serve', () => {
   });
 });
 
+it('withheld events are asked for again after delays that double from a day to 30', async () => {
+  const relay = await archive.relay('wss://withholds.example.com');
+  const key = { relay, filterId: await archive.bigbrotr.filterId({}) };
+  const one = { id: 'ab'.repeat(32), since: 5, until: 9, reason: 'not_served' } as const;
+  const days: number[] = [];
+  for (let tries = 0; tries < 8; tries += 1) {
+    await archive.bigbrotr.withheld.note(key, [one], false);
+    const [row] = await archive.db.query<{ days: number }>(
+      'select ((next_try_at - last_at) / 86400)::int as days from withheld where relay_id = $1',
+      [relay.relayId],
+    );
+    days.push(row?.days ?? -1);
+  }
+  expect(days).toEqual([0, 1, 2, 4, 8, 16, 30, 30]);
+  expect(await archive.bigbrotr.withheld.due(key, false, 10)).toEqual([]);
+  expect(await archive.bigbrotr.withheld.due(key, true, 10)).toMatchObject([{ id: one.id }]);
+});
+
 describe('ids that a relay refuses with CLOSED', () => {
   it.each([
     ['auth-required: not for you', 'auth_required'],
