@@ -40,14 +40,6 @@ export const NEW_RELAY: Manners = {
   maxFilterValuesAt: null,
 };
 
-/** The manners among other things that are known of a relay. */
-export function mannersOf(terms: Manners): Manners {
-  const { notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt } = terms;
-  const { nip77NotBefore, nip77Reason } = terms;
-  const ofVisits = { notBefore, reason, refusals, paceMs };
-  return { ...ofVisits, pageLimit, pageLimitAt, nip77NotBefore, nip77Reason };
-}
-
 /** How a visit went, as far as manners are concerned. */
 export type Reception = 'welcome' | 'failed' | ClientRefusal;
 
