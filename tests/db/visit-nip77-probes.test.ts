@@ -130,6 +130,15 @@ describe('a NIP-77 index that lists nothing', () => {
     expect(await evidence(relay)).toEqual(['paging']);
   });
 
+  it('does not prove a new stretch where the event below it is gone from the relay', async () => {
+    const relay = await known();
+    relay.remove(older.map(({ id }) => id));
+    await teach(relay, { items: [] });
+    expect(await archive.visit(relay.url, later)).toMatchObject({ sightings: 7 });
+    expect(await missingOf(relay)).toEqual([]);
+    expect(await nip77Of(relay)).toEqual({ nip77_reason: 'cut', reason: null });
+  });
+
   it('does not prove a new stretch of a filter without anchors', async () => {
     const relay = await startRelay(newer);
     const nip77 = await teach(relay, { items: [] });

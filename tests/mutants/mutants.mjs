@@ -115,7 +115,7 @@ export const MUTANTS = [
     file: 'src/visit/fetch-listed.ts',
     find: 'if (withheld.size === 0) return !isIncomplete;',
     replace: 'if (withheld.size >= 0) return !isIncomplete;',
-    tests: ['db:visit-nip77', 'db:visit-withheld'],
+    tests: ['db:visit-withheld'],
   },
   {
     name: 'a list that was cut is believed',
@@ -483,10 +483,10 @@ export const MUTANTS = [
     tests: ['db:visit-nip77-probes'],
   },
   {
-    name: 'a list without the known event below it is believed',
+    name: 'an empty list is believed without asking for what it should show',
     file: 'src/visit/list-check.ts',
-    find: 'if (listsAnchor(gap, list)) return WHOLE;',
-    replace: 'if (gap.anchor !== null || listsAnchor(gap, list)) return WHOLE;',
+    find: "if (shown !== 'nothing') return",
+    replace: "if (shown === 'shown') return WHOLE;\n  if (shown === 'unknown') return",
     tests: ['db:visit-nip77-probes'],
   },
   {
