@@ -1,6 +1,6 @@
 import { refusalOf } from '../nostr/message.ts';
 import type { PageLimit } from './page-limit.ts';
-import { belowShown, lowest, towardsTop } from './page-split.ts';
+import { belowShown, lowest, towardsTop, withoutAnchor } from './page-split.ts';
 import type { PageTally } from './page-tally.ts';
 import { forgetAnswers, type Task } from './page-task.ts';
 import { type HoleReason, holeAt, NOTHING, type Step, stop } from './page-verdict.ts';
@@ -18,6 +18,9 @@ const MOST_UNANSWERED = 3;
 const MOST_UNANSWERED_SIZES = 4;
 /** The same for a relay that has answered before: dividing a window may meet several bad parts one after the other. */
 const MOST_AFTER_ANSWERS = 16;
+/** After so many in a row it is looked whether the relay still shows what it has shown; sooner before a second is given up. */
+const CONTROL_AFTER = 3;
+const CONTROL_AT_SECOND = 2;
 /** Pages that may break off in all, and one more for so many with an end: one that does it by chance is not narrowed down. */
 const MOST_FAILURES = 60;
 const ANSWERS_A_FAILURE = 4;
@@ -50,6 +53,16 @@ export class PageFailures {
     return wasTrying;
   }
 
+  /** Whether it is to be seen first if the relay still answers: it was asked several times in vain. */
+  needsControl(task: Task): boolean {
+    return this.#inARow >= (task.since === task.until ? CONTROL_AT_SECOND : CONTROL_AFTER);
+  }
+
+  /** What was known to work does not any more: it is the relay, and no place of its history. */
+  judgeControl(end: Extract<PageEnd, { type: Failure }>): Step {
+    return this.#inARow >= CONTROL_AFTER ? { stop: stopOf(end) } : { tasks: [] };
+  }
+
   /** Whether the last page broke off. */
   get isBroken(): boolean {
     return this.#inARow > 0;
@@ -59,7 +72,12 @@ export class PageFailures {
     return this.#answers > 0;
   }
 
-  judge(task: Task, page: PageTally, end: Extract<PageEnd, { type: Failure }>): Step {
+  judge(
+    task: Task,
+    page: PageTally,
+    end: Extract<PageEnd, { type: Failure }>,
+    hasControl: boolean,
+  ): Step {
     if (end.type === 'closed' && refusalOf(end.text) === 'limit')
       return this.#refusedLimit(end.text);
     forgetAnswers(task); // what was counted in a row begins anew, for it might have been the true one
@@ -75,7 +93,12 @@ export class PageFailures {
       return NOTHING;
     }
     this.#limit.wasNoMatter();
-    return this.#narrow(task, page, end.type === 'oversized' ? 'oversized' : 'unreadable');
+    return this.#narrow(
+      task,
+      page,
+      end.type === 'oversized' ? 'oversized' : 'unreadable',
+      hasControl,
+    );
   }
 
   #most(isSize: boolean): number {
@@ -89,17 +112,15 @@ export class PageFailures {
     return NOTHING;
   }
 
-  #narrow(task: Task, page: PageTally, reason: HoleReason): Step {
+  #narrow(task: Task, page: PageTally, reason: HoleReason, hasControl: boolean): Step {
     const { since, until, anchor } = task;
-    if (anchor !== null) {
-      task.anchor = null; // the place may lie below the window
-      task.isProbe = false;
-      return NOTHING;
+    if (anchor !== null) return { tasks: withoutAnchor(task, anchor) }; // the place may lie below the window
+    if (since === until) {
+      const isCertain = reason === 'oversized' || task.failures >= 2;
+      return isCertain && !(this.needsControl(task) && hasControl)
+        ? holeAt(task, reason, page.inside)
+        : NOTHING;
     }
-    if (since === until)
-      return task.failures < 2 && reason !== 'oversized'
-        ? NOTHING
-        : holeAt(task, reason, page.inside);
     if (page.inside > 0 && page.order.newestFirst && page.oldest < until && page.oldest >= since)
       return { tasks: belowShown(task, page) };
     if (this.hasAnswered) return { tasks: towardsTop(task) };

@@ -5,6 +5,11 @@ const SMALLEST_PLAUSIBLE_CAP = 20;
 /** Newest-first is taken for a habit once chance would bring it about once in 2^20 times. */
 const ORDER_BITS = 20;
 
+/**
+ * How many empty answers in a row are believed. `vouched`: pages just before agree with it; `alone`: all that the
+ * relay has shown lies in one second; `silent`: it has shown nothing at all; `caught`: it has hidden events before.
+ */
+export const EMPTY_ASKS = { vouched: 1, alone: 2, silent: 3, usual: 4, caught: 6 };
 /** What the pages of one relay have shown about it, in one visit. Sizes are numbers of events. */
 export class PageHabits {
   order: 'unknown' | 'newest-first' | 'unordered' = 'unknown';
@@ -21,6 +26,12 @@ export class PageHabits {
   /** Whether it has shown nothing at all. */
   get silent(): boolean {
     return this.#largestPage === 0;
+  }
+
+  /** How many empty answers in a row are believed where nothing else is known of the window. */
+  get emptyAsks(): number {
+    if (this.silent) return EMPTY_ASKS.silent;
+    return this.caughtHiding ? EMPTY_ASKS.caught : EMPTY_ASKS.usual;
   }
 
   /** Learns from a page, however it ended. */

@@ -30,6 +30,23 @@ export function aroundSecond(
   ];
 }
 
+/** What lies below a second is read without it. If it shows anything, the page was cut and the second is in doubt. */
+export function belowSecond(task: Task, second: number, emptyAsks: number): [Task, Task] {
+  const { since, anchor, answers, most, agreeing } = task;
+  const above = { ...newTask(second, second), known: second, answers, most, agreeing };
+  return [above, { ...newTask(since, second - 1), anchor, emptyAsks, second: above }];
+}
+
+/** The window alone, and the second from which it was read: that the relay shows something there is to be seen first. */
+export function withoutAnchor(task: Task, anchor: number): Task[] {
+  const { since, until, known, stale } = task;
+  const own = narrowed(newTask(since, until), until);
+  return [
+    known !== null && known >= since ? { ...own, known, stale } : own,
+    { ...newTask(anchor, anchor), known: anchor, isControl: true },
+  ];
+}
+
 /** What was shown before a page broke off, and what lies below, where the place that breaks it must be. */
 export function belowShown(task: Task, { oldest, newest }: PageTally): Task[] {
   const rest = narrowed(newTask(task.since, oldest), oldest);

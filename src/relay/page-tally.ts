@@ -77,7 +77,7 @@ export class PageTally {
     this.#ids.add(id);
     this.orderOfAll.add(createdAt);
     const { since, until } = this.#request;
-    if (createdAt === since) this.atSince += 1;
+    if (createdAt === since && since > 0) this.atSince += 1; // a REQ from 0 on names no `since`
     if (createdAt === until) this.atUntil += 1;
     if (createdAt > until) this.above += 1;
     else if (createdAt < since) this.below += 1;

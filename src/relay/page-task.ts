@@ -38,8 +38,10 @@ export interface Task {
   alone: boolean;
   /** Whether a few events are enough: those above the window's lower end, and one below it. */
   isProbe: boolean;
-  /** Whether it is only asked for to see how the relay takes the bounds of a filter, and proves nothing. */
-  isForBounds: boolean;
+  /** Whether it was put behind the others once. */
+  isDeferred: boolean;
+  /** Whether it is only asked for to see if the relay answers, and how it takes bounds; it proves nothing. */
+  isControl: boolean;
   /** How many requests for it ended without an end of the page. */
   failures: number;
   /** Whether it is a part of a window that ended so twice; and the upper end of that window. */
@@ -72,7 +74,14 @@ export function newTask(since: number, until: number): Task {
       alone: false,
       isPlain: false,
     },
-    ...{ isProbe: false, isForBounds: false, failures: 0, isNarrowed: false, origin: until },
+    ...{
+      isProbe: false,
+      isControl: false,
+      isDeferred: false,
+      failures: 0,
+      isNarrowed: false,
+      origin: until,
+    },
     ...{ answers: 0, most: 0, agreeing: 0 },
   };
 }

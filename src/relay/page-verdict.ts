@@ -1,5 +1,5 @@
 import type { Window } from '../nostr/filter.ts';
-import type { Task } from './page-task.ts';
+import { newTask, type Task } from './page-task.ts';
 import type { PagerStop, Stopped } from './pager-stop.ts';
 
 /**
@@ -39,4 +39,10 @@ export function stop(reason: PagerStop, text = ''): Step {
 /** The second of a task that cannot be read. */
 export function holeAt({ since, until }: Task, reason: HoleReason, count: number): Step {
   return { holes: [{ since, until, reason, count }], tasks: [] };
+}
+
+/** The newest second of a task, which fills a page; what lies below it is read without it. */
+export function denseAtTop({ since, until }: Task, count: number): Step {
+  const holes = [{ since: until, until, reason: 'dense' as const, count }];
+  return { holes, tasks: [newTask(since, until - 1)] };
 }

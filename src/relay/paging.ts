@@ -22,10 +22,10 @@
 import type { Window } from '../nostr/filter.ts';
 import { PageBounds } from './page-bounds.ts';
 import { PageFailures } from './page-failures.ts';
-import { PageHabits } from './page-habits.ts';
+import { EMPTY_ASKS, PageHabits } from './page-habits.ts';
 import { PageLimit } from './page-limit.ts';
 import { anchorMissing, dropAnchor, missed, missedAlone, missedStale } from './page-misses.ts';
-import { aroundSecond, halves } from './page-split.ts';
+import { aroundSecond, belowSecond, halves } from './page-split.ts';
 import type { PageRequest, PageTally } from './page-tally.ts';
 import {
   agree,
@@ -36,7 +36,15 @@ import {
   taskOf,
   windowOf,
 } from './page-task.ts';
-import { type HoleReason, holeAt, NOTHING, type Step, stop, type Verdict } from './page-verdict.ts';
+import {
+  denseAtTop,
+  type HoleReason,
+  holeAt,
+  NOTHING,
+  type Step,
+  stop,
+  type Verdict,
+} from './page-verdict.ts';
 import type { PagerStop, Stopped } from './pager-stop.ts';
 import type { PageEnd } from './subscription.ts';
 
@@ -50,11 +58,6 @@ export interface PagerOptions {
   readonly limit: number;
 }
 
-/**
- * How many empty answers in a row are believed. `vouched`: pages just before agree with it; `alone`: all that the
- * relay has shown lies in one second; `silent`: it has shown nothing at all; `caught`: it has hidden events before.
- */
-const EMPTY_ASKS = { vouched: 1, alone: 2, silent: 3, usual: 4, caught: 6 };
 /** How often a relay may contradict itself, without anything new proven, before it is given up. */
 const MAX_STRIKES = 3;
 
@@ -97,7 +100,11 @@ export class Pager {
   /** Whether one more empty answer would be believed of a relay that has shown nothing at all. */
   get isAboutToBelieveSilence(): boolean {
     const current = this.#tasks.at(-1);
-    return current !== undefined && this.silent && current.empties + 1 >= this.#emptyAsks(current);
+    return (
+      current !== undefined &&
+      this.silent &&
+      current.empties + 1 >= (current.emptyAsks ?? this.#habits.emptyAsks)
+    );
   }
 
   /** Whether the next page is a part of a window that broke off: it is expected to do so again. */
@@ -134,7 +141,7 @@ export class Pager {
     // What lies below a second was not shown to be empty: the second is in doubt.
     if (step.tasks && !step.proven && current.second) forgetAnswers(current.second);
     if (step.tasks) this.#replace(current, step.tasks);
-    if (step.tasks && this.#failures.isBroken) this.#askForBounds();
+    if (this.#failures.isBroken) this.#askForControl(current, step);
     const proven = [...(step.proven ?? []), ...this.#takeSettled()];
     const holes = step.holes ?? [];
     if (proven.length + holes.length > 0) {
@@ -158,16 +165,19 @@ export class Pager {
       case 'aborted':
         return stop('aborted');
       default:
-        if (current.isForBounds) return { tasks: [] };
+        if (current.isControl) return this.#failures.judgeControl(end);
         if (page.inside > 0) this.#doubt(current);
-        return this.#failures.judge(current, page, end);
+        // A request that is wider than a second may break off for what lies beside it.
+        if (current.since === current.until && !this.#bounds.areKnown && this.#defer(current))
+          return NOTHING;
+        return this.#failures.judge(current, page, end, this.#shownSecond !== null);
     }
   }
 
   /** A page that came to its end, as the relay says. */
   #judgeEnd(current: Task, page: PageTally, end: Eose): Step {
     if (this.#failures.noteAnswer(current)) this.#tasks.sort(newestLast);
-    if (current.isForBounds) return this.#judgeBounds(current, page);
+    if (current.isControl) return this.#judgeControl(current, page);
     if (current.alone) return missedAlone(current, page);
     if (page.inside === 0) return this.#judgeEmpty(current, page, end);
     this.#shownSecond = page.newest;
@@ -204,15 +214,31 @@ export class Pager {
     return current.stale ? missedStale(current, this.#bounds) : missed(current, this.#bounds);
   }
 
-  /** Asks once how the relay takes the bounds of a filter, since narrow windows must not reach into each other. */
-  #askForBounds(): void {
+  /**
+   * Asks for a second that the relay has shown: whether it still answers, after several requests in vain; and once how
+   * it takes the bounds of a filter, since narrow windows must not reach into each other.
+   */
+  #askForControl(current: Task, { tasks }: Step): void {
     const second = this.#shownSecond;
-    if (this.#hasAskedForBounds || this.#bounds.areKnown || second === null) return;
-    this.#hasAskedForBounds = true;
-    this.#tasks.push({ ...newTask(second, second), known: second, isForBounds: true });
+    const isNarrow = tasks !== undefined || current.isNarrowed;
+    const isForBounds = isNarrow && !this.#hasAskedForBounds && !this.#bounds.areKnown;
+    if (second === null || !(isForBounds || this.#failures.needsControl(current))) return;
+    this.#hasAskedForBounds ||= isForBounds;
+    this.#tasks.push({ ...newTask(second, second), known: second, isControl: true });
   }
 
-  #judgeBounds(current: Task, page: PageTally): Step {
+  /** Puts a task behind the others, once: what they show may help. @returns whether that is of any use */
+  #defer(current: Task): boolean {
+    if (current.isDeferred || this.#tasks.length < 2) return false;
+    current.isDeferred = true;
+    current.empties = 0;
+    this.#tasks.splice(this.#tasks.indexOf(current), 1);
+    this.#tasks.unshift(current);
+    return true;
+  }
+
+  #judgeControl(current: Task, page: PageTally): Step {
+    if (page.inside > 0) this.#shownSecond = page.newest;
     if (page.inside > 0 && this.#asked) this.#bounds.noteDoubtful(page, this.#asked, current);
     current.misses += 1;
     current.doubt = true;
@@ -250,25 +276,20 @@ export class Pager {
 
   #countEmpty(current: Task): Step {
     current.empties += 1;
-    const isBelieved = current.empties >= this.#emptyAsks(current);
+    const isBelieved = current.empties >= (current.emptyAsks ?? this.#habits.emptyAsks);
     if (current.anchor !== null && (current.anchor > 0 || isBelieved)) {
-      if (this.silent && isBelieved) return this.#hides();
+      if (this.silent && isBelieved) return this.#hides(current);
       if (current.anchor === 0) current.empties = 0;
       return anchorMissing(current, this.#bounds, this.#habits);
     }
     if (!isBelieved) return NOTHING;
     const isUnlikely = this.#habits.isDoubtful || (this.silent && this.#hasHints);
-    return isUnlikely ? this.#hides() : this.#done(current);
+    return isUnlikely ? this.#hides(current) : this.#done(current);
   }
 
-  #hides(): Step {
+  #hides(current: Task): Step {
+    if (this.silent && this.#defer(current)) return NOTHING;
     return stop('hides_events', 'shows nothing, though it has shown events before');
-  }
-
-  #emptyAsks(current: Task): number {
-    if (current.emptyAsks !== null) return current.emptyAsks;
-    if (this.#habits.caughtHiding && !this.silent) return EMPTY_ASKS.caught;
-    return this.silent ? EMPTY_ASKS.silent : EMPTY_ASKS.usual;
   }
 
   // A relay that sends newest-first
@@ -304,17 +325,14 @@ export class Pager {
     const agreed = agree(current, page.inside);
     if (end === 'more' || this.#habits.fillsPage(page.size, limit)) {
       const certain = agreed || this.#habits.reachesLimit(page.size, limit);
-      return certain ? this.#dense(current, page) : NOTHING;
+      return certain ? denseAtTop(current, page.inside) : NOTHING;
     }
     return agreed ? { tasks: this.#splitBelow(current, current.until) } : NOTHING;
   }
 
-  /** What lies below a second is read without it. If it shows anything, the page was cut and the second is in doubt. */
   #splitBelow(current: Task, second: number): [Task, Task] {
-    const { since, anchor, answers, most, agreeing } = current;
-    const above = { ...newTask(second, second), known: second, answers, most, agreeing };
-    const emptyAsks = this.#habits.isLargest(most) ? EMPTY_ASKS.alone : EMPTY_ASKS.vouched;
-    return [above, { ...newTask(since, second - 1), anchor, emptyAsks, second: above }];
+    const isLargest = this.#habits.isLargest(current.most);
+    return belowSecond(current, second, isLargest ? EMPTY_ASKS.alone : EMPTY_ASKS.vouched);
   }
 
   #doubt(current: Task): void {
@@ -322,11 +340,6 @@ export class Pager {
     this.#habits.sawCutPage = true;
     forgetAnswers(current.second);
     current.second = null;
-  }
-
-  #dense({ since, until }: Task, page: PageTally): Step {
-    const holes = [{ since: until, until, reason: 'dense' as const, count: page.inside }];
-    return { holes, tasks: [newTask(since, until - 1)] };
   }
 
   /** Seconds that were read together with what lies around them and need no page of their own. */

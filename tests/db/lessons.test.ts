@@ -155,7 +155,7 @@ describe('lesson 3: relays with habits of their own', () => {
     const good = signedEvents(400, { from: T - 300_000, to: T - 200_000 });
     const forged = forgedEvents(600, { from: T - 100_000, to: T - 100, seed: 4, how: 'id' });
     const relay = await start(good, { quirk: { cap: 500, inject: forged } });
-    const ends = { outcome: 'partial', detail: 'ignores until', events: 400 };
+    const ends = { outcome: 'partial', detail: 'ignores_until', events: 400 };
     expect(await visit(relay)).toMatchObject({
       ...ends,
       invalid: { id_mismatch: expect.anything() },

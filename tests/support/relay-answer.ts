@@ -90,26 +90,70 @@ export class OpenSubscription {
   }
 
   #filters(): RelayFilter[] {
-    const { ignore = [] } = this.#quirk;
-    return this.request.filters.map((filter) => withoutKeys(filter, ignore));
+    const { ignore = [], exclusive = [] } = this.#quirk;
+    return this.request.filters.map((filter) => {
+      const { since, until } = filter;
+      if (exclusive.length > 0) this.#record.fire('exclusive');
+      return withoutKeys(
+        {
+          ...filter,
+          ...(exclusive.includes('since') && since !== undefined && { since: since + 1 }),
+          ...(exclusive.includes('until') && until !== undefined && { until: until - 1 }),
+        },
+        ignore,
+      );
+    });
   }
 
   async #sendPage(): Promise<void> {
     const { after = Number.POSITIVE_INFINITY, betweenMs } = this.#quirk;
     const selected = this.#select();
     this.#pending = [];
+    const broken = this.#poisonedAt(selected.events);
+    if (broken !== null) return this.#breakOff(selected.events.slice(0, broken));
     const page = this.#page(selected.events);
+    const { eoseAfter } = this.#quirk;
     for (const [index, json] of page.entries()) {
+      if (index === eoseAfter) this.#endEarly();
       if (index >= after) {
         this.#record.fire('after');
         break;
       }
       if (betweenMs) await this.#wire.pause(betweenMs);
-      if (!this.#goesOn()) return;
+      if (!this.#goesOn() && !(eoseAfter !== undefined && this.#wire.isUsable)) return;
       this.#sendEvent(json);
       await this.#wire.pace();
     }
+    if (this.request.end !== null && eoseAfter !== undefined) return;
     if (this.#goesOn()) await this.#finish(selected.more || page.length > after, page);
+  }
+
+  /** EOSE before the rest of the page. */
+  #endEarly(): void {
+    this.#record.fire('eoseAfter');
+    this.request.end = 'eose';
+    this.#wire.message('EOSE', this.request.subscription);
+  }
+
+  /** Where in a page the first event lies that the relay cannot send. */
+  #poisonedAt(events: readonly NostrEvent[]): number | null {
+    const { poison } = this.#quirk;
+    const place = events.findIndex((event) => poison?.createdAt.includes(event.created_at));
+    return place < 0 ? null : place;
+  }
+
+  async #breakOff(before: readonly NostrEvent[]): Promise<void> {
+    this.#record.fire('poison');
+    const { poison } = this.#quirk;
+    if (poison?.how === 'disconnect') {
+      for (const json of this.#page(before)) this.#sendEvent(json);
+      this.request.end = 'disconnect';
+      void this.#wire.cutWhenSent();
+    } else if (poison?.how === 'closed') {
+      this.request.end = 'closed';
+      this.#wire.message('CLOSED', this.request.subscription, 'error: could not read that');
+    } else this.request.end = 'silence';
+    this.#record.changed();
   }
 
   #select(): Selected {
@@ -122,6 +166,12 @@ export class OpenSubscription {
       random: this.#random(),
     });
     if (selected.capped) this.#record.fire('cap');
+    const { serves } = this.#quirk;
+    if (serves !== undefined) {
+      const random = this.#random();
+      this.#record.fire('serves');
+      return { ...selected, events: selected.events.filter(() => random.next() < serves) };
+    }
     if (filters.some((filter, i) => size(filter) < size(this.request.filters[i])))
       this.#record.fire('ignore');
     return selected;

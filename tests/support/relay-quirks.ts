@@ -46,6 +46,9 @@ export interface Quirk {
   /** Which of too many events are kept: the oldest where the order is oldest-first, else the newest. */
   readonly select?: Selection;
 
+  /** Of the events that match, each REQ is shown this share, drawn anew for each. */
+  readonly serves?: number;
+
   // How they are sent
   readonly order?: 'newest-first' | 'oldest-first' | 'shuffled';
   /** For `shuffled` and `random`: another seed, another order. */
@@ -73,6 +76,15 @@ export interface Quirk {
   // The end
   /** The end comes after so many events, wanted or not. */
   readonly after?: number;
+  /** EOSE is sent after so many events, and the others follow it, CLOSE or not. */
+  readonly eoseAfter?: number;
+  /** A REQ whose answer would hold such an event breaks off there. */
+  readonly poison?: {
+    readonly createdAt: readonly number[];
+    readonly how: 'disconnect' | 'closed' | 'silence';
+  };
+  /** Bounds of a filter that are taken as exclusive. */
+  readonly exclusive?: readonly ('since' | 'until')[];
   /** `eose` unless told. */
   readonly end?: End;
   /** The connection is cut once so many events were sent on it, over all its REQs. */

@@ -6,7 +6,8 @@
  *   more in most places; how often more than one in a row deceives it is measured below.
  * - A page cut below 20 events that looks orderly by chance, from a relay that does not send newest-first.
  * - A relay that takes bounds as exclusive and caps pages below 20: one page of one second may hide the second below.
- * - A cap below 20, and more events than that in one second, where this is all that a visit sees of the relay.
+ * - A cap below 20, and more events than that in one second, where this is all that a visit sees of the relay, or of
+ *   a part that is read alone because pages broke off.
  * - Forged events sent above the relay's own cap: they make its pages look larger than they can be. A second that holds
  *   as many as the cap then looks complete, since it shows less than the largest page; out of order, any window does
  *   when they are as many as the cap.
@@ -152,7 +153,9 @@ function tellable<T extends AnyScenario & Oddities>(scenario: T): { scenario: T;
   const inject = densest >= Math.min(cap, limit) ? 0 : Math.min(scenario.faults.inject, cap - 1);
   const seconds = new Set(stored.map(({ second }) => second).filter((second) => second <= NOW));
   const isTiny = isDense && cap < 20;
-  const visits = isTiny ? (seconds.size > 1 ? 1 : 0) : MOST_VISITS;
+  const { timeout, closed, disconnect } = scenario.faults;
+  const breaksOff = timeout + closed + disconnect > 0 || scenario.poisoned.length > 0;
+  const visits = isTiny ? (seconds.size > 1 && !breaksOff ? 1 : 0) : MOST_VISITS;
   return { scenario: { ...scenario, cap, faults: { ...scenario.faults, inject } }, visits };
 }
 

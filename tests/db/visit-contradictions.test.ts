@@ -1,0 +1,118 @@
+/**
+ * Relays whose answers contradict what they said before, over real sockets and a real database: what was proven is
+ * taken back, or the place is a named gap, and everything that is shown is archived.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { signedEvents } from '../support/events.ts';
+import { type Quirk, type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
+import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+
+const T = Math.floor(Date.now() / 1000);
+const EVENTS = signedEvents(300, { from: T - 5_000_000, to: T - 10_000 });
+const IDS = EVENTS.map(({ id }) => id).sort();
+
+let archive: TestArchive;
+const relays: ScriptedRelay[] = [];
+beforeAll(async () => {
+  archive = await testArchive();
+});
+afterEach(async () => {
+  for (const relay of relays.splice(0)) await relay.stop();
+  await archive.clear();
+});
+afterAll(() => archive.close());
+
+async function start(quirk: Quirk = {}, events = EVENTS): Promise<ScriptedRelay> {
+  const relay = await startScriptedRelay({ events, quirk });
+  relays.push(relay);
+  return relay;
+}
+
+const visit = ({ url }: ScriptedRelay, options: VisitOptions = {}) =>
+  archive.visit(url, { stopTimestamp: T, lingerMs: 200, batchSize: 100, ...options });
+
+const holes = () =>
+  archive.db.query('select lower(stretch)::int as second, reason from holes order by 1');
+
+describe('events after the EOSE of their page', () => {
+  test('of a relay that sends EOSE first are archived, and nothing is proven', async () => {
+    const relay = await start({ eoseAfter: 0 });
+    expect(await visit(relay)).toMatchObject({
+      detail: expect.stringMatching(/^events_after_eose/),
+    });
+    expect(relay.fired.eoseAfter).toBeGreaterThan(1);
+    expect(await archive.ids(relay.url)).toEqual(IDS);
+    expect(await archive.covered(relay.url)).toBe('{}');
+  });
+
+  test('take back what was proven before', async () => {
+    const relay = await start();
+    let requests = 0;
+    relay.change({
+      onRequest: () => {
+        requests += 1;
+        return requests < 3 ? 'answer' : { eoseAfter: 10 };
+      },
+    });
+    expect(await visit(relay)).toMatchObject({
+      detail: expect.stringMatching(/^events_after_eose/),
+    });
+    expect(await archive.ids(relay.url)).toEqual(IDS);
+    expect(await archive.covered(relay.url)).toBe('{}');
+  });
+});
+
+describe('answers that change', () => {
+  test('from one asking to the next prove nothing', async () => {
+    const relay = await start(
+      { serves: 0.5 },
+      signedEvents(600, { from: T - 5_000_000, to: T - 10_000 }),
+    );
+    const { detail } = await visit(relay);
+    expect(relay.fired.serves).toBeGreaterThan(1);
+    const covered = await archive.covered(relay.url);
+    expect([covered, detail]).toEqual(['{}', expect.stringMatching(/^unsteady/)]);
+  });
+
+  test('cost a steady relay one request and ten events', async () => {
+    const relay = await start();
+    expect(await visit(relay)).toMatchObject({ outcome: 'complete', events: 300 });
+    expect(relay.requests.length).toBeLessThanOrEqual(8);
+    expect(relay.eventsSent).toBeLessThanOrEqual(300 * 1.05);
+  });
+});
+
+describe('bounds that are taken as exclusive', () => {
+  test.each([[['until'] as const], [['since'] as const], [['since', 'until'] as const]])(
+    '%s: every event is archived, also in the first and the last wanted second',
+    async (exclusive) => {
+      const first = EVENTS.at(-1)?.created_at ?? 0;
+      const last = EVENTS[0]?.created_at ?? 0;
+      const bounds = [Math.min(first, last), Math.max(first, last)] as const;
+      const relay = await start({ exclusive, cap: 50 });
+      const options = { startTimestamp: bounds[0], stopTimestamp: bounds[1] };
+      expect(await visit(relay, options)).toMatchObject({ outcome: 'complete' });
+      expect(relay.fired.exclusive).toBeGreaterThan(3);
+      expect(await archive.ids(relay.url)).toEqual(IDS);
+    },
+  );
+});
+
+describe('a place that ends every answer', () => {
+  test.each(['disconnect', 'closed', 'silence'] as const)(
+    'by %s: its second is a hole, and all around it is archived in one visit',
+    async (how) => {
+      const poisoned = [EVENTS[150], EVENTS[40]].map((event) => event?.created_at ?? 0);
+      const relay = await start({ poison: { createdAt: poisoned, how } });
+      await visit(relay, { requestTimeoutMs: 300 });
+      expect(relay.fired.poison).toBeGreaterThan(2);
+      const good = EVENTS.filter(({ created_at }) => !poisoned.includes(created_at));
+      expect(await archive.ids(relay.url)).toEqual(good.map(({ id }) => id).sort());
+      expect(await holes()).toEqual(
+        poisoned.sort((a, b) => a - b).map((second) => ({ second, reason: 'unreadable' })),
+      );
+      const rows = await archive.db.query('select page_limit from relay_manners');
+      expect(rows).toEqual([{ page_limit: null }]);
+    },
+  );
+});
