@@ -96,7 +96,8 @@ export class Visit {
     this.context = context;
     this.session = session;
     this.terms = terms;
-    this.manners = mannersOf(terms);
+    const { limitation: _claims, supportedNips: _nips, isDivided: _parts, ...manners } = terms;
+    this.manners = manners;
     this.#bytesBefore = session.connection.bytesReceived;
     this.#bytesSeen = this.#bytesBefore;
     this.#binaryFrames = session.connection.binaryFrames;
@@ -186,14 +187,12 @@ export class Visit {
    */
   async ask(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
     this.filterRefusal = null;
-    const end = await this.#askOnce(filter, tally);
+    let end = await this.#askOnce(filter, tally);
     if (end.type === 'closed' && (await this.mayAskAgain(end.text))) {
-      const second = await this.#askOnce(filter, tally);
-      if (second.type === 'closed') this.noteRefusal(second.text);
-      this.isAnswered ||= isAnswer(second);
-      return second;
+      end = await this.#askOnce(filter, tally);
+      if (end.type === 'closed') this.noteRefusal(end.text);
     }
-    this.isAnswered ||= isAnswer(end);
+    this.isAnswered ||= ['eose', 'finish', 'more'].includes(end.type);
     return end;
   }
 
@@ -386,10 +385,6 @@ export class Visit {
   }
 }
 
-function isAnswer({ type }: PageEnd): boolean {
-  return type === 'eose' || type === 'finish' || type === 'more';
-}
-
 /** Kinds that relays are not expected to store (NIP-01), the monitor's own test event among them. */
 function isEphemeral(value: unknown): boolean {
   const kind = typeof value === 'object' && value !== null && 'kind' in value ? value.kind : null;
@@ -399,21 +394,4 @@ function isEphemeral(value: unknown): boolean {
 /** Events that told us something: of ones that we know the relay to hold there is no new sighting. */
 function usefulIn({ sightings, quarantined }: Stored): number {
   return sightings + quarantined;
-}
-
-function mannersOf({
-  notBefore,
-  reason,
-  refusals,
-  paceMs,
-  pageLimit,
-  pageLimitAt,
-  nip77RefusedAt,
-  maxFilterValues,
-  maxFilterValuesAt,
-}: RelayTerms): Manners {
-  return {
-    ...{ notBefore, reason, refusals, paceMs, pageLimit, pageLimitAt, nip77RefusedAt },
-    ...{ maxFilterValues, maxFilterValuesAt },
-  };
 }
