@@ -8,7 +8,7 @@ import {
   storeOneByOne,
 } from './bigbrotr/batch.ts';
 import * as checks from './bigbrotr/checks.ts';
-import { FilterParts, filterIds } from './bigbrotr/filter-parts.ts';
+import { FilterParts, filterId } from './bigbrotr/filter-parts.ts';
 import { FinderArchive } from './bigbrotr/finder.ts';
 import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr/monitor.ts';
 import * as monitor from './bigbrotr/monitor.ts';
@@ -23,7 +23,7 @@ import { WithheldArchive } from './bigbrotr/withheld.ts';
 import type { DatabaseConfig } from './config.ts';
 import { Database, isDataError, NOW, type OpenOptions, type Query } from './database.ts';
 import { type IdentifiedEvent, storageObstacle } from './nostr/event.ts';
-import { canonicalFilter, type EventFilter, type Window } from './nostr/filter.ts';
+import type { EventFilter, Window } from './nostr/filter.ts';
 import type { Nip11Limitation } from './nostr/nip11.ts';
 import { type Manners, NEW_RELAY } from './relay/manners.ts';
 import { parseRelayUrl, type RelayAddress } from './relay/url.ts';
@@ -295,13 +295,9 @@ export class Bigbrotr {
   }
 
   // Coverage
-
   /** The key of a filter; the same for every spelling of it. */
-  async filterId(filter: EventFilter): Promise<number> {
-    const [id] = await filterIds(this.#database.query, [filter]);
-    if (id === undefined)
-      throw new Error(`filter ${canonicalFilter(filter)} vanished while it was looked up`);
-    return id;
+  filterId(filter: EventFilter): Promise<number> {
+    return filterId(this.#database.query, filter);
   }
 
   /** Where a visit goes on that wants only what is new, in Unix seconds; 0 at first. */

@@ -112,8 +112,16 @@ export class FilterParts {
 /** Steps through the index of kinds: each takes one look-up. */
 const MAX_KINDS_LOOKED_UP = 3000;
 
+/** The key of a filter; the same for every spelling of it. */
+export async function filterId(query: Query, filter: EventFilter): Promise<number> {
+  const [id] = await filterIds(query, [filter]);
+  if (id === undefined)
+    throw new Error(`filter ${canonicalFilter(filter)} vanished while it was looked up`);
+  return id;
+}
+
 /** The keys of filters, in their order; the same for every spelling of one. */
-export async function filterIds(query: Query, filters: readonly EventFilter[]): Promise<number[]> {
+async function filterIds(query: Query, filters: readonly EventFilter[]): Promise<number[]> {
   const texts = filters.map(canonicalFilter);
   await query(
     `insert into filters (filter)

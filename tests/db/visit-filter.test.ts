@@ -5,7 +5,6 @@ import { serveNip77 } from '../support/relay-nip77.ts';
 import type { RelayScript, Verb } from '../support/relay-session.ts';
 import {
   capsValues,
-  refusesBare,
   type ScriptedRelay,
   type ScriptedRelayOptions,
   startScriptedRelay,
@@ -318,98 +317,5 @@ describe('other lists of a filter', () => {
     });
     expect(relay.requests.length).toBeLessThan(15);
     expect(await manners(relay)).toMatchObject({ reason: 'failed' });
-  });
-});
-
-describe('a relay that refuses filters without kinds', () => {
-  test.each([
-    'blocked: a filter has to name kinds or authors',
-    'error: a filter has to name kinds or authors',
-    "blocked: can't handle empty filters",
-    'restricted: filters must specify at least one kind',
-  ])('with "%s" is read with a filter that names some', async (text) => {
-    const relay = await start({ quirk: refusesBare(text) });
-    expect(await visit(relay, { kinds: [1, 7] })).toMatchObject({ outcome: 'complete', events: 6 });
-    expect(relay.fired.refuseFilter).toBeUndefined();
-  });
-
-  test('is asked by kinds, ten in a filter, and what that rests on is told', async () => {
-    const odd = signedEvent({ kind: 12_345, created_at: T - 77 });
-    const other = await start({ events: [odd] });
-    await visit(other, {}); // so the archive comes to hold a kind that the list lacks
-    const relay = await start({
-      events: [...EVENTS, odd],
-      quirk: refusesBare("blocked: can't handle empty filters"),
-    });
-    const report = await visit(relay, {});
-    expect(report).toMatchObject({
-      outcome: 'partial',
-      detail: expect.stringMatching(/^filter_refused: asked by \d+ kinds with \d+ filters$/),
-      events: 60,
-    });
-    expect(relay.fired.refuseFilter).toBe(1);
-    expect(await archive.ids(relay.url)).toHaveLength(61);
-    expect(longest(relay)).toBe(10);
-    expect(await manners(relay)).toMatchObject({ reason: null, refusals: 0 });
-    const [row, ...rest] = await coverage(relay);
-    expect(rest).toEqual([]);
-    expect(row).toMatchObject({ filter: '{}', share: 0, asked_by: 'kinds', asked_share: 1 });
-    expect(await coveredOf(relay, {})).toBe('{}');
-    const holes = await archive.db.query(
-      'select distinct hole from coverage_gaps where relay_url = $1',
-      [relay.url],
-    );
-    expect(holes).toEqual([{ hole: 'filter_refused' }]);
-
-    relay.forget();
-    const rare = signedEvent({ kind: 23, created_at: T - 99 });
-    await visit(other, {}); // nothing new
-    other.add([rare]);
-    relay.add([rare]);
-    await visit(other, {}, { stopTimestamp: T + 1, overlapSeconds: 1000 });
-    await visit(relay, {});
-    expect(relay.fired.refuseFilter).toBeUndefined();
-    expect(await archive.ids(relay.url)).toHaveLength(62);
-    const asked = relay.requests.map(({ filters }) => JSON.stringify(filters[0]?.kinds));
-    expect([...new Set(asked)], 'only the new kind is read').toEqual(['[23]']);
-  });
-
-  test('and takes three kinds in a filter is asked so', async () => {
-    const relay = await start({
-      quirk: {
-        refuseFilter: {
-          when: ({ kinds }) => (kinds?.length ?? 0) === 0 || (kinds?.length ?? 0) > 3,
-          text: 'blocked: too many kinds or none: a filter has to name 1 to 3 kinds',
-        },
-      },
-    });
-    expect(await visit(relay, {})).toMatchObject({ outcome: 'partial', events: 60 });
-    expect(relay.fired.refuseFilter).toBeLessThan(6);
-    expect(await archive.ids(relay.url)).toHaveLength(60);
-  });
-
-  test('is read with {} when it takes that again, which is tried after a week', async () => {
-    const relay = await start({ quirk: refusesBare('error: empty filter') });
-    await visit(relay, {});
-    relay.forget();
-    relay.change({ quirk: {} });
-    await visit(relay, {}, { now: () => T + 6 * DAY });
-    expect(relay.requests.filter(({ filters }) => !filters[0]?.kinds)).toEqual([]);
-    const report = await visit(relay, {}, { now: () => T + 8 * DAY });
-    expect(report).toMatchObject({ outcome: 'complete', detail: null });
-    const [row] = await coverage(relay);
-    expect(row).toMatchObject({ share: 1, asked_by: 'filter', asked_share: 1 });
-    expect(await coveredOf(relay, {})).toBe(all);
-  });
-
-  test('names tags only: they are asked for together with kinds', async () => {
-    const tagged = signedEvent({ kind: 1, created_at: T - 50, tags: [['t', 'nostr']] });
-    const relay = await start({
-      events: [...EVENTS, tagged],
-      quirk: refusesBare('error: filters must specify at least one kind'),
-    });
-    const filter = { '#t': ['nostr'] };
-    expect(await visit(relay, filter)).toMatchObject({ outcome: 'partial', events: 1 });
-    expect(await coveredOf(relay, filter)).toBe('{}');
   });
 });

@@ -466,7 +466,7 @@ export const MUTANTS = [
     file: 'init.sql',
     find: 'if cardinality(leaves) = 0 or is_divided_by_kinds(p_relay_id, p_filter_id) then',
     replace: 'if cardinality(leaves) = 0 then',
-    tests: ['db:visit-filter'],
+    tests: ['db:visit-kinds'],
   },
   {
     name: 'a half of a divided filter is lost',
