@@ -66,6 +66,7 @@ interface RelayServiceConfig extends ServiceConfig {
   readonly numCores: number;
   /** Relays that one worker thread visits at a time. */
   readonly requestsPerCore: number;
+  /** A relay is not due again sooner than this after its latest visit or check began. */
   readonly loopIntervalMs: number;
 }
 
@@ -81,6 +82,7 @@ export interface MonitorConfig extends RelayServiceConfig {
   readonly keys: KeyPair;
   /** A relay is checked again when its latest snapshot is older than this. */
   readonly frequencyMs: number;
+  /** The most results that a worker stores in one transaction. */
   readonly chunkSize: number;
   /** How long a relay of each network may take for each answer. */
   readonly timeoutsMs: { readonly clearnet: number; readonly tor: number };
