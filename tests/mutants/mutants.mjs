@@ -133,7 +133,7 @@ export const MUTANTS = [
   },
   {
     name: 'address literals are not judged',
-    file: 'src/relay/connection.ts',
+    file: 'src/relay/transport.ts',
     find: 'const forbidden = options.allowPrivate ? null : forbiddenHost(url);',
     replace: 'const forbidden = options.allowPrivate || forbiddenHost(url) ? null : null;',
     tests: ['unit:connection'],
