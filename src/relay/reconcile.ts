@@ -1,14 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import type { EventFilter, Window } from '../nostr/filter.ts';
-import { isFilterRefusal } from '../nostr/filter-refusal.ts';
-import { parseRelayMessage, type RelayMessage, refusalOf } from '../nostr/message.ts';
-import { isAboutReading, speaksOfWriting } from '../nostr/notice.ts';
+import { parseRelayMessage, type RelayMessage } from '../nostr/message.ts';
 import type { RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
 import { beginRequest, sendAgainWhenSilent } from './first-request.ts';
 import type { LocalSet } from './local-set.ts';
 import { type NeededRun, NegentropyInitiator } from './negentropy.ts';
 import { NegentropyError } from './negentropy-message.ts';
+import {
+  isAboutUs,
+  isDisabled,
+  isRefusal,
+  isTooLarge,
+  isUnknownMessage,
+} from './negentropy-refusal.ts';
 import { isAnswer, type OpenRequests, openRequests } from './open-requests.ts';
 
 /**
@@ -45,7 +50,7 @@ export interface ReconcileLimits {
   readonly maxNeed: number;
   /** Characters received, whatever they are. */
   readonly maxBytes: number;
-  /** Bytes of a message of ours, before it becomes hex: see `frameSizeFor`. */
+  /** Bytes of a message of ours, before it becomes hex: see `frameSizeFor` (frame-size.ts). */
   readonly frameSizeLimit: number;
 }
 
@@ -70,27 +75,10 @@ export interface Reconciliation {
   readonly bytes: number;
 }
 
-const SMALLEST_FRAME = 2048;
-const DEFAULT_FRAME = 60_000;
-const LARGEST_FRAME = 500_000;
-/** A NEG-MSG without its payload. */
-const ENVELOPE = 64;
 /** Messages that are no answer to us: a flood of them ends it. */
 const MAX_UNRELATED_MESSAGES = 5000;
 /** After a NOTICE that refuses, a relay that was going to answer has done so by then. */
 const REFUSAL_GRACE_MS = 2000;
-
-/**
- * Bytes of Negentropy that fit into a message to this relay.
- *
- * @param maxMessageLength `limitation.max_message_length` of its NIP-11 document; null gives 60,000, which is
- * within the 131,072 characters that strfry takes unless told otherwise.
- */
-export function frameSizeFor(maxMessageLength: number | null): number {
-  if (maxMessageLength === null) return DEFAULT_FRAME;
-  const fitting = Math.floor((maxMessageLength - ENVELOPE) / 2);
-  return Math.min(LARGEST_FRAME, Math.max(SMALLEST_FRAME, fitting));
-}
 
 /**
  * Finds out which events of a window the relay holds that the local set lacks, and the other way round (NIP-77).
@@ -352,7 +340,7 @@ class Exchange {
 
   /** A refusal shortens the wait only where it cannot be a greeting of the connection. */
   #receiveNotice(text: string): void {
-    const isComplaint = UNKNOWN_MESSAGE.test(text) || text.includes(this.#id);
+    const isComplaint = isUnknownMessage(text) || text.includes(this.#id);
     if (!isComplaint && !isRefusal(text, this.#id)) return;
     this.#cancelSendAgain();
     const isCertain = isComplaint || !this.#isFirst;
@@ -375,7 +363,7 @@ class Exchange {
 
   #negErr(text: string): ReconcileEnd {
     if (isTooLarge(text)) return { type: 'blocked', text };
-    if (this.rounds === 0 && DISABLED.test(text)) return { type: 'unsupported', text };
+    if (this.rounds === 0 && isDisabled(text)) return { type: 'unsupported', text };
     return failed(isAboutUs(text) ? 'refused' : 'neg_err', text);
   }
 
@@ -385,30 +373,4 @@ class Exchange {
     if (this.rounds > 0 || isAboutUs(text)) return failed('refused', text);
     return { type: 'unsupported', text };
   }
-}
-
-/** `blocked:` of NIP-77, less those who are blocked themselves, and what relays say instead. */
-const TOO_LARGE =
-  /^blocked:(?!.*(\bbann?ed\b|not allowed|forbidden|whitelist))|too (big|large)|too many (query )?(results|events|records|items)|results_too_big/i;
-const DISABLED =
-  /disabled|not (supported|implemented|enabled|available)|unsupported|unknown (command|verb|message)/i;
-/** How relays complain of a message that they do not know: strfry, khatru, nostr-rs-relay and others. */
-const UNKNOWN_MESSAGE =
-  /neg-?(open|msg|entropy)|unknown|unrecogni[sz]ed|invalid|bad (msg|message|command)|parse|envelope/i;
-
-function isTooLarge(text: string): boolean {
-  return TOO_LARGE.test(text) && !DISABLED.test(text) && !isFilterRefusal(refusalOf(text));
-}
-
-/** Whether it is the client that is refused, or asked to wait, or the filter, and not NIP-77. */
-function isAboutUs(text: string): boolean {
-  const refusal = refusalOf(text);
-  const ofClient = ['rate_limited', 'auth_required', 'restricted', 'blocked'].includes(refusal);
-  return ofClient || isFilterRefusal(refusal);
-}
-
-/** NOTICE carries no subscription id: only its text tells whether it is about this session. */
-function isRefusal(text: string, session: string): boolean {
-  if (DISABLED.test(text)) return !speaksOfWriting(text);
-  return refusalOf(text) !== 'other' && isAboutReading(text, session);
 }

@@ -1,12 +1,8 @@
 import type { WithheldOf } from '../bigbrotr/withheld.ts';
 import type { Window } from '../nostr/filter.ts';
+import { frameSizeFor } from '../relay/frame-size.ts';
 import { type LocalSet, LocalSetBuilder } from '../relay/local-set.ts';
-import {
-  frameSizeFor,
-  type ReconcileLimits,
-  type Reconciliation,
-  reconcileWindow,
-} from '../relay/reconcile.ts';
+import { type ReconcileLimits, type Reconciliation, reconcileWindow } from '../relay/reconcile.ts';
 import type { Visit } from './visit.ts';
 import { settleWithheld } from './withheld-times.ts';
 

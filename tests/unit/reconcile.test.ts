@@ -3,9 +3,9 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import type { EventFilter, Window } from '../../src/nostr/filter.ts';
 import { connectRelay, type RelayConnection } from '../../src/relay/connection.ts';
+import { frameSizeFor } from '../../src/relay/frame-size.ts';
 import { type LocalSet, LocalSetBuilder } from '../../src/relay/local-set.ts';
 import {
-  frameSizeFor,
   type ReconcileLimits,
   type Reconciliation,
   reconcileWindow,
