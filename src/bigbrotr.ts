@@ -10,23 +10,25 @@ import {
 import * as checks from './bigbrotr/checks.ts';
 import { FilterParts, filterId } from './bigbrotr/filter-parts.ts';
 import { FinderArchive } from './bigbrotr/finder.ts';
-import type { CheckAges, RelayRow, SnapshotRow } from './bigbrotr/monitor.ts';
+import type { RelayTerms } from './bigbrotr/manners.ts';
+import * as manners from './bigbrotr/manners.ts';
+import type { CheckAges, SnapshotRow } from './bigbrotr/monitor.ts';
 import * as monitor from './bigbrotr/monitor.ts';
 import { countFlaws, type Flaws } from './bigbrotr/offences.ts';
 import type { Archived, StoredEvent } from './bigbrotr/reading.ts';
 import * as reading from './bigbrotr/reading.ts';
+import { asRelays, insertRelays, relaysOf } from './bigbrotr/relays.ts';
 import { RetryTimes } from './bigbrotr/retry-times.ts';
 import { requireCurrent, schemaState } from './bigbrotr/version.ts';
 import type { Lane, Picking, VisitAges, VisitEnd, VisitGaps, Wanted } from './bigbrotr/visits.ts';
 import * as visits from './bigbrotr/visits.ts';
 import { WithheldArchive } from './bigbrotr/withheld.ts';
 import type { DatabaseConfig } from './config.ts';
-import { Database, isDataError, NOW, type OpenOptions, type Query } from './database.ts';
+import { Database, isDataError, type OpenOptions, type Query } from './database.ts';
 import { type IdentifiedEvent, storageObstacle } from './nostr/event.ts';
 import type { EventFilter, Window } from './nostr/filter.ts';
-import type { Nip11Limitation } from './nostr/nip11.ts';
-import { type Manners, NEW_RELAY } from './relay/manners.ts';
-import { parseRelayUrl, type RelayAddress } from './relay/url.ts';
+import type { Manners } from './relay/manners.ts';
+import type { RelayAddress } from './relay/url.ts';
 
 export {
   type Batch,
@@ -37,6 +39,7 @@ export {
   tagValues,
 } from './bigbrotr/batch.ts';
 export type { CarriedRow, CheckRow } from './bigbrotr/checks.ts';
+export type { RelayTerms } from './bigbrotr/manners.ts';
 export type { CheckAges, SnapshotRow } from './bigbrotr/monitor.ts';
 export type { Flaws, Offence, OffenceReason } from './bigbrotr/offences.ts';
 export type { Archived, StoredEvent } from './bigbrotr/reading.ts';
@@ -61,14 +64,6 @@ export interface SynchronizeAges {
 /** A relay that is due for a visit, and how it stands. */
 export interface DueRelay extends Relay {
   readonly lane: Lane;
-}
-
-/** Claims of a relay's NIP-11 document, and what was learnt of it. */
-export interface RelayTerms extends Manners {
-  readonly limitation: Nip11Limitation | null;
-  readonly supportedNips: readonly number[] | null;
-  /** Whether it refuses a filter for its shape, so that it is asked with parts of it. */
-  readonly isDivided: boolean;
 }
 
 export interface Totals {
@@ -141,14 +136,8 @@ export class Bigbrotr {
   // Relays
 
   /** Adds relays that are not known yet. @returns how many were new. */
-  async insertRelays(relays: readonly RelayAddress[]): Promise<number> {
-    const sorted = [...relays].sort((a, b) => (a.url < b.url ? -1 : 1));
-    const { rows } = await this.#database.query<{ count: number }>(
-      `select count(*) filter (where insert_relay(url, network)) as count
-       from unnest($1::text[], $2::text[]) as t (url, network)`,
-      [sorted.map(({ url }) => url), sorted.map(({ network }) => network)],
-    );
-    return rows[0]?.count ?? 0;
+  insertRelays(relays: readonly RelayAddress[]): Promise<number> {
+    return insertRelays(this.#database.query, relays);
   }
 
   /**
@@ -201,16 +190,8 @@ export class Bigbrotr {
   }
 
   /** The relays of these URLs; those that are not known yet are added. In the order given. */
-  async relaysOf(addresses: readonly RelayAddress[]): Promise<Relay[]> {
-    await this.insertRelays(addresses);
-    const { rows } = await this.#database.query<RelayRow>(
-      `select r.relay_id, r.url
-       from unnest($1::text[]) with ordinality as t (url, place)
-       join relays r on r.url = t.url
-       order by t.place`,
-      [addresses.map(({ url }) => url)],
-    );
-    return asRelays(rows);
+  relaysOf(addresses: readonly RelayAddress[]): Promise<Relay[]> {
+    return relaysOf(this.#database.query, addresses);
   }
 
   // Health
@@ -232,66 +213,18 @@ export class Bigbrotr {
   // Manners
 
   /** What is known of how a relay wants to be treated: what its latest NIP-11 says, and what was learnt. */
-  async relayTerms(relay: Relay): Promise<RelayTerms> {
-    const { rows } = await this.#database.query<RelayTerms & Record<string, unknown>>(
-      `select d.limitation, d.supported_nips as "supportedNips",
-              coalesce(m.not_before, 0) as "notBefore", m.reason, coalesce(m.refusals, 0) as refusals,
-              coalesce(m.pace_ms, 0) as "paceMs", m.page_limit as "pageLimit", m.page_limit_at as "pageLimitAt",
-              m.max_filter_values as "maxFilterValues", m.max_filter_values_at as "maxFilterValuesAt",
-              m.nip77_not_before as "nip77NotBefore", m.nip77_reason as "nip77Reason",
-              exists (select from filter_parts where relay_id = r.relay_id) as "isDivided"
-       from relays r
-       left join relay_manners m on m.relay_id = r.relay_id
-       left join lateral (
-           select nip11_id from snapshots
-           where relay_id = r.relay_id and nip11_id is not null order by generated_at desc limit 1
-       ) s on true
-       left join nip11 d on d.id = s.nip11_id
-       where r.relay_id = $1`,
-      [relay.relayId],
-    );
-    return rows[0] ?? { ...NEW_RELAY, limitation: null, supportedNips: null, isDivided: false };
+  relayTerms(relay: Relay): Promise<RelayTerms> {
+    return manners.relayTerms(this.#database.query, relay);
   }
 
   /** Remembers how a relay wants to be treated. */
-  async setManners(relay: Relay, manners: Manners): Promise<void> {
-    await this.#database.query(
-      `insert into relay_manners as m
-           (relay_id, not_before, reason, refusals, pace_ms, page_limit, page_limit_at, nip77_not_before, nip77_reason,
-            max_filter_values, max_filter_values_at, nip77_refused_at)
-       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, case when $8::bigint is not null then ${NOW} end)
-       on conflict (relay_id) do update
-       set not_before = excluded.not_before, reason = excluded.reason, refusals = excluded.refusals,
-           pace_ms = excluded.pace_ms, page_limit = excluded.page_limit, page_limit_at = excluded.page_limit_at,
-           nip77_not_before = excluded.nip77_not_before, nip77_reason = excluded.nip77_reason,
-           max_filter_values = excluded.max_filter_values, max_filter_values_at = excluded.max_filter_values_at,
-           nip77_refused_at = case
-               when excluded.nip77_not_before is distinct from m.nip77_not_before then excluded.nip77_refused_at
-               else m.nip77_refused_at
-           end`,
-      [
-        relay.relayId,
-        manners.notBefore,
-        manners.reason,
-        manners.refusals,
-        manners.paceMs,
-        manners.pageLimit,
-        manners.pageLimitAt,
-        manners.nip77NotBefore,
-        manners.nip77Reason,
-        manners.maxFilterValues,
-        manners.maxFilterValuesAt,
-      ],
-    );
+  setManners(relay: Relay, learnt: Manners): Promise<void> {
+    return manners.setManners(this.#database.query, relay, learnt);
   }
 
   /** Lets every relay be visited again that pauses for this reason. @returns how many do */
-  async endPauses(reason: string): Promise<number> {
-    const { rowCount } = await this.#database.query(
-      'update relay_manners set not_before = 0 where reason = $1 and not_before > 0',
-      [reason],
-    );
-    return rowCount ?? 0;
+  endPauses(reason: string): Promise<number> {
+    return manners.endPauses(this.#database.query, reason);
   }
 
   // Coverage
@@ -408,15 +341,4 @@ export class Bigbrotr {
     if (!rows[0]) throw new Error('the totals query gave no row');
     return rows[0];
   }
-}
-
-/** URLs come back from the archive through the parser: nothing else makes a `RelayUrl`. */
-function asRelays<Row extends RelayRow>(
-  rows: readonly Row[],
-): (Relay & Omit<Row, keyof RelayRow>)[] {
-  return rows.flatMap(({ relay_id, url, ...more }) => {
-    const parsed = parseRelayUrl(url);
-    if (!parsed.ok) return [];
-    return [{ ...more, relayId: relay_id, url: parsed.url, network: parsed.network }];
-  });
 }

@@ -231,7 +231,7 @@ export const MUTANTS = [
   },
   {
     name: 'a key does not end the pauses for want of one',
-    file: 'src/bigbrotr.ts',
+    file: 'src/bigbrotr/manners.ts',
     find: "'update relay_manners set not_before = 0 where reason = $1 and not_before > 0',",
     replace:
       "'update relay_manners set not_before = not_before where reason = $1 and not_before > 0',",
