@@ -1,7 +1,9 @@
-import { totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { Logger } from './logger.ts';
+import { JobQueue, MAX_TRIES } from './scheduler/job-queue.ts';
+import { newSeat, type Seat, type Waiting } from './scheduler/seat.ts';
+import { workerHeapMb } from './scheduler/worker-heap.ts';
 import type { FromWorker, ToWorker } from './worker-thread.ts';
 
 export interface SchedulerOptions<Job, Progress> {
@@ -37,23 +39,7 @@ export type JobOutcome<Result> =
   | { ok: true; result: Result }
   | { ok: false; reason: string; deadly?: true; notStored?: boolean };
 
-/**
- * A job whose worker dies is tried so many times in all; then the job is to blame. The last time it has its worker to
- * itself, so that nobody is blamed who was only beside it.
- */
-const MAX_TRIES = 3;
 const RESTART_DELAY_MS = 200;
-/**
- * Heap of a worker, and what each job adds to it. Twenty relays that send the largest events there are, all at once,
- * hold less than 256 MB; without a limit their garbage grows to the memory of the machine. Who exceeds it is replaced.
- */
-const WORKER_HEAP_MB = 256;
-const JOB_HEAP_MB = 16;
-/**
- * The part of the memory that the heaps of all workers may fill. With 0.6 of 1 GB the process took 825 MB when they were
- * full, with 0.75 all of it; buffers, native code and the main thread take the rest.
- */
-const HEAP_SHARE = 0.6;
 /** The delay before each next start doubles so often: a worker whose database is away finds it within seconds. */
 const MAX_DOUBLINGS = 4;
 /** A worker that is not ready is ended when it has not stopped by itself in this time, in milliseconds. */
@@ -87,32 +73,6 @@ class StartFailure extends Error {
   }
 }
 
-interface Waiting<Job, Result> {
-  /** Tells apart what has the same key. */
-  readonly id: string;
-  readonly key: string;
-  readonly job: Job;
-  readonly resolve: (outcome: JobOutcome<Result>) => void;
-  tries: number;
-}
-
-interface Seat<Job, Result> {
-  readonly index: number;
-  readonly name: string;
-  worker: Worker | null;
-  ready: boolean;
-  /** Whether it was ever ready: a first start that fails is the caller's to hear. */
-  started: boolean;
-  /** Its workers died again and again: it stays empty, and keeps its number. */
-  abandoned: boolean;
-  running: Map<string, Waiting<Job, Result>>;
-  barrenRestarts: number;
-  /** Starts in a row that failed because the database was away: for that nobody gives up a seat. */
-  vainStarts: number;
-  /** Keys of jobs that were to blame for a death since the latest result. */
-  readonly deadly: Set<string>;
-}
-
 /**
  * Worker threads and the jobs they do: a queue in front, a bounded number of jobs in each worker, a new worker
  * for one that died. A job that was running in it is done again, and given up when it kills a worker that it has to
@@ -121,24 +81,13 @@ interface Seat<Job, Result> {
 export class Scheduler<Job, Result, Progress = never> {
   readonly #options: SchedulerOptions<Job, Progress>;
   readonly #seats: Seat<Job, Result>[];
-  #queue: Waiting<Job, Result>[] = [];
-  #jobs = 0;
+  readonly #queue: JobQueue<Job, Result>;
   #stopping = false;
 
   constructor(options: SchedulerOptions<Job, Progress>) {
     this.#options = options;
-    this.#seats = Array.from({ length: options.workers }, (_, index) => ({
-      index,
-      name: `worker-${index + 1}`,
-      worker: null,
-      ready: false,
-      started: false,
-      abandoned: false,
-      running: new Map(),
-      barrenRestarts: 0,
-      vainStarts: 0,
-      deadly: new Set(),
-    }));
+    this.#seats = Array.from({ length: options.workers }, (_, index) => newSeat(index));
+    this.#queue = new JobQueue(this.#seats, options);
   }
 
   /** Jobs that are being done now. */
@@ -153,35 +102,17 @@ export class Scheduler<Job, Result, Progress = never> {
 
   /** The seat that does the jobs of a number: always the same. When that is given up, one other, and no other job moves. */
   seatFor(number: number): number {
-    const own = number % this.#seats.length;
-    if (!this.#seats[own]?.abandoned) return own;
-    const score = ({ index }: Seat<Job, Result>) =>
-      Math.imul((own + 1) * 0x9e3779b1 + index, 0x85ebca6b) >>> 0;
-    return this.#living.sort((a, b) => score(b) - score(a))[0]?.index ?? own;
+    return this.#queue.seatFor(number);
   }
 
   /** Jobs that could begin at once, by seat: none where the worker is being replaced. Jobs that wait for a seat count. */
   freeSlots(): number[] {
-    const { seatOf, jobsPerWorker } = this.#options;
-    const waiting = this.#seats.map(() => 0);
-    for (const { job } of seatOf ? this.#queue : []) {
-      const seat = this.seatFor(seatOf?.(job) ?? 0);
-      waiting[seat] = (waiting[seat] ?? 0) + 1;
-    }
-    return this.#seats.map((seat, index) =>
-      this.#hasRoom(seat)
-        ? Math.max(0, jobsPerWorker - seat.running.size - (waiting[index] ?? 0))
-        : 0,
-    );
+    return this.#queue.freeSlots();
   }
 
   /** Jobs that wait for a worker. */
   get waiting(): number {
     return this.#queue.length;
-  }
-
-  get #living(): Seat<Job, Result>[] {
-    return this.#seats.filter(({ abandoned }) => !abandoned);
   }
 
   /**
@@ -224,20 +155,19 @@ export class Scheduler<Job, Result, Progress = never> {
   /** Does one job as soon as a worker is free. Never rejects. */
   run(key: string, job: Job): Promise<JobOutcome<Result>> {
     return new Promise((resolve) => {
-      if (this.#stopping || this.#living.length === 0) {
+      if (this.#stopping || !this.#queue.isServed) {
         resolve({ ok: false, reason: this.#stopping ? 'stopping' : 'no worker is left' });
         return;
       }
-      this.#jobs += 1;
-      this.#queue.push({ id: `${this.#jobs}`, key, job, resolve, tries: 0 });
-      this.#dispatch();
+      this.#queue.add(key, job, resolve);
+      this.#queue.dispatch();
     });
   }
 
   /** Forgets the queue, lets running jobs end early, and waits until every worker is gone. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    for (const waiting of this.#queue.splice(0)) waiting.resolve({ ok: false, reason: 'stopping' });
+    this.#queue.giveUp('stopping');
     await Promise.all(this.#seats.map((seat) => this.#stopWorker(seat)));
   }
 
@@ -276,7 +206,7 @@ export class Scheduler<Job, Result, Progress = never> {
           seat.vainStarts = 0;
           log.info({ thread: seat.name }, message.note);
           resolve();
-          this.#dispatch();
+          this.#queue.dispatch();
         } else if (message.type === 'fatal') ({ message: fatal, passing } = message);
         else if (message.type === 'progress') this.#options.onProgress?.(message.progress);
         else this.#settle(seat, message);
@@ -326,7 +256,7 @@ export class Scheduler<Job, Result, Progress = never> {
         ? { ok: true, result: message.result }
         : { ok: false, reason: message.reason, notStored: message.notStored },
     );
-    this.#dispatch();
+    this.#queue.dispatch();
   }
 
   /** A worker is gone: its jobs wait again or are given up, and another takes its seat. */
@@ -344,7 +274,7 @@ export class Scheduler<Job, Result, Progress = never> {
       this.#abandon(seat, why);
       return;
     }
-    this.#dispatch(); // another worker may be idle
+    this.#queue.dispatch(); // another worker may be idle
     this.#options.log.warn(
       { thread: seat.name, reason: why, jobs: orphans.length },
       'a worker died, starting another',
@@ -355,8 +285,8 @@ export class Scheduler<Job, Result, Progress = never> {
   }
 
   #tryAgain(orphan: Waiting<Job, Result>, seat: Seat<Job, Result>, reason: string): void {
-    if (this.#stopping || this.#lasts(orphan)) orphan.resolve({ ok: false, reason });
-    else if (orphan.tries < MAX_TRIES) this.#queue.unshift(orphan);
+    if (this.#stopping || this.#queue.lasts(orphan)) orphan.resolve({ ok: false, reason });
+    else if (orphan.tries < MAX_TRIES) this.#queue.putBack(orphan);
     else {
       seat.deadly.add(orphan.key);
       if (seat.deadly.size <= MAX_DEADLY_JOBS) seat.barrenRestarts = 0;
@@ -370,80 +300,11 @@ export class Scheduler<Job, Result, Progress = never> {
       'a worker dies again and again: its seat stays empty',
     );
     seat.abandoned = true;
-    if (this.#living.length > 0) {
-      this.#dispatch();
+    if (this.#queue.isServed) {
+      this.#queue.dispatch();
       return;
     }
-    for (const waiting of this.#queue.splice(0))
-      waiting.resolve({ ok: false, reason: 'no worker is left' });
+    this.#queue.giveUp('no worker is left');
     this.#options.onDead(why);
   }
-
-  #dispatch(): void {
-    /** Seats that have to be empty first, for a job that is to have its worker to itself. */
-    const kept = new Set<Seat<Job, Result>>();
-    for (let index = 0; index < this.#queue.length; ) {
-      const free = this.#seats.filter((seat) => this.#hasRoom(seat) && !kept.has(seat));
-      if (free.length === 0) return;
-      const waiting = this.#queue[index] as Waiting<Job, Result>;
-      const seat = this.#seatFor(waiting.job, free);
-      if (!seat || (isSuspect(waiting) && this.#passing(seat).length > 0)) {
-        if (seat) kept.add(seat);
-        index += 1; // its worker is busy, another's job may be next
-        continue;
-      }
-      this.#queue.splice(index, 1);
-      waiting.tries += 1;
-      seat.running.set(waiting.id, waiting);
-      seat.worker?.postMessage({
-        type: 'job',
-        key: waiting.id,
-        job: waiting.job,
-      } satisfies ToWorker<Job>);
-    }
-  }
-
-  /** The seat of a job among those that have room: its own, or the freest. */
-  #seatFor(job: Job, free: Seat<Job, Result>[]): Seat<Job, Result> | undefined {
-    const { seatOf } = this.#options;
-    if (!seatOf) return free.sort((a, b) => a.running.size - b.running.size)[0];
-    const seat = this.#seats[this.seatFor(seatOf(job))];
-    return seat && free.includes(seat) ? seat : undefined;
-  }
-
-  #hasRoom(seat: Seat<Job, Result>): boolean {
-    if (!seat.ready || seat.running.size >= this.#options.jobsPerWorker) return false;
-    if (!this.#options.isLasting && seat.running.size !== 1) return true; // the usual case, at no cost
-    const passing = this.#passing(seat);
-    return passing.length !== 1 || !passing.some(({ tries }) => tries >= MAX_TRIES);
-  }
-
-  /** The jobs of a seat that end by themselves. */
-  #passing({ running }: Seat<Job, Result>): Waiting<Job, Result>[] {
-    return [...running.values()].filter((waiting) => !this.#lasts(waiting));
-  }
-
-  #lasts({ job }: Waiting<Job, Result>): boolean {
-    return this.#options.isLasting?.(job) ?? false;
-  }
-}
-
-/** Whether a job is to have a worker to itself, since two that did it died. */
-function isSuspect({ tries }: Pick<Waiting<unknown, unknown>, 'tries'>): boolean {
-  return tries >= MAX_TRIES - 1;
-}
-
-/**
- * The largest heap of a worker in MB: what its jobs may need, and never more than its share of the memory. A worker that
- * outgrows its heap is replaced; a container that outgrows its limit is killed, with all that its workers do.
- *
- * @param memory what the process may use, in bytes: the limit of its container (cgroup), or what the machine has
- */
-export function workerHeapMb(
-  workers: number,
-  jobsPerWorker: number,
-  memory = Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem()),
-): number {
-  const share = Math.floor((HEAP_SHARE * memory) / 2 ** 20 / workers);
-  return Math.min(WORKER_HEAP_MB + JOB_HEAP_MB * jobsPerWorker, share);
 }

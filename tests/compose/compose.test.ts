@@ -152,7 +152,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
 
   test('a worker’s heap is bounded by the memory of its container', async () => {
     const script =
-      'import("/app/dist/scheduler.js").then((s) => console.log(s.workerHeapMb(1, 100)))';
+      'import("/app/dist/scheduler/worker-heap.js").then((s) => console.log(s.workerHeapMb(1, 100)))';
     expect(Number(await stack.exec('monitor', 'node', '-e', script))).toBe(614);
     expect(Number(await stack.exec('synchronizer', 'node', '-e', script))).toBe(1228);
   });

@@ -596,7 +596,7 @@ export const MUTANTS = [
   },
   {
     name: 'worker slots are renumbered when one is given up',
-    file: 'src/scheduler.ts',
+    file: 'src/scheduler/job-queue.ts',
     find: 'const own = number % this.#seats.length;',
     replace: 'const own = number % this.#living.length;',
     tests: ['unit:scheduler'],

@@ -40,7 +40,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   },
   services: {
     files:
-      /^(service|storage-status|scheduler|candidate-loop|due-loop|followed|lanes|run-shown|synchronize|publisher|publishing)\.ts$/,
+      /^(scheduler\/.*|(service|storage-status|scheduler|candidate-loop|due-loop|followed|lanes|run-shown|synchronize|publisher|publishing)\.ts$)/,
     sees: BELOW_SERVICES,
     seesTypesOf: ['visits', 'workers'],
   },

@@ -2,12 +2,8 @@ import { totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import {
-  type JobOutcome,
-  Scheduler,
-  type SchedulerOptions,
-  workerHeapMb,
-} from '../../src/scheduler.ts';
+import { workerHeapMb } from '../../src/scheduler/worker-heap.ts';
+import { type JobOutcome, Scheduler, type SchedulerOptions } from '../../src/scheduler.ts';
 
 vi.setConfig({ testTimeout: 20_000 }); // the machine may be busy; what is tested waits for less, or for longer
 
