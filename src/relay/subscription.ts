@@ -1,53 +1,25 @@
-import { randomBytes } from 'node:crypto';
 import type { ReqFilter } from '../nostr/filter.ts';
 import {
-  type ClientRefusal,
   type EoseHint,
   parseRelayMessage,
   type RelayMessage,
   refusalOf,
 } from '../nostr/message.ts';
 import { isAboutReading, refersTo } from '../nostr/notice.ts';
-import { refusalOfClose } from './close-frame.ts';
-import type { Closed, RelayConnection } from './connection.ts';
+import type { RelayConnection } from './connection.ts';
 import { deadline } from './deadline.ts';
-import {
-  beginRequest,
-  endRequest,
-  isLateCopy,
-  sendAgainWhenSilent,
-  wasSentAgain,
-} from './first-request.ts';
+import { beginRequest, endRequest, sendAgainWhenSilent, wasSentAgain } from './first-request.ts';
 import { LateEvents } from './late-events.ts';
 import { isAnswer, type OpenRequests, openRequests } from './open-requests.ts';
+import { type Eose, endOfClose, type PageEnd } from './page-end.ts';
+import {
+  newSubscriptionId,
+  UnrelatedMessages,
+  type UnusableMessage,
+} from './unrelated-messages.ts';
 
-/** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
-export type PageEnd =
-  | {
-      type: 'finish' | 'more' | 'eose';
-      /** Events that came after the EOSE, while it was waited for them (`lingerMs`). */
-      late?: number;
-    }
-  | { type: 'closed'; text: string }
-  | {
-      type: 'timeout';
-      text: string;
-      /** Whether the relay was silent; else it went on sending until the time was over. */
-      silent?: boolean;
-    }
-  /** `refusal`: what the relay said in its close frame. */
-  | { type: 'disconnected'; text: string; refusal?: ClientRefusal }
-  | { type: 'oversized'; text: string }
-  | { type: 'overflow'; text: string }
-  | { type: 'garbled'; text: string }
-  | { type: 'aborted' };
-
-type Eose = Extract<PageEnd, { type: 'finish' | 'more' | 'eose' }>;
-
-/** Messages that are no answer to anybody, by reason. */
-export type UnusableMessage =
-  | Extract<RelayMessage, { type: 'INVALID' }>['reason']
-  | 'wrong_subscription';
+export type { PageEnd } from './page-end.ts';
+export type { UnusableMessage } from './unrelated-messages.ts';
 
 export interface SubscriptionLimits {
   /** Longest silence while we wait for the relay, in milliseconds. */
@@ -65,18 +37,8 @@ export interface SubscriptionLimits {
 /** Above this the socket is paused until the reader has caught up. */
 const PAUSE_ABOVE_BYTES = 4 * 1024 * 1024;
 const PAUSE_ABOVE_EVENTS = 1000;
-/** Messages that are no answer to this subscription: a flood of them ends the page. */
-const MAX_UNRELATED_MESSAGES = 5000;
-/** Events of a subscription that was closed: so many may have been under way. */
-const MAX_LATE_EVENTS = 20_000;
-/** They are parsed and no more, which costs about this share of what it costs to look at them. */
-const LATE_COST = 0.25;
-/** A live subscription outlives many others on its connection: there it is so many in this time, in milliseconds. */
-const UNRELATED_WITHIN_MS = 60_000;
 /** After a NOTICE that refuses, a relay that was going to answer has done so by then. */
 const REFUSAL_GRACE_MS = 2000;
-/** All ids of this thread begin so: an event under another id was never asked for. */
-const OURS = randomBytes(2).toString('hex');
 
 /**
  * Sends one REQ and gives what arrives as a bounded stream: each step is the events since the last one, and
@@ -139,14 +101,13 @@ export function sizesOf(step: readonly unknown[]): readonly number[] {
 }
 
 class Subscription {
-  readonly id = OURS + randomBytes(4).toString('hex');
+  readonly id = newSubscriptionId();
   end: PageEnd | null = null;
   readonly #connection: RelayConnection;
   /** What is open on this connection, this subscription among it. */
   readonly #open: OpenRequests;
   readonly #limits: SubscriptionLimits;
   readonly #signal: AbortSignal | undefined;
-  readonly #onUnusable: (reason: UnusableMessage) => void;
   readonly #stopListening: () => void;
   readonly #stopWatching: () => void;
   readonly #stopMinding: () => void;
@@ -159,11 +120,8 @@ class Subscription {
   #paused = false;
   #eventCount = 0;
   #byteCount = 0;
-  #unrelated = 0;
-  #late = 0;
-  #unrelatedSince = performance.now();
-  /** Whether events came that nobody asked for: the answer may be among them. */
-  #isMixedUp = false;
+  /** Messages that are no answer to this subscription. */
+  readonly #unrelated: UnrelatedMessages;
   /** Of a live subscription: whether the relay has taken it, so that what it refuses from now on is something else. */
   #established = false;
   #waitedMs = 0;
@@ -197,7 +155,8 @@ class Subscription {
     this.#limits = limits;
     this.#isFirst = beginRequest(connection);
     this.#signal = signal;
-    this.#onUnusable = onUnusable;
+    const isLive = limits === LIVE;
+    this.#unrelated = new UnrelatedMessages(connection, { id: this.id, isLive, onUnusable });
     this.#stopListening = connection.onMessage((data) => this.#receive(data));
     this.#stopWatching = connection.onClosed((closed) => this.#finish(endOfClose(closed)));
     if (connection.inFlight.isSpent) this.#pause();
@@ -363,7 +322,7 @@ class Subscription {
 
   #receiveEose(hint: EoseHint | null): void {
     if (this.#limits === LIVE) this.#established = true;
-    else if (this.#isMixedUp)
+    else if (this.#unrelated.areMixedUp)
       this.#finish({ type: 'garbled', text: 'events came under an id that was never ours' });
     else this.#endByEose({ type: hint ?? 'eose' });
   }
@@ -387,28 +346,9 @@ class Subscription {
   }
 
   #receiveUnrelated(message: RelayMessage, bytes: number): void {
-    if (this.#limits === LIVE && performance.now() - this.#unrelatedSince > UNRELATED_WITHIN_MS) {
-      this.#unrelated = 0;
-      this.#late = 0;
-      this.#unrelatedSince = performance.now();
-    }
-    const unusable = unusableMessage(message);
-    if (unusable !== null) this.#onUnusable(unusable);
-    this.#isMixedUp ||= unusable !== null && message.type === 'EVENT';
-    const isEvent = message.type === 'EVENT';
-    if ('subscription' in message && isLateCopy(this.#connection, message.subscription)) return;
-    const isLate = isEvent && unusable === null; // of the page before, when that was cut short
-    if (this.#isEldest) this.#connection.noteUseless(isLate ? bytes * LATE_COST : bytes);
-    if (isLate) this.#late += 1;
-    else if (!isEvent) this.#unrelated += 1;
-    if (this.#late > MAX_LATE_EVENTS)
-      this.#finish({ type: 'overflow', text: 'events of a subscription that was closed' });
-    if (this.#unrelated > MAX_UNRELATED_MESSAGES) {
-      this.#finish({
-        type: 'garbled',
-        text: `more than ${MAX_UNRELATED_MESSAGES} unrelated messages`,
-      });
-    } else if (message.type === 'NOTICE') this.#receiveNotice(message.text);
+    const flood = this.#unrelated.receive(message, bytes);
+    if (flood) this.#finish(flood);
+    else if (message.type === 'NOTICE') this.#receiveNotice(message.text);
   }
 
   /**
@@ -422,32 +362,5 @@ class Subscription {
     if (this.#isFirst && !refersTo(text, this.id)) return;
     this.#isRefused = true;
     this.#wake?.(); // the shorter deadline begins now
-  }
-
-  /** What is no answer to anybody is heard by all that are open, and is noted once. */
-  get #isEldest(): boolean {
-    const [eldest] = this.#open.subscriptions;
-    return eldest === this.id;
-  }
-}
-
-function endOfClose(closed: Closed): PageEnd {
-  const text = closed.reason || `code ${closed.code}`;
-  if (closed.oversized) return { type: 'oversized', text };
-  const refusal = refusalOfClose(closed);
-  return { type: 'disconnected', text, ...(refusal !== null && { refusal }) };
-}
-
-/** Why nobody can use the message; null where somebody may. */
-function unusableMessage(message: RelayMessage): UnusableMessage | null {
-  switch (message.type) {
-    case 'INVALID':
-      return message.reason;
-    case 'EVENT':
-    case 'EOSE':
-    case 'CLOSED':
-      return message.subscription.startsWith(OURS) ? null : 'wrong_subscription';
-    default:
-      return null;
   }
 }

@@ -554,7 +554,7 @@ export const MUTANTS = [
   },
   {
     name: 'a refusal in the close frame is not read',
-    file: 'src/relay/subscription.ts',
+    file: 'src/relay/page-end.ts',
     find: '...(refusal !== null && { refusal })',
     replace: '...(refusal !== null && {})',
     tests: ['unit:first-request', 'db:visit-words'],
