@@ -29,7 +29,7 @@ comment on column schema_migrations.run_on is 'When it came.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0009_events-by-time' then
+    if (select max(name collate "C") from schema_migrations) <> '0012_paging' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -735,7 +735,7 @@ comment on table holes is 'Stretches that could not be proven complete, though t
 comment on column holes.relay_id is 'The relay.';
 comment on column holes.filter_id is 'The filter.';
 comment on column holes.stretch is 'Seconds of created_at, upper end exclusive; mostly one second.';
-comment on column holes.reason is 'dense: as many events as a page may hold; overflow: more than we take at once; oversized: an event larger than we take; quarantine_full: it holds events that have no room in the quarantine of this relay.';
+comment on column holes.reason is 'dense: as many events as a page may hold; overflow: more than we take at once; oversized: an event larger than we take; unreadable: every request for it breaks off; contradicted: the relay has shown an event there and does not show it any more; quarantine_full: it holds events that have no room in the quarantine of this relay.';
 comment on column holes.events is 'Events the relay showed there.';
 comment on column holes.noted_at is 'When it was last found so, Unix seconds.';
 
@@ -1312,7 +1312,7 @@ end $$;
 -- Last, so that an archive whose making was cut off is not taken for a whole one. Every file of src/migrations is here.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time']) with ordinality as t (name, place)
+from unnest(array['0001_manners-and-holes', '0002_sightings', '0003_checks', '0004_uptime', '0005_finder', '0006_tagvalues', '0007_page-limit-at', '0008_grants', '0009_events-by-time', '0012_paging']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

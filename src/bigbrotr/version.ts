@@ -2,7 +2,7 @@ import type { DatabaseConfig } from '../config.ts';
 import { DatabaseError, type Query } from '../database.ts';
 
 /** The newest file of src/migrations: the version of the schema that these services ask. init.sql makes it too. */
-export const SCHEMA_VERSION = '0009_events-by-time';
+export const SCHEMA_VERSION = '0012_paging';
 
 /** How an archive stands to SCHEMA_VERSION; `missing` where init.sql was never loaded. */
 export type SchemaState = 'missing' | 'older' | 'current' | 'newer';
