@@ -361,7 +361,7 @@ export const MUTANTS = [
     file: 'src/relay/page-misses.ts',
     find: "if (since === until) return holeAt(task, 'contradicted', 0);",
     replace: 'if (since === until) return { proven: [{ since, until }], tasks: [] };',
-    tests: ['unit:paging'],
+    tests: ['unit:paging-contradictions'],
   },
   {
     name: 'a lost connection is never narrowed down',
@@ -375,7 +375,7 @@ export const MUTANTS = [
     file: 'src/relay/page-bounds.ts',
     find: "(bound === 'unknown' && !isHintThere)",
     replace: "(bound === 'unknown' && isHintThere === null)",
-    tests: ['db:visit-contradictions'],
+    tests: ['unit:paging-contradictions'],
   },
   {
     name: 'events after their EOSE are no fault',
