@@ -71,13 +71,13 @@ export const MUTANTS = [
   {
     name: 'a timeout is taken for EOSE',
     file: 'src/relay/subscription.ts',
-    find: "type: 'timeout', text: `no answer",
-    replace: "type: 'eose', text: `no answer",
+    find: "this.#finish({ type: 'timeout', text, silent });",
+    replace: "this.#finish({ type: 'eose' });",
     tests: ['unit:subscription', 'db:lessons'],
   },
   {
     name: 'the first empty answer is believed',
-    file: 'src/relay/paging.ts',
+    file: 'src/relay/page-habits.ts',
     find: 'const EMPTY_ASKS = { vouched: 1, alone: 2, silent: 3, usual: 4, caught: 6 };',
     replace: 'const EMPTY_ASKS = { vouched: 1, alone: 1, silent: 1, usual: 1, caught: 1 };',
     tests: ['unit:paging', 'unit:paging-model'],
@@ -217,9 +217,9 @@ export const MUTANTS = [
   },
   {
     name: 'an event too large for a frame ends the reading',
-    file: 'src/relay/paging.ts',
-    find: 'return this.#splitOversized(current, page);',
-    replace: "return this.#splitOversized ? this.#stop('oversized') : NOTHING;",
+    file: 'src/relay/page-failures.ts',
+    find: 'if (this.hasAnswered) return { tasks: towardsTop(task) };',
+    replace: 'if (this.hasAnswered) return { stop: { reason: "oversized", text: "" } };',
     tests: ['db:visit-oversized'],
   },
   {
