@@ -21,8 +21,8 @@ export type PageEnd =
   | {
       type: 'timeout';
       text: string;
-      /** Whether the relay was silent; else it went on sending until the time was over. */
-      silent?: boolean;
+      /** Whether the relay went on sending until the time was over; else it was silent. */
+      isSlow?: true;
     }
   | { type: 'disconnected'; text: string }
   | { type: 'oversized'; text: string }
@@ -244,7 +244,7 @@ class Subscription {
     else if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
     else {
       const text = `no answer in time after ${this.#eventCount} events`;
-      this.#finish({ type: 'timeout', text, silent });
+      this.#finish({ type: 'timeout', text, ...(!silent && { isSlow: true }) });
     }
   }
 

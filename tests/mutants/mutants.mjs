@@ -71,7 +71,7 @@ export const MUTANTS = [
   {
     name: 'a timeout is taken for EOSE',
     file: 'src/relay/subscription.ts',
-    find: "this.#finish({ type: 'timeout', text, silent });",
+    find: "this.#finish({ type: 'timeout', text, ...(!silent && { isSlow: true }) });",
     replace: "this.#finish({ type: 'eose' });",
     tests: ['unit:subscription', 'db:lessons'],
   },
