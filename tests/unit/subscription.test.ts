@@ -1,3 +1,4 @@
+import { LateEvents } from '../../src/relay/late-events.ts';
 import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test, vi } from 'vitest';
@@ -317,6 +318,7 @@ describe('a reader that stops', () => {
   test('a thousand pages of one connection leave nothing behind', async () => {
     const { connection } = await visit({ quirk: empty });
     const { signal } = new AbortController();
+    LateEvents.of(connection); // one listener for as long as the connection lasts
     const listening = countListeners(connection);
     const waiting = vi.spyOn(connection.closed, 'then');
     const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout');
