@@ -32,8 +32,8 @@ export type PageEnd =
   | {
       type: 'timeout';
       text: string;
-      /** Whether the relay was silent; else it went on sending until the time was over. */
-      silent?: boolean;
+      /** Whether the relay went on sending until the time was over; else it was silent. */
+      isSlow?: true;
     }
   /** `refusal`: what the relay said in its close frame. */
   | { type: 'disconnected'; text: string; refusal?: ClientRefusal }
@@ -292,7 +292,7 @@ class Subscription {
     else if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
     else {
       const text = `no answer in time after ${this.#eventCount} events`;
-      this.#finish({ type: 'timeout', text, silent });
+      this.#finish({ type: 'timeout', text, ...(!silent && { isSlow: true }) });
     }
   }
 
