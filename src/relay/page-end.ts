@@ -13,8 +13,8 @@ export type PageEnd =
   | {
       type: 'timeout';
       text: string;
-      /** Whether the relay was silent; else it went on sending until the time was over. */
-      silent?: boolean;
+      /** Whether the relay went on sending until the time was over; else it was silent. */
+      isSlow?: true;
     }
   /** `refusal`: what the relay said in its close frame. */
   | { type: 'disconnected'; text: string; refusal?: ClientRefusal }

@@ -70,6 +70,12 @@ export function anchorMissing(task: Task, bounds: PageBounds, { order }: PageHab
   return NOTHING;
 }
 
+/** What is known was shown. */
+export function knownShown(task: Task): void {
+  if (task.misses > 0) task.doubt = false;
+  task.misses = 0;
+}
+
 /** Asks for the window alone from now on. */
 export function dropAnchor(task: Task): Step {
   task.anchor = null;

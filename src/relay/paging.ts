@@ -4,15 +4,10 @@
  * `accept()`, which answers with the windows that are now proven complete and the seconds that cannot be.
  *
  * How it reads. A task is a window still to be proven; the newest is read first.
- * - A page that arrived newest-first proves everything above its oldest second. The next page begins at that
- *   second, inclusive, so nothing between two pages is lost; a page that gets past a second proves that second.
- * - The bottom is reached when a page shows nothing but its own top second. Such a page cannot be a relay that
- *   answers nothing, since it shows what we know it has. Two of them must agree; then what lies below that second
- *   is asked for without it, so that neither kind of false end, empty or early, is believed by itself.
- * - A gap above covered time is read from the anchor, the newest second below it where this relay showed an
- *   event before: one page that shows the anchor proves the gap, however little is new.
+ * - A page that arrived newest-first proves everything above its oldest second, at which the next page begins.
+ * - The bottom is reached when two pages show nothing but their own top second, and a third, without it, nothing.
+ * - A gap above covered time is read from the anchor, the newest second below it that this relay has shown.
  * - A page out of order proves nothing; its window is halved until the counts stay well under the largest page.
- * - A second that fills a page is reported as dense: only NIP-77 can prove it.
  * - What is known and not shown is a contradiction, and never a proof (`page-misses.ts`). A relay may take the bounds
  *   of a filter as exclusive (`page-bounds.ts`), and break off at one place (`page-failures.ts`).
  *
@@ -24,7 +19,14 @@ import { PageBounds } from './page-bounds.ts';
 import { PageFailures } from './page-failures.ts';
 import { EMPTY_ASKS, PageHabits } from './page-habits.ts';
 import { PageLimit } from './page-limit.ts';
-import { anchorMissing, dropAnchor, missed, missedAlone, missedStale } from './page-misses.ts';
+import {
+  anchorMissing,
+  dropAnchor,
+  knownShown,
+  missed,
+  missedAlone,
+  missedStale,
+} from './page-misses.ts';
 import { aroundSecond, belowSecond, halves } from './page-split.ts';
 import type { PageRequest, PageTally } from './page-tally.ts';
 import {
@@ -200,13 +202,8 @@ export class Pager {
         return this.#judgeUnordered(current, page, end);
     }
     if (current.known !== null && page.newest < current.known) return this.#miss(current);
-    this.#noteKnownShown(current);
+    knownShown(current);
     return end === 'finish' ? this.#done(current) : this.#judgeNewestFirst(current, page, end);
-  }
-
-  #noteKnownShown(current: Task): void {
-    if (current.misses > 0) current.doubt = false;
-    current.misses = 0;
   }
 
   /** What is known was not shown: among other events, or in an empty answer. */
@@ -259,8 +256,8 @@ export class Pager {
     if (page.below > 0 && this.#habits.order !== 'newest-first')
       return this.#strike(current, 'ignores_since');
     if (current.known !== null) return this.#missEmpty(current);
-    if (page.justAbove > 0) {
-      current.doubt = false; // it shows how the relay takes `until`, and may be full of what lies beside the window
+    if (page.justAbove > 0 || (page.justBelow > 0 && this.#habits.order !== 'newest-first')) {
+      current.doubt = false; // it shows how the relay takes that bound, and may be full of what lies beside the window
       return NOTHING;
     }
     return this.#countEmpty(current);
@@ -372,7 +369,7 @@ export class Pager {
     }
     const { known } = current;
     if (known !== null && (page.newest < known || page.oldest > known)) return this.#miss(current);
-    this.#noteKnownShown(current);
+    knownShown(current);
     return agree(current, page.inside) ? this.#done(current) : NOTHING;
   }
 

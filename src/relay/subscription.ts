@@ -251,7 +251,7 @@ class Subscription {
     else if (this.#refusal !== null) this.#finish({ type: 'closed', text: this.#refusal });
     else {
       const text = `no answer in time after ${this.#eventCount} events`;
-      this.#finish({ type: 'timeout', text, silent });
+      this.#finish({ type: 'timeout', text, ...(!silent && { isSlow: true }) });
     }
   }
 

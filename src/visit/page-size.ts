@@ -46,7 +46,7 @@ export class PageSize {
         return isTrial ? this.#giveUp(learnt) : null;
       case 'timeout':
         if (isTrial) return this.#giveUp(learnt);
-        return end.silent ? null : this.#learnFromCut(page, limit, end.type);
+        return end.isSlow ? this.#learnFromCut(page, limit, end.type) : null;
       case 'disconnected':
         if (isTrial) return this.#giveUp(learnt);
         return this.#isCutAtOnePlace(page) ? null : this.#learnFromCut(page, limit, end.type);

@@ -108,8 +108,7 @@ export class ModelRelay {
     const poisoned = matching.find(({ poison }) => poison === 'closed' || poison === 'silence');
     if (poisoned) {
       this.#fire('poison');
-      if (poisoned.poison === 'silence')
-        return { type: 'timeout', text: 'no answer in time', silent: true };
+      if (poisoned.poison === 'silence') return { type: 'timeout', text: 'no answer in time' };
       return { type: 'closed', text: 'error: could not read that' };
     }
     const page = this.#page(request, matching);

@@ -5,6 +5,7 @@ import type { NostrEvent } from '../../src/nostr/event.ts';
 import type { ReqFilter } from '../../src/nostr/filter.ts';
 import { ByteBudget } from '../../src/relay/byte-budget.ts';
 import { connectRelay, type RelayConnection } from '../../src/relay/connection.ts';
+import { LateEvents } from '../../src/relay/late-events.ts';
 import { type PageEnd, readPage, type SubscriptionLimits } from '../../src/relay/subscription.ts';
 import { UselessShare } from '../../src/relay/useless-share.ts';
 import { signedEvents } from '../support/events.ts';
@@ -317,6 +318,7 @@ describe('a reader that stops', () => {
   test('a thousand pages of one connection leave nothing behind', async () => {
     const { connection } = await visit({ quirk: empty });
     const { signal } = new AbortController();
+    LateEvents.of(connection); // one listener for as long as the connection lasts
     const listening = countListeners(connection);
     const waiting = vi.spyOn(connection.closed, 'then');
     const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout');

@@ -1,0 +1,96 @@
+import { describe, expect, it } from 'vitest';
+import { Pager, PageTally, type Verdict } from '../../src/relay/paging.ts';
+import type { PageEnd } from '../../src/relay/subscription.ts';
+import { type ModelEvent, ModelRelay, type ModelRelayOptions } from '../support/model-relay.ts';
+import { ModelArchive } from '../support/model-visits.ts';
+
+const EOSE: PageEnd = { type: 'eose' };
+const WANTED = { since: 1000, until: 100_000 };
+
+/** Three events a second, from the first to the last wanted second. */
+const EVENTS: ModelEvent[] = Array.from({ length: 100 }, (_, i) => 1000 + i * 1000).flatMap(
+  (createdAt) => [0, 1, 2].map((n) => ({ id: `${createdAt} ${n}`, createdAt, valid: true })),
+);
+
+function answer(pager: Pager, seconds: readonly number[], end: PageEnd = EOSE): Verdict {
+  const request = pager.next();
+  if (!request) throw new Error('nothing was asked');
+  const tally = new PageTally(request);
+  for (const second of seconds) tally.add(`${second}`, second);
+  return pager.accept(tally, end);
+}
+
+function visited(options: Omit<ModelRelayOptions, 'events'>, extra: readonly ModelEvent[] = []) {
+  const relay = new ModelRelay({ cap: 50, ...options, events: [...EVENTS, ...extra] });
+  const archive = new ModelArchive(relay, { limit: 100 });
+  archive.visit(WANTED);
+  return { relay, archive };
+}
+
+describe('a known event that is not shown', () => {
+  it('makes its second a hole, whatever else is shown, and loses nothing around it', () => {
+    const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 500 });
+    const newest = Array.from({ length: 50 }, (_, i) => 1000 - i);
+    answer(pager, newest);
+    const verdicts: Verdict[] = [];
+    for (let i = 0; i < 30 && pager.next(); i += 1) {
+      const { since, until } = pager.next()?.wanted ?? { since: 0, until: 0 };
+      const shown = [900, 890].filter((second) => since <= second && second <= until);
+      verdicts.push(answer(pager, shown));
+    }
+    const holes = verdicts.flatMap((verdict) => verdict.holes);
+    expect(holes).toEqual([{ since: 951, until: 951, reason: 'contradicted', count: 0 }]);
+    const proven = verdicts.flatMap((verdict) => verdict.proven);
+    expect(proven.some(({ since, until }) => since <= 951 && until >= 951)).toBe(false);
+  });
+});
+
+describe.each(['newest-first', 'oldest-first', 'shuffled'] as const)(
+  'a relay that sends %s',
+  (order) => {
+    it.each([[['until'] as const], [['since'] as const], [['since', 'until'] as const]])(
+      'and takes %s as exclusive is archived completely, both outer seconds with it',
+      (exclusive) => {
+        const { relay, archive } = visited({ order, exclusive });
+        expect(relay.fired.exclusive).toBeGreaterThan(3);
+        expect(archive.unexplained(WANTED)).toEqual([]);
+        expect(archive.lost()).toBeNull();
+        expect(archive.events.size).toBe(EVENTS.length);
+      },
+    );
+
+    it.each(['disconnect', 'closed', 'silence'] as const)(
+      'and breaks off by %s at two places is read around them',
+      (poison) => {
+        const bad = [20_500, 70_500].map((createdAt) => ({
+          ...{ id: `bad ${createdAt}`, createdAt, valid: true, poison },
+        }));
+        const { relay, archive } = visited({ order }, bad);
+        expect(relay.fired.poison).toBeGreaterThan(2);
+        expect(archive.events.size).toBe(EVENTS.length);
+        expect(archive.holes.map(({ since, until }) => [since, until])).toEqual(
+          expect.arrayContaining([
+            [20_500, 20_500],
+            [70_500, 70_500],
+          ]),
+        );
+        expect(archive.holes).toHaveLength(2);
+        expect(archive.unexplained(WANTED)).toEqual([]);
+        expect(archive.lost()).toBeNull();
+      },
+    );
+  },
+);
+
+describe('a relay that fails whatever it is asked', () => {
+  it.each(['disconnected', 'garbled', 'closed', 'timeout', 'oversized'] as const)(
+    'by %s is left after four requests at most',
+    (type) => {
+      const pager = new Pager([{ ...WANTED, anchor: null }], { limit: 100 });
+      let requests = 0;
+      for (; pager.next(); requests += 1) answer(pager, [], { type, text: 'error: no' });
+      expect(requests).toBeLessThanOrEqual(4);
+      expect(pager.stopped?.reason).toBe(type);
+    },
+  );
+});
