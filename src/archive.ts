@@ -91,7 +91,7 @@ async function readRelay(
   try {
     const end = await readFilter(visit, wanted, gaps, readAll);
     await visit.writer.flush();
-    visit.tellInvalid();
+    visit.intake.tellInvalid();
     const report = withBearing(await withBlame(reportOf(visit, end), visit), visit);
     const { retryAfterSeconds: after } = visit;
     if (after !== null) await bigbrotr.retryTimes.setRelay(relay, after);
@@ -129,7 +129,7 @@ function reportOf(visit: Visit, { stopped, interrupted, lacking }: FilterEnd): V
   const figures = {
     pages: visit.requests,
     ...visit.stored,
-    invalid: Object.fromEntries(visit.invalid),
+    invalid: Object.fromEntries(visit.intake.invalid),
     bytes: visit.bytesReceived,
   };
   if (interrupted !== null) return { outcome: 'unfinished', ...stopOf(interrupted), ...figures };
@@ -140,7 +140,8 @@ function reportOf(visit: Visit, { stopped, interrupted, lacking }: FilterEnd): V
 }
 
 /** A complete reading of which most was refused says so: what is proven then is that there is little else. */
-function mostlyBroken({ broken, good }: Visit): Pick<VisitEnd, 'reason' | 'detail'> {
+function mostlyBroken({ intake }: Visit): Pick<VisitEnd, 'reason' | 'detail'> {
+  const { broken, good } = intake;
   if (broken < MANY_BROKEN_EVENTS || broken <= good) return { reason: null, detail: null };
   const detail = `${broken} of ${broken + good} events were refused, forged or malformed`;
   return { reason: 'forged', detail };

@@ -30,7 +30,7 @@ export class LateFault {
   async check(page: PageTally, end: PageEnd): Promise<boolean> {
     this.#inTime += page.inside;
     const late = LateEvents.of(this.#visit.session.connection).take();
-    await this.#visit.archive(late.map(({ event }) => event));
+    await this.#visit.intake.archive(late.map(({ event }) => event));
     const oldest = this.#visit.context.now() - FRESH_SECONDS;
     const isLingered = 'late' in end && (end.late ?? 0) > 0;
     let isFault = isLingered && page.oldest <= oldest;

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import type { ClientRefusal } from '../nostr/message.ts';
 import { afterVisit, mannersOf } from '../relay/manners.ts';
 import type { RelayUrl } from '../relay/url.ts';
+import { follow } from './follow.ts';
 import type { RelaySession, Visit } from './visit.ts';
 
 export interface LiveOptions {
@@ -88,7 +89,7 @@ export class LiveRelays {
     const nothing = { events: 0, sightings: 0, quarantined: 0, invalid: {} };
     try {
       visit.context.onProgress({ ...nothing, followed: visit.relay.relayId });
-      const end = await visit.follow(signal);
+      const end = await follow(visit, signal);
       this.#options.log.debug({ relay, end }, 'no longer followed');
       const refusal = end.type === 'disconnected' ? end.refusal : undefined;
       if (refusal !== undefined && !this.#taken.has(visit.session))

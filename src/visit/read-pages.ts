@@ -149,7 +149,6 @@ class Reading {
     visit.proved ||= verdict.proven.length > 0;
     if (visit.distrust) return verdict;
     visit.claimed.push(...verdict.proven);
-    visit.holes += verdict.holes.length;
     const restsOnSilence = pager.silent && !visit.holdsOthers && verdict.evidence === 'paging';
     await visit.writer.endPage(restsOnSilence ? { ...verdict, evidence: 'silence' } : verdict);
     return verdict;

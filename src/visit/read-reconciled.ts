@@ -95,11 +95,11 @@ async function prove(
   result: Comparison,
   about: ReconciledWindows,
 ): Promise<Gap[]> {
-  const refused = visit.notKept;
+  const refused = visit.intake.notKept;
   if (!(await fetchListed(visit, result, about.isPaged))) return [window];
   if (result.need.length > 0) await visit.writer.flush();
   // Of what the quarantine had no room for nothing is known: it would seem that the relay holds what it did not list.
-  if (visit.notKept > refused) return [window];
+  if (visit.intake.notKept > refused) return [window];
   const check = await checkList(visit, window, result, about);
   if (check.type === 'cut') endNip77(visit, 'cut');
   if (check.type === 'cut' || check.type === 'unknown') return [window];

@@ -225,8 +225,8 @@ export const MUTANTS = [
   {
     name: 'a full quarantine is taken for a list that was cut',
     file: 'src/visit/read-reconciled.ts',
-    find: '  if (visit.notKept > refused) return [window];\n',
-    replace: '  if (visit.notKept > refused + 1e9) return [window];\n',
+    find: '  if (visit.intake.notKept > refused) return [window];\n',
+    replace: '  if (visit.intake.notKept > refused + 1e9) return [window];\n',
     tests: ['db:visit-nip77'],
   },
   {
@@ -407,9 +407,9 @@ export const MUTANTS = [
   },
   {
     name: 'a broken event is charged with all that came over its connection',
-    file: 'src/visit/visit.ts',
+    file: 'src/visit/event-intake.ts',
     find: 'if (full === USELESS) uselessBytes += sizes[index] ?? 0;',
-    replace: 'if (full === USELESS) uselessBytes += this.session.connection.bytesReceived;',
+    replace: 'if (full === USELESS) uselessBytes += this.#visit.session.connection.bytesReceived;',
     tests: ['db:visit-live'],
   },
   {
