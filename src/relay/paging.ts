@@ -19,15 +19,8 @@ import { PageBounds } from './page-bounds.ts';
 import { PageFailures } from './page-failures.ts';
 import { EMPTY_ASKS, PageHabits } from './page-habits.ts';
 import { PageLimit } from './page-limit.ts';
-import {
-  anchorMissing,
-  dropAnchor,
-  knownShown,
-  missed,
-  missedAlone,
-  missedStale,
-} from './page-misses.ts';
-import { aroundSecond, belowSecond, halves } from './page-split.ts';
+import { anchorMissing, knownShown, missed, missedAlone, missedStale } from './page-misses.ts';
+import { belowSecond } from './page-split.ts';
 import type { PageRequest, PageTally } from './page-tally.ts';
 import {
   agree,
@@ -38,16 +31,9 @@ import {
   taskOf,
   windowOf,
 } from './page-task.ts';
-import {
-  denseAtTop,
-  type HoleReason,
-  holeAt,
-  NOTHING,
-  type Step,
-  stop,
-  type Verdict,
-} from './page-verdict.ts';
+import { denseAtTop, NOTHING, type Step, stop, type Verdict } from './page-verdict.ts';
 import type { PagerStop, Stopped } from './pager-stop.ts';
+import { splitWindow } from './split-window.ts';
 import type { PageEnd } from './subscription.ts';
 
 export { type PageRequest, PageTally } from './page-tally.ts';
@@ -162,7 +148,7 @@ export class Pager {
       case 'overflow':
         // Smaller windows help against too much in the window, not against too much beside it.
         return page.inside > page.shown - page.inside
-          ? this.#split(current, page, 'overflow')
+          ? splitWindow(current, page, 'overflow')
           : this.#strike(current, 'overflow', end.text);
       case 'aborted':
         return stop('aborted');
@@ -365,24 +351,12 @@ export class Pager {
     if (end === 'more' || mayBeFull || habits.reachesLimit(size, limit)) {
       if (page.above + page.below > page.inside)
         return this.#strike(current, 'ignores_since', 'ignores since or until');
-      return this.#split(current, page, 'dense');
+      return splitWindow(current, page, 'dense');
     }
     const { known } = current;
     if (known !== null && (page.newest < known || page.oldest > known)) return this.#miss(current);
     knownShown(current);
     return agree(current, page.inside) ? this.#done(current) : NOTHING;
-  }
-
-  #split(current: Task, page: PageTally, reason: HoleReason): Step {
-    const { since, until, anchor } = current;
-    const { oldest, newest, inside } = page;
-    if (anchor !== null && (newest < since || since === until)) return dropAnchor(current);
-    if (since === until) return holeAt(current, reason, inside);
-    if (inside > 0 && oldest === newest) {
-      const [below, second, above] = aroundSecond(current, oldest);
-      return { tasks: [second, below, above] };
-    }
-    return { tasks: halves(current, page) };
   }
 
   // Going on, and giving up
