@@ -26,35 +26,27 @@ export function createMetrics(service: string): Metrics {
   collectDefaultMetrics({ register: registry });
 
   const registers = [registry];
-  const counter = (name: string, help: string) =>
-    new Counter({ name: `bigbrotr_${name}`, help, registers });
+  const counter = (name: string, help: string, ...labelNames: string[]) =>
+    new Counter({ name: `bigbrotr_${name}`, help, labelNames, registers });
   const gauge = (name: string, help: string) =>
     new Gauge({ name: `bigbrotr_${name}`, help, registers });
 
-  const visited = new Counter({
-    name: 'bigbrotr_relays_visited_total',
-    help: 'Relay visits that ended, by outcome.',
-    labelNames: ['outcome'],
-    registers,
-  });
-  const stopped = new Counter({
-    name: 'bigbrotr_visits_stopped_total',
-    help: 'Visits of synchronizers that did not get all they asked for, by reason.',
-    labelNames: ['reason'],
-    registers,
-  });
-  const invalid = new Counter({
-    name: 'bigbrotr_events_invalid_total',
-    help: 'Events that were refused, by reason.',
-    labelNames: ['reason'],
-    registers,
-  });
-  const published = new Counter({
-    name: 'bigbrotr_events_published_total',
-    help: 'Attempts to publish an event to a relay, by outcome.',
-    labelNames: ['outcome'],
-    registers,
-  });
+  const visited = counter(
+    'relays_visited_total',
+    'Relay visits that ended, by outcome.',
+    'outcome',
+  );
+  const stopped = counter(
+    'visits_stopped_total',
+    'Visits of synchronizers that did not get all they asked for, by reason.',
+    'reason',
+  );
+  const invalid = counter('events_invalid_total', 'Events that were refused, by reason.', 'reason');
+  const published = counter(
+    'events_published_total',
+    'Attempts to publish an event to a relay, by outcome.',
+    'outcome',
+  );
   const events = counter('events_stored_total', 'Events that were new to the archive.');
   const sightings = counter('sightings_stored_total', 'Events newly seen on a relay.');
   const bytes = counter('bytes_received_total', 'Bytes of messages received from relays.');
