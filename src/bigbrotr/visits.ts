@@ -185,27 +185,8 @@ export async function beginVisit(
   { overlapSeconds, reproveSeconds }: VisitAges,
   isPart = false,
 ): Promise<VisitGaps> {
-  await query(
-    `insert into visits (relay_id, filter_id, wanted, started_at, is_part)
-     values ($1, $2, int8range($3, $4::bigint + 1), ${NOW}, $5)
-     on conflict (relay_id, filter_id) do update
-     set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null,
-         stop_reason = null, is_part = visits.is_part and excluded.is_part`,
-    [relay.relayId, wanted.filterId, wanted.since, wanted.until, isPart],
-  );
-  await query(
-    `with ahead as (
-         update coverage
-         set covered = covered * int8range(null, greatest(${NOW}, $3) + 1)::int8multirange
-         where relay_id = $1 and filter_id = $2 and evidence <> 'silence'
-             and proven_at <= ${NOW} + ${CLOCK_SLACK}
-             and upper(covered) > greatest(${NOW}, $3) + 1
-     )
-     delete from coverage
-     where relay_id = $1 and filter_id = $2
-         and (evidence = 'silence' or proven_at > ${NOW} + ${CLOCK_SLACK})`,
-    [relay.relayId, wanted.filterId, wanted.until],
-  );
+  await noteBegin(query, relay, wanted, isPart);
+  await forgetUncertain(query, relay, wanted);
   const { rows } = await query<Gap & { stale: boolean } & Record<string, unknown>>(
     `with proven as (
          select coalesce(range_agg(covered), '{}') as covered,
@@ -250,6 +231,39 @@ export async function beginVisit(
     missing: rows.filter(({ stale }) => !stale),
     stale: rows.filter(({ stale }) => stale),
   };
+}
+
+async function noteBegin(
+  query: Query,
+  relay: Relay,
+  wanted: Wanted,
+  isPart: boolean,
+): Promise<void> {
+  await query(
+    `insert into visits (relay_id, filter_id, wanted, started_at, is_part)
+     values ($1, $2, int8range($3, $4::bigint + 1), ${NOW}, $5)
+     on conflict (relay_id, filter_id) do update
+     set wanted = excluded.wanted, started_at = excluded.started_at, ended_at = null, outcome = null, detail = null,
+         stop_reason = null, is_part = visits.is_part and excluded.is_part`,
+    [relay.relayId, wanted.filterId, wanted.since, wanted.until, isPart],
+  );
+}
+
+/** Forgets coverage of the future, which was noted while the clock was wrong, and what rests on silence. */
+async function forgetUncertain(query: Query, relay: Relay, wanted: Wanted): Promise<void> {
+  await query(
+    `with ahead as (
+         update coverage
+         set covered = covered * int8range(null, greatest(${NOW}, $3) + 1)::int8multirange
+         where relay_id = $1 and filter_id = $2 and evidence <> 'silence'
+             and proven_at <= ${NOW} + ${CLOCK_SLACK}
+             and upper(covered) > greatest(${NOW}, $3) + 1
+     )
+     delete from coverage
+     where relay_id = $1 and filter_id = $2
+         and (evidence = 'silence' or proven_at > ${NOW} + ${CLOCK_SLACK})`,
+    [relay.relayId, wanted.filterId, wanted.until],
+  );
 }
 
 /**
