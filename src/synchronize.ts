@@ -33,10 +33,7 @@ export async function beginSynchronizing(
   source: RelaySource,
 ): Promise<Work> {
   const filterId = await service.bigbrotr.filterId(config.eventFilter);
-  // Relays that asked who we are may have done so while there was no key to answer with.
-  const forgiven = config.keys ? await service.bigbrotr.endPauses('auth_required') : 0;
-  if (forgiven > 0)
-    service.log.info({ relays: forgiven }, 'there is a key: relays that asked for one are tried');
+  if (config.keys) await endPausesForWantOfKey(service);
   const live = config.live && !service.once;
   const followed = new Followed();
   const scheduler: VisitScheduler = new Scheduler({
@@ -59,38 +56,14 @@ export async function beginSynchronizing(
     },
   });
   const lanes = new Lanes(config.numCores * config.requestsPerCore);
-  const blocked = new BlockedRelays(config.blocklistPath);
-  const intervalSeconds = service.once ? 0 : config.loopIntervalMs / 1000;
-
-  const lookUp = async (
-    limit: number | null,
-    except: readonly number[],
-  ): Promise<Found<DueRelay>> => {
-    const left = await blocked.read();
-    const due = await source(filterId, intervalSeconds, {
-      limit,
-      except: [...except, ...left],
-      atOnce: [...followed.atOnce],
-      remainders: limit === null ? null : openRemainders(scheduler, config.numCores),
-      withoutTor: !service.once && service.torIsDown(),
-    });
-    return { due: blocked.without(due), more: limit !== null && due.length >= limit };
-  };
   const loop = new DueLoop<DueRelay>({
     keyOf: ({ relayId }) => relayId,
-    lookUp,
+    lookUp: lookUpWith({ config, service, source, filterId, scheduler, followed }),
     freeSlots: () => scheduler.freeSlots().reduce((sum, free) => sum + free, 0),
     hasRoom: ({ relayId }) => (scheduler.freeSlots()[scheduler.seatFor(relayId)] ?? 0) > 0,
     choose: (due, running) => lanes.choose(due, running),
-    run: async (relay) => {
-      followed.atOnce.delete(relay.relayId);
-      const started = performance.now();
-      const ending = await visit(relay, filterId, service, scheduler);
-      lanes.ended(relay, performance.now() - started);
-      // The archive may not even know that the visit began.
-      if (ending === 'not_stored') followed.atOnce.add(relay.relayId);
-      return ending;
-    },
+    run: (relay) =>
+      visitDue(relay, { lanes, followed }, () => visit(relay, filterId, service, scheduler)),
     pollMs: POLL_MS,
     reportMs: config.loopIntervalMs,
     onRound: service.roundFinished,
@@ -104,12 +77,64 @@ export async function beginSynchronizing(
     run: async () => {
       // Nobody is followed after a start until it was visited.
       if (live) followed.want((await source(filterId, 0, {})).map(({ relayId }) => relayId));
-      const lostBefore = service.counted('relays_lost');
-      await loop.run();
-      const lost = service.counted('relays_lost') - lostBefore;
-      if (service.once && lost > 0) service.fail(`${lost} visits were lost, for the reasons above`);
+      await runLoop(loop, service);
     },
     stop: () => scheduler.stop(),
+  };
+}
+
+/** Relays that asked who we are may have done so while there was no key to answer with. */
+async function endPausesForWantOfKey({ bigbrotr, log }: Service): Promise<void> {
+  const relays = await bigbrotr.endPauses('auth_required');
+  if (relays > 0) log.info({ relays }, 'there is a key: relays that asked for one are tried');
+}
+
+/** Visits a relay that was chosen, and notes for the next choice how that went. */
+async function visitDue(
+  relay: DueRelay,
+  { lanes, followed }: { readonly lanes: Lanes; readonly followed: Followed },
+  run: () => Promise<Ending>,
+): Promise<Ending> {
+  followed.atOnce.delete(relay.relayId);
+  const started = performance.now();
+  const ending = await run();
+  lanes.ended(relay, performance.now() - started);
+  // The archive may not even know that the visit began.
+  if (ending === 'not_stored') followed.atOnce.add(relay.relayId);
+  return ending;
+}
+
+/** Runs until the loop ends. With `--once` lost visits are a failure. */
+async function runLoop(loop: DueLoop<DueRelay>, service: Service): Promise<void> {
+  const lostBefore = service.counted('relays_lost');
+  await loop.run();
+  const lost = service.counted('relays_lost') - lostBefore;
+  if (service.once && lost > 0) service.fail(`${lost} visits were lost, for the reasons above`);
+}
+
+interface LookUpOptions {
+  readonly config: SynchronizerConfig;
+  readonly service: Service;
+  readonly source: RelaySource;
+  readonly filterId: number;
+  readonly scheduler: VisitScheduler;
+  readonly followed: Followed;
+}
+
+/** Looks up relays that are due, without those that are blocked and those whose worker has no free slot. */
+function lookUpWith({ config, service, source, filterId, scheduler, followed }: LookUpOptions) {
+  const blocked = new BlockedRelays(config.blocklistPath);
+  const intervalSeconds = service.once ? 0 : config.loopIntervalMs / 1000;
+  return async (limit: number | null, except: readonly number[]): Promise<Found<DueRelay>> => {
+    const left = await blocked.read();
+    const due = await source(filterId, intervalSeconds, {
+      limit,
+      except: [...except, ...left],
+      atOnce: [...followed.atOnce],
+      remainders: limit === null ? null : openRemainders(scheduler, config.numCores),
+      withoutTor: !service.once && service.torIsDown(),
+    });
+    return { due: blocked.without(due), more: limit !== null && due.length >= limit };
   };
 }
 
