@@ -168,7 +168,7 @@ select
     events_left(v.relay_id, v.wanted, c.covered) as events_left_estimate,
     case
         when isempty((v.wanted * int8range(null, unix_now() + 1))::int8multirange - c.covered) then 'complete'
-        when events_left(v.relay_id, v.wanted, c.covered) is null then 'unknown'
+        when not c.covered && seconds_that_count(v.wanted) then 'unknown'
         else 'density'
     end as estimate_basis,
     case
@@ -194,7 +194,7 @@ cross join lateral (
     select count(*) as parts from filter_leaves(v.relay_id, v.filter_id)
 ) asked
 where not v.is_part;
-comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, how the latest visit ended and what stopped it, since when it fails, what was refused, and how many events are archived and left. events_held counts them one by one, 5,000,000 a second, where it is asked for: leave it out where that is too slow. What was never visited is in unread_relays.';
+comment on view relay_coverage is 'For each relay and filter: share of the wanted time that is proven complete, its first and last second, gaps, holes, age of the oldest proof in seconds, how the latest visit ended and what stopped it, since when it fails, what was refused, and how many events are archived and left. events_held counts them one by one, about a million a second, where it is asked for, and events_left_estimate those within gaps: leave them out where that is too slow, and they cost nothing. What was never visited is in unread_relays.';
 comment on column relay_coverage.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_coverage.share is 'Share of the wanted seconds that is proven complete: 1 when all that have come are, else less. Counted from 2020-11-07, when Nostr began, or from the oldest event known of the relay where all below it is proven; see coverage_share().';
 comment on column relay_coverage.first_second is 'First second of created_at that is proven complete.';

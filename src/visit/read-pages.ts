@@ -49,6 +49,8 @@ class Reading {
   readonly #late: LateFault;
   readonly #steadiness: Steadiness;
   readonly #onPage: OnPage | undefined;
+  /** Whether something else goes on with what is left, and shows by itself what pages have left out. */
+  #isHandedOver = false;
   #slowestMs = 0;
 
   constructor(visit: Visit, gaps: readonly Gap[], onPage: OnPage | undefined) {
@@ -90,7 +92,8 @@ class Reading {
       }
       crashPoint('after-page', visit.relay.url);
       const verdict = await this.#take(request, tally, page);
-      if (!visit.distrust && (await this.#onPage?.(verdict))) return null;
+      this.#isHandedOver = !visit.distrust && ((await this.#onPage?.(verdict)) ?? false);
+      if (this.#isHandedOver) return null;
     }
     return null;
   }
@@ -99,7 +102,7 @@ class Reading {
   async confirm(): Promise<void> {
     const visit = this.#visit;
     const isOver = visit.refusal !== null || visit.isFlooded || visit.context.signal.aborted;
-    if (isOver || visit.distrust || !visit.session.connection.isOpen) return;
+    if (isOver || this.#isHandedOver || visit.distrust || !visit.session.connection.isOpen) return;
     const { claimed } = visit;
     if (claimed.length === 0 || !(await this.#steadiness.isUnsteady(claimed, this.#pager.limit)))
       return;
@@ -125,10 +128,10 @@ class Reading {
 
   /** How long the next answer is waited for, where that is not as always. */
   #patience(): Partial<SubscriptionLimits> {
-    const { context, distrust } = this.#visit;
+    const { context, distrust, holdsOthers } = this.#visit;
     const lingerMs = context.lingerMs ?? LINGER_MS;
     if (distrust) return { lingerMs, lingersAlways: true };
-    if (this.#pager.isAboutToBelieveSilence) return { lingerMs };
+    if (this.#pager.isAboutToBelieveSilence && !holdsOthers) return { lingerMs };
     if (!this.#pager.isNarrowing) return {};
     const enough = Math.max(NARROWING_MIN_MS, this.#slowestMs * NARROWING_TIMES);
     return { idleTimeoutMs: Math.min(context.requestTimeoutMs, enough) };

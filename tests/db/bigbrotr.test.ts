@@ -368,8 +368,10 @@ describe('archivedIds()', () => {
   test('gives those that are held, and nothing of nothing', async () => {
     await store({ events: EVENTS.slice(0, 3) });
     const ids = EVENTS.map(({ id }) => id);
-    expect(await bigbrotr.archivedIds([...ids, ...ids])).toEqual(new Set(ids.slice(0, 3)));
-    expect(await bigbrotr.archivedIds([])).toEqual(new Set());
+    expect(await bigbrotr.archivedIds([...ids, ...ids])).toEqual(
+      new Map(EVENTS.slice(0, 3).map((event) => [event.id, event.created_at])),
+    );
+    expect(await bigbrotr.archivedIds([])).toEqual(new Map());
   });
 });
 

@@ -60,7 +60,7 @@ describe('a visit that is stopped', () => {
     ['closed', { quirk: closed('error: no') }, /^closed: error: no$/],
     ['restricted', { quirk: closed('restricted: pay') }, /^restricted: restricted: pay$/],
     ['disconnected', { quirk: { after: 5, end: 'disconnect' } }, /^disconnected: /],
-    ['ignores_until', { quirk: { ignore: ['until'], cap: 20 } }, /^ignores until$/],
+    ['ignores_until', { quirk: { ignore: ['until'], cap: 20 } }, /^ignores_until$/],
   ];
 
   test.each(kinds)('says %s in SQL and in its report', async (reason, options, detail) => {
