@@ -32,7 +32,7 @@ const dataOf = async (snapshot: ReturnType<typeof probe>) => {
 describe('the test event', () => {
   test('is ephemeral and expires: most relays do not store it, and that is told', async () => {
     expect(await dataOf(probe())).toEqual([
-      { empty: true, authenticated: false },
+      { empty: true, authenticated: false, asked: 'bare' },
       { stored: false, authenticated: false },
     ]);
     const [event, ...others] = relay.published;
@@ -44,7 +44,7 @@ describe('the test event', () => {
 
   test('is read back where it was stored, and not deleted by another event that stays', async () => {
     expect(await dataOf(probe({ storesEphemeral: true }))).toEqual([
-      { empty: true, authenticated: false },
+      { empty: true, authenticated: false, asked: 'bare' },
       { stored: true, authenticated: false },
     ]);
     await relay.until(({ connections }) => connections.open === 0);
@@ -75,7 +75,7 @@ describe('NIP-42', () => {
     async (challenge) => {
       const snapshot = probe({ auth: { challenge } });
       expect(await dataOf(snapshot)).toEqual([
-        { empty: true, authenticated: true },
+        { empty: true, authenticated: true, asked: 'bare' },
         { stored: false, authenticated: false }, // it knows us by then
       ]);
       expect((await snapshot).nip66).toMatchObject({
@@ -89,7 +89,7 @@ describe('NIP-42', () => {
 
   test('for writes alone is done for the write', async () => {
     expect(await dataOf(probe({ auth: { reads: false } }))).toEqual([
-      { empty: true, authenticated: false },
+      { empty: true, authenticated: false, asked: 'bare' },
       { stored: false, authenticated: true },
     ]);
   });
