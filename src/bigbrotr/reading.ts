@@ -88,10 +88,8 @@ export async function sightedIds(
   const { rows } = await query<{ id: string }>(
     `select t.id
      from unnest($2::text[]) as t (id)
-     cross join lateral (
-         select from events e join sightings s on s.event_key = e.event_key and s.relay_id = $1
-         where e.id = decode(t.id, 'hex') limit 1
-     ) seen`,
+     cross join lateral (select event_key from events where id = decode(t.id, 'hex') limit 1) e
+     cross join lateral (select from sightings where relay_id = $1 and event_key = e.event_key limit 1) s`,
     [relay.relayId, ids],
   );
   return new Set(rows.map(({ id }) => id));

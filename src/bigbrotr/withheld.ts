@@ -151,13 +151,17 @@ export class WithheldArchive {
   /** Forgets those that this relay has shown meanwhile, by a page or a live subscription. */
   async forgetSighted({ relay, filterId }: WithheldOf): Promise<void> {
     await this.#query(
-      `delete from withheld w
-       where w.relay_id = $1 and w.filter_id = $2 and (
-           exists (
-               select from events e join sightings s on s.event_key = e.event_key and s.relay_id = w.relay_id
-               where e.id = w.id
-           ) or exists (select from quarantine q where q.relay_id = w.relay_id and q.id = w.id)
-       )`,
+      // One look-up an id, by lateral: as a join it scanned all sightings for each of 3,462 ids, over a minute.
+      `with shown as (
+           select w.id
+           from withheld w
+           cross join lateral (select event_key from events where id = w.id limit 1) e
+           cross join lateral (select from sightings where relay_id = w.relay_id and event_key = e.event_key limit 1) s
+           where w.relay_id = $1 and w.filter_id = $2
+           union all
+           select id from quarantine where relay_id = $1
+       )
+       delete from withheld where relay_id = $1 and filter_id = $2 and id in (select id from shown)`,
       [relay.relayId, filterId],
     );
   }
