@@ -12,6 +12,8 @@ const project = (name: string, options: Record<string, unknown> = {}) => ({
 
 export default defineConfig({
   test: {
+    // No test has a port of its own, and most of their time is waiting: two files at a time, on two cores too.
+    maxWorkers: 2,
     globalSetup: './tests/support/global-setup.ts',
     projects: [
       project('unit', { retry, testTimeout: 30_000 }),
