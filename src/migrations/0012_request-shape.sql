@@ -132,7 +132,7 @@ cross join lateral (
     select stretch, events, reason
     from holes where relay_id = v.relay_id and filter_id = v.filter_id and stretch && c.missing
     union all
-    select int8range(min(lower(stretch)), max(upper(stretch))), count(*)::integer, 'withheld'
+    select int8range(min(lower(stretch)), max(upper(stretch))) as stretch, count(*)::integer as events, 'withheld' as reason
     from (
         select stretch, count(*) filter (where is_apart) over (order by lower(stretch), upper(stretch), id) as island
         from (
