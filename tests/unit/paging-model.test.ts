@@ -159,11 +159,17 @@ function tellable<T extends AnyScenario & Oddities>(scenario: T): { scenario: T;
   return { scenario: { ...scenario, cap, faults: { ...scenario.faults, inject } }, visits };
 }
 
-const seed = process.env.FAST_CHECK_SEED;
-const runs = (numRuns: number) => ({
-  numRuns: Number(process.env.FAST_CHECK_RUNS ?? numRuns),
-  ...(seed ? { seed: Number(seed) } : {}),
-});
+const { FAST_CHECK_SEED, FAST_CHECK_RUNS } = process.env;
+const seed = Number(FAST_CHECK_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const isDefault = FAST_CHECK_SEED === undefined && FAST_CHECK_RUNS === undefined;
+const timeout = isDefault ? 120_000 : 86_400_000;
+
+/** How many relays are played, and with which seed: a run that finds nothing can be repeated as well. */
+function runs(numRuns: number): { numRuns: number; seed: number } {
+  const parameters = { numRuns: Number(FAST_CHECK_RUNS ?? numRuns), seed };
+  process.stdout.write(`paging model: ${parameters.numRuns} relays, FAST_CHECK_SEED=${seed}\n`);
+  return parameters;
+}
 
 describe('reading a model relay', () => {
   it('never claims a second of which it lacks an event that the relay held, and comes to an end', () => {
@@ -187,7 +193,8 @@ describe('reading a model relay', () => {
       }
     });
     fc.assert(property, runs(5000));
-    if (process.env.FAST_CHECK_RUNS || seed) return;
+    process.stdout.write(`paging model: ${played} played, ${complete} read completely\n`);
+    if (!isDefault) return;
     const planned = ['cut', 'empty', 'early', 'timeout', 'closed', 'disconnect'];
     for (const name of [...planned, 'repeat', 'above', 'below', 'inject', 'exclusive', 'poison']) {
       expect(fired.get(name), name).toBeGreaterThan(500);
@@ -195,7 +202,7 @@ describe('reading a model relay', () => {
     // It would be easy to claim nothing: more than half of these relays come to be read completely all the same.
     expect(played).toBeGreaterThan(4000);
     expect(complete / played).toBeGreaterThan(0.5);
-  }, 120_000);
+  }, timeout);
 
   it('reads an honest relay completely in one visit, apart from named holes', () => {
     const property = fc.property(honestRelay, (scenario) => {
@@ -213,7 +220,7 @@ describe('reading a model relay', () => {
       }
     });
     fc.assert(property, runs(3000));
-  }, 120_000);
+  }, timeout);
 
   it('needs one page for what is new on an honest relay, and one for nothing new', () => {
     const property = fc.property(honestRelay, fc.nat(9), (scenario, fresh) => {
@@ -236,7 +243,7 @@ describe('reading a model relay', () => {
       expect(archive.lost()).toBeNull();
     });
     fc.assert(property, runs(1000));
-  }, 120_000);
+  }, timeout);
 
   it.each(['empty', 'early'] as const)(
     'is not deceived when one answer in ten is %s, however they fall',
@@ -255,6 +262,6 @@ describe('reading a model relay', () => {
       }
       expect(falseAnswers).toBeGreaterThan(1000);
     },
-    120_000,
+    timeout,
   );
 });
