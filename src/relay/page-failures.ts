@@ -24,6 +24,9 @@ const CONTROL_AT_SECOND = 2;
 /** Pages that may break off in all, and one more for so many with an end: one that does it by chance is not narrowed down. */
 const MOST_FAILURES = 60;
 const ANSWERS_A_FAILURE = 4;
+/** Requests for one window that break off in a row before it is divided: more where one has come to its end. */
+const FAILURES_TO_NARROW = 2;
+const FAILURES_TO_NARROW_ANSWERED = 4;
 
 /**
  * Pages that break off. A lost connection or a missing end may be chance: the same is asked once more. What breaks
@@ -47,6 +50,7 @@ export class PageFailures {
     const wasTrying = this.#isTrying;
     task.failures = 0;
     task.isNarrowed = false;
+    task.hasAnswered = true;
     this.#inARow = 0;
     this.#answers += 1;
     this.#isTrying = false;
@@ -60,6 +64,8 @@ export class PageFailures {
 
   /** What was known to work does not any more: it is the relay, and no place of its history. */
   judgeControl(end: Extract<PageEnd, { type: Failure }>): Step {
+    this.#inARow += 1;
+    this.#failures += 1;
     return this.#inARow >= CONTROL_AFTER ? { stop: stopOf(end) } : { tasks: [] };
   }
 
@@ -92,6 +98,7 @@ export class PageFailures {
       this.#limit.unanswered();
       return NOTHING;
     }
+    if (end.type !== 'oversized' && task.failures < failuresToNarrow(task)) return NOTHING;
     this.#limit.wasNoMatter();
     return this.#narrow(
       task,
@@ -127,6 +134,11 @@ export class PageFailures {
     this.#isTrying = true;
     return { tasks: lowest(task) };
   }
+}
+
+function failuresToNarrow({ isNarrowed, hasAnswered }: Task): number {
+  if (isNarrowed) return 1;
+  return hasAnswered ? FAILURES_TO_NARROW_ANSWERED : FAILURES_TO_NARROW;
 }
 
 function stopOf(end: Extract<PageEnd, { type: Failure }>): Stopped {

@@ -219,7 +219,7 @@ export class Pager {
     const second = this.#shownSecond;
     const isNarrow = tasks !== undefined || current.isNarrowed;
     const isForBounds = isNarrow && !this.#hasAskedForBounds && !this.#bounds.areKnown;
-    if (second === null || !(isForBounds || this.#failures.needsControl(current))) return;
+    if (second === null || current.isControl || !(isForBounds || this.#failures.needsControl(current))) return;
     this.#hasAskedForBounds ||= isForBounds;
     this.#tasks.push({ ...newTask(second, second), known: second, isControl: true });
   }
@@ -257,10 +257,17 @@ export class Pager {
       return this.#strike(current, 'ignores_since');
     if (current.known !== null) return this.#missEmpty(current);
     if (page.justAbove > 0 || (page.justBelow > 0 && this.#habits.order !== 'newest-first')) {
+      if (page.justAbove === 0 && this.#asked?.since === 0) return this.#judgeBeginning(current, page, end);
       current.doubt = false; // it shows how the relay takes that bound, and may be full of what lies beside the window
       return NOTHING;
     }
     return this.#countEmpty(current);
+  }
+
+  /** A request from 0 on names no `since`: what lies just below the window shows nothing of how that is taken. */
+  #judgeBeginning(current: Task, page: PageTally, end: Eose): Step {
+    const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.size, this.#asked?.limit ?? 0);
+    return mayBeCut ? this.#split(current, page, 'dense') : this.#countEmpty(current);
   }
 
   #missEmpty(current: Task): Step {
