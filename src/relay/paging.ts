@@ -201,7 +201,10 @@ export class Pager {
       if (order === 'unordered' || (order === 'unknown' && mayBeCut))
         return this.#judgeUnordered(current, page, end);
     }
-    if (current.known !== null && page.newest < current.known) return this.#miss(current);
+    const { known } = current;
+    const isBelow = known !== null && known >= current.since && known < page.oldest;
+    if (known !== null && (page.newest < known || (end === 'finish' && isBelow)))
+      return this.#miss(current);
     knownShown(current);
     return end === 'finish' ? this.#done(current) : this.#judgeNewestFirst(current, page, end);
   }
@@ -219,7 +222,12 @@ export class Pager {
     const second = this.#shownSecond;
     const isNarrow = tasks !== undefined || current.isNarrowed;
     const isForBounds = isNarrow && !this.#hasAskedForBounds && !this.#bounds.areKnown;
-    if (second === null || current.isControl || !(isForBounds || this.#failures.needsControl(current))) return;
+    if (
+      second === null ||
+      current.isControl ||
+      !(isForBounds || this.#failures.needsControl(current))
+    )
+      return;
     this.#hasAskedForBounds ||= isForBounds;
     this.#tasks.push({ ...newTask(second, second), known: second, isControl: true });
   }
@@ -257,7 +265,8 @@ export class Pager {
       return this.#strike(current, 'ignores_since');
     if (current.known !== null) return this.#missEmpty(current);
     if (page.justAbove > 0 || (page.justBelow > 0 && this.#habits.order !== 'newest-first')) {
-      if (page.justAbove === 0 && this.#asked?.since === 0) return this.#judgeBeginning(current, page, end);
+      if (page.justAbove === 0 && this.#asked?.since === 0)
+        return this.#judgeBeginning(current, page, end);
       current.doubt = false; // it shows how the relay takes that bound, and may be full of what lies beside the window
       return NOTHING;
     }

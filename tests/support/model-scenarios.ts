@@ -121,8 +121,9 @@ export function meet(scenario: Scenario): { relay: ModelRelay; archive: ModelArc
   return { relay, archive: new ModelArchive(relay, options) };
 }
 
-export function largestSecond({ stored, arrivals }: Scenario): number {
+export function largestSecond({ stored, arrivals, poisoned = [] }: Scenario): number {
   const counts = new Map<number, number>();
+  for (const { second } of poisoned) counts.set(second, (counts.get(second) ?? 0) + 1);
   for (const { second, count } of [...stored, ...arrivals.map(({ burst }) => burst)]) {
     counts.set(second, (counts.get(second) ?? 0) + count);
   }
@@ -130,7 +131,9 @@ export function largestSecond({ stored, arrivals }: Scenario): number {
 }
 
 /** The scenario without what cannot be told from a complete answer (see above), and how many visits it may have. */
-export function tellable<T extends AnyScenario & Oddities>(scenario: T): { scenario: T; visits: number } {
+export function tellable<T extends AnyScenario & Oddities>(
+  scenario: T,
+): { scenario: T; visits: number } {
   const { cap: drawn, limit, stored, exclusive } = scenario;
   const cap = exclusive.length > 0 ? Math.max(drawn, 20) : drawn;
   const densest = largestSecond(scenario);

@@ -42,78 +42,98 @@ function runs(numRuns: number): { numRuns: number; seed: number } {
 }
 
 describe('reading a model relay', () => {
-  it('never claims a second of which it lacks an event that the relay held, and comes to an end', () => {
-    const fired = new Map<string, number>();
-    let complete = 0;
-    let played = 0;
-    const property = fc.property(anyRelay, oddities, (drawn, odd) => {
-      const { scenario, visits } = tellable({ ...drawn, ...odd });
-      const { relay, archive } = meet(scenario);
-      let wanted: Window = { since: 0, until: NOW };
-      for (let visit = 0; visit < visits && !relay.lookedComplete; visit++) {
-        wanted = { since: 0, until: NOW + visit };
-        archive.visit(wanted);
-        if (!relay.lookedComplete) expect(archive.lost(), `visit ${visit + 1}`).toBeNull();
-      }
-      if (relay.lookedComplete) return;
-      played += 1;
-      if (archive.unexplained(wanted).length === 0) complete += 1;
-      for (const [name, times] of Object.entries(relay.fired)) {
-        fired.set(name, (fired.get(name) ?? 0) + times);
-      }
-    });
-    fc.assert(property, runs(5000));
-    process.stdout.write(`paging model: ${played} played, ${complete} read completely\n`);
-    if (!isDefault) return;
-    const planned = ['cut', 'empty', 'early', 'timeout', 'closed', 'disconnect'];
-    for (const name of [...planned, 'repeat', 'above', 'below', 'inject', 'exclusive', 'poison']) {
-      expect(fired.get(name), name).toBeGreaterThan(500);
-    }
-    // It would be easy to claim nothing: more than half of these relays come to be read completely all the same.
-    expect(played).toBeGreaterThan(4000);
-    expect(complete / played).toBeGreaterThan(0.5);
-  }, timeout);
-
-  it('reads an honest relay completely in one visit, apart from named holes', () => {
-    const property = fc.property(honestRelay, (scenario) => {
-      const { relay, archive } = meet(scenario);
-      const wanted = { since: 0, until: NOW };
-      archive.visit(wanted);
-      expect(archive.stopped).toBeNull();
-      expect(archive.unexplained(wanted)).toEqual([]);
-      expect(archive.lost()).toBeNull();
-      if (scenario.arrivals.length > 0) return; // what arrives between two questions can look like a cut page
-      for (const hole of archive.holes) {
-        const inside = relay.events.filter(({ createdAt }) => createdAt === hole.since);
-        expect(hole.until).toBe(hole.since);
-        expect(inside.length).toBeGreaterThanOrEqual(20);
-      }
-    });
-    fc.assert(property, runs(3000));
-  }, timeout);
-
-  it('needs one page for what is new on an honest relay, and one for nothing new', () => {
-    const property = fc.property(honestRelay, fc.nat(9), (scenario, fresh) => {
-      const { relay, archive } = meet({
-        ...scenario,
-        arrivals: [],
-        overlap: 0,
-        hints: 'anchor' as const,
+  it(
+    'never claims a second of which it lacks an event that the relay held, and comes to an end',
+    () => {
+      const fired = new Map<string, number>();
+      let complete = 0;
+      let played = 0;
+      const property = fc.property(anyRelay, oddities, (drawn, odd) => {
+        const { scenario, visits } = tellable({ ...drawn, ...odd });
+        const { relay, archive } = meet(scenario);
+        let wanted: Window = { since: 0, until: NOW };
+        for (let visit = 0; visit < visits && !relay.lookedComplete; visit++) {
+          wanted = { since: 0, until: NOW + visit };
+          archive.visit(wanted);
+          if (!relay.lookedComplete) expect(archive.lost(), `visit ${visit + 1}`).toBeNull();
+        }
+        if (relay.lookedComplete) return;
+        played += 1;
+        if (archive.unexplained(wanted).length === 0) complete += 1;
+        for (const [name, times] of Object.entries(relay.fired)) {
+          fired.set(name, (fired.get(name) ?? 0) + times);
+        }
       });
-      fc.pre(largestSecond(scenario) < 10 && scenario.stored.some(({ second }) => second <= NOW));
-      fc.pre(scenario.stored.some(({ second, valid }) => second <= NOW && valid));
-      archive.visit({ since: 0, until: NOW });
-      const before = relay.pages;
-      archive.visit({ since: 0, until: NOW + 100 });
-      expect(relay.pages - before, 'nothing new').toBe(1);
-      relay.add(eventsOf([{ second: NOW + 150, count: fresh, valid: true }], 'fresh'));
-      archive.visit({ since: 0, until: NOW + 200 });
-      expect(relay.pages - before, 'something new').toBe(2);
-      expect(archive.unexplained({ since: 0, until: NOW + 200 })).toEqual([]);
-      expect(archive.lost()).toBeNull();
-    });
-    fc.assert(property, runs(1000));
-  }, timeout);
+      fc.assert(property, runs(5000));
+      process.stdout.write(`paging model: ${played} played, ${complete} read completely\n`);
+      if (!isDefault) return;
+      const planned = ['cut', 'empty', 'early', 'timeout', 'closed', 'disconnect'];
+      for (const name of [
+        ...planned,
+        'repeat',
+        'above',
+        'below',
+        'inject',
+        'exclusive',
+        'poison',
+      ]) {
+        expect(fired.get(name), name).toBeGreaterThan(500);
+      }
+      // It would be easy to claim nothing: more than half of these relays come to be read completely all the same.
+      expect(played).toBeGreaterThan(4000);
+      expect(complete / played).toBeGreaterThan(0.5);
+    },
+    timeout,
+  );
+
+  it(
+    'reads an honest relay completely in one visit, apart from named holes',
+    () => {
+      const property = fc.property(honestRelay, (scenario) => {
+        const { relay, archive } = meet(scenario);
+        const wanted = { since: 0, until: NOW };
+        archive.visit(wanted);
+        expect(archive.stopped).toBeNull();
+        expect(archive.unexplained(wanted)).toEqual([]);
+        expect(archive.lost()).toBeNull();
+        if (scenario.arrivals.length > 0) return; // what arrives between two questions can look like a cut page
+        for (const hole of archive.holes) {
+          const inside = relay.events.filter(({ createdAt }) => createdAt === hole.since);
+          expect(hole.until).toBe(hole.since);
+          expect(inside.length).toBeGreaterThanOrEqual(20);
+        }
+      });
+      fc.assert(property, runs(3000));
+    },
+    timeout,
+  );
+
+  it(
+    'needs one page for what is new on an honest relay, and one for nothing new',
+    () => {
+      const property = fc.property(honestRelay, fc.nat(9), (scenario, fresh) => {
+        const { relay, archive } = meet({
+          ...scenario,
+          arrivals: [],
+          overlap: 0,
+          hints: 'anchor' as const,
+        });
+        fc.pre(largestSecond(scenario) < 10 && scenario.stored.some(({ second }) => second <= NOW));
+        fc.pre(scenario.stored.some(({ second, valid }) => second <= NOW && valid));
+        archive.visit({ since: 0, until: NOW });
+        const before = relay.pages;
+        archive.visit({ since: 0, until: NOW + 100 });
+        expect(relay.pages - before, 'nothing new').toBe(1);
+        relay.add(eventsOf([{ second: NOW + 150, count: fresh, valid: true }], 'fresh'));
+        archive.visit({ since: 0, until: NOW + 200 });
+        expect(relay.pages - before, 'something new').toBe(2);
+        expect(archive.unexplained({ since: 0, until: NOW + 200 })).toEqual([]);
+        expect(archive.lost()).toBeNull();
+      });
+      fc.assert(property, runs(1000));
+    },
+    timeout,
+  );
 
   it.each(['empty', 'early'] as const)(
     'is not deceived when one answer in ten is %s, however they fall',
