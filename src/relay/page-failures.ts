@@ -1,6 +1,6 @@
 import { refusalOf } from '../nostr/message.ts';
 import type { PageLimit } from './page-limit.ts';
-import { belowShown, lowest, towardsTop, withoutAnchor } from './page-split.ts';
+import { beforeNostr, belowShown, towardsTop, withoutAnchor } from './page-split.ts';
 import type { PageTally } from './page-tally.ts';
 import { forgetAnswers, type Task } from './page-task.ts';
 import { type HoleReason, holeAt, NOTHING, type Step, stop } from './page-verdict.ts';
@@ -38,23 +38,18 @@ export class PageFailures {
   #inARow = 0;
   #failures = 0;
   #answers = 0;
-  /** Whether a part was put before the others to see if the relay answers at all. */
-  #isTrying = false;
 
   constructor(limit: PageLimit) {
     this.#limit = limit;
   }
 
-  /** A page came to its end. @returns whether the order of the tasks, newest first, has to be restored */
-  noteAnswer(task: Task): boolean {
-    const wasTrying = this.#isTrying;
+  /** A page came to its end. */
+  noteAnswer(task: Task): void {
     task.failures = 0;
     task.isNarrowed = false;
     task.hasAnswered = true;
     this.#inARow = 0;
     this.#answers += 1;
-    this.#isTrying = false;
-    return wasTrying;
   }
 
   /** Whether it is to be seen first if the relay still answers: it was asked several times in vain. */
@@ -122,17 +117,19 @@ export class PageFailures {
   #narrow(task: Task, page: PageTally, reason: HoleReason, hasControl: boolean): Step {
     const { since, until, anchor } = task;
     if (anchor !== null) return { tasks: withoutAnchor(task, anchor) }; // the place may lie below the window
+    const isCut = page.inside > 0 && page.order.newestFirst && page.oldest < until;
+    if (isCut && page.oldest >= since) return { tasks: belowShown(task, page) };
+    if (!this.hasAnswered) {
+      const parts = since === until ? [task] : towardsTop(task);
+      return { tasks: [...parts, beforeNostr()] };
+    }
     if (since === until) {
       const isCertain = reason === 'oversized' || task.failures >= 2;
       return isCertain && !(this.needsControl(task) && hasControl)
         ? holeAt(task, reason, page.inside)
         : NOTHING;
     }
-    if (page.inside > 0 && page.order.newestFirst && page.oldest < until && page.oldest >= since)
-      return { tasks: belowShown(task, page) };
-    if (this.hasAnswered) return { tasks: towardsTop(task) };
-    this.#isTrying = true;
-    return { tasks: lowest(task) };
+    return { tasks: towardsTop(task) };
   }
 }
 

@@ -178,7 +178,7 @@ export class Pager {
 
   /** A page that came to its end, as the relay says. */
   #judgeEnd(current: Task, page: PageTally, end: Eose): Step {
-    if (this.#failures.noteAnswer(current)) this.#tasks.sort(newestLast);
+    this.#failures.noteAnswer(current);
     if (current.isControl) return this.#judgeControl(current, page);
     if (current.alone) return missedAlone(current, page);
     if (page.inside === 0) return this.#judgeEmpty(current, page, end);
@@ -234,7 +234,8 @@ export class Pager {
 
   /** Puts a task behind the others, once: what they show may help. @returns whether that is of any use */
   #defer(current: Task): boolean {
-    if (current.isDeferred || this.#tasks.length < 2) return false;
+    // The second that was split off above it would be taken for settled.
+    if (current.isDeferred || current.second !== null || this.#tasks.length < 2) return false;
     current.isDeferred = true;
     current.empties = 0;
     this.#tasks.splice(this.#tasks.indexOf(current), 1);

@@ -4,7 +4,7 @@ import { type ModelEvent, ModelRelay } from './model-relay.ts';
 import { ModelArchive, type ModelVisitsOptions } from './model-visits.ts';
 
 export const NOW = 100_000;
-export const MOST_VISITS = 8;
+const MOST_VISITS = 8;
 
 const bursts = fc.record({
   second: fc.oneof(fc.nat(40), fc.nat(1000), fc.nat(NOW + 10)),
@@ -59,18 +59,20 @@ export const anyRelay = fc.record({
   pagesEachVisit: fc.oneof(fc.constant(1e6), fc.integer({ min: 3, max: 20 })),
 });
 
+const poison = fc.record({
+  second: fc.oneof(fc.nat(40), fc.nat(1000), fc.nat(NOW)),
+  how: fc.constantFrom('disconnect' as const, 'closed' as const, 'silence' as const),
+});
+
 /** What else a relay may do; a record of its own, since most relays do nothing of it. */
 export const oddities = fc.record({
   exclusive: fc.oneof(
     { weight: 3, arbitrary: fc.constant([]) },
     fc.subarray(['since', 'until'] as const),
   ),
-  poisoned: fc.array(
-    fc.record({
-      second: fc.oneof(fc.nat(40), fc.nat(1000), fc.nat(NOW)),
-      how: fc.constantFrom('disconnect' as const, 'closed' as const, 'silence' as const),
-    }),
-    { maxLength: 3 },
+  poisoned: fc.oneof(
+    { weight: 2, arbitrary: fc.array(poison, { maxLength: 0 }) },
+    { weight: 1, arbitrary: fc.array(poison, { minLength: 1, maxLength: 3 }) },
   ),
   refusesLimitAbove: fc.constantFrom<number>(1e6, 1e6, 1e6, 400, 60, 20),
 });

@@ -21,7 +21,6 @@ import {
   eventsOf,
   honestRelay,
   largestSecond,
-  MOST_VISITS,
   meet,
   NOW,
   oddities,
