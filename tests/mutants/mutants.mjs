@@ -634,7 +634,7 @@ export const MUTANTS = [
     file: 'src/visit/late-fault.ts',
     find: 'isFault ||= shown === 0 || count > MAX_LATE_A_PAGE;',
     replace: 'isFault ||= shown < 0;',
-    tests: ['db:visit-contradictions'],
+    tests: ['db:visit-contradictions', 'unit:paging-model'],
   },
   {
     name: 'what was contradicted stays proven',

@@ -21,6 +21,7 @@ const chance = (...chances: number[]) => fc.constantFrom(0, 0, ...chances);
 const faults = fc.record({
   empty: chance(0.1, 0.3),
   early: chance(0.1, 0.3),
+  late: fc.constantFrom(0, 0, 0, 0, 0.02, 0.2, 1),
   timeout: chance(0.05, 0.2),
   closed: chance(0.05, 0.2),
   disconnect: chance(0.02, 0.1),

@@ -66,7 +66,7 @@ describe('reading a model relay', () => {
       fc.assert(property, runs(5000));
       process.stdout.write(`paging model: ${played} played, ${complete} read completely\n`);
       if (!isDefault) return;
-      const planned = ['cut', 'empty', 'early', 'timeout', 'closed', 'disconnect'];
+      const planned = ['cut', 'empty', 'early', 'late', 'timeout', 'closed', 'disconnect'];
       for (const name of [
         ...planned,
         'repeat',
