@@ -141,11 +141,13 @@ export function tellable<T extends AnyScenario & Oddities>(
   const cap = exclusive.length > 0 ? Math.max(drawn, 20) : drawn;
   const densest = largestSecond(scenario);
   const isDense = densest > Math.min(cap, limit);
-  const inject = densest >= Math.min(cap, limit) ? 0 : Math.min(scenario.faults.inject, cap - 1);
+  // A limit of 20 is the least that is asked for where larger ones are refused or not answered.
+  const inject =
+    densest >= Math.min(cap, limit, 20) ? 0 : Math.min(scenario.faults.inject, cap - 1);
   const seconds = new Set(stored.map(({ second }) => second).filter((second) => second <= NOW));
   const isTiny = isDense && cap < 20;
-  const { timeout, closed, disconnect } = scenario.faults;
-  const breaksOff = timeout + closed + disconnect > 0 || scenario.poisoned.length > 0;
+  const { late, timeout, closed, disconnect } = scenario.faults;
+  const breaksOff = late + timeout + closed + disconnect > 0 || scenario.poisoned.length > 0;
   const visits = isTiny ? (seconds.size > 1 && !breaksOff ? 1 : 0) : MOST_VISITS;
   return { scenario: { ...scenario, cap, faults: { ...scenario.faults, inject } }, visits };
 }

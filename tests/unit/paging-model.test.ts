@@ -7,7 +7,7 @@
  * - A page cut below 20 events that looks orderly by chance, from a relay that does not send newest-first.
  * - A relay that takes bounds as exclusive and caps pages below 20: one page of one second may hide the second below.
  * - A cap below 20, and more events than that in one second, where this is all that a visit sees of the relay, or of
- *   a part that is read alone because pages broke off.
+ *   a part that is read alone because pages broke off or went on after their EOSE.
  * - Forged events sent above the relay's own cap: they make its pages look larger than they can be. A second that holds
  *   as many as the cap then looks complete, since it shows less than the largest page; out of order, any window does
  *   when they are as many as the cap.
