@@ -52,7 +52,7 @@ export interface ModelRelayOptions {
   /** Whether the end of a page says `finish` or `more`, truly. */
   readonly nip67?: boolean;
   readonly faults?: ModelFaults;
-  /** How many false answers (`empty`, `early`) may follow each other. No bound unless told. */
+  /** How many false answers (`empty`, `early`, `late`) may follow each other. No bound unless told. */
   readonly falseInARow?: number;
   readonly seed?: number;
 }
@@ -133,7 +133,9 @@ export class ModelRelay {
       this.#send(page.slice(0, this.#random.integer(0, page.length)), tally, receive);
       return { type: 'disconnected', text: 'code 1006' };
     }
-    if (page.length > 0 && this.#happens('late')) {
+    const { falseInARow = Number.POSITIVE_INFINITY } = this.#options;
+    if (page.length > 0 && this.#falseInARow < falseInARow && this.#happens('late')) {
+      this.#falseInARow += 1;
       const inTime = this.#random.integer(0, page.length - 1);
       this.#send(page.slice(0, inTime), tally, receive);
       this.late = page.slice(inTime);
