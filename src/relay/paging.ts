@@ -41,12 +41,16 @@ export interface PagerOptions {
 /** How often a relay may contradict itself, without anything new proven, before it is given up. */
 const MAX_STRIKES = 3;
 
+/** How often it may show nothing where it has shown events, without anything new proven. */
+const MAX_HIDINGS = 20;
+
 type Eose = Extract<PageEnd['type'], 'finish' | 'more' | 'eose'>;
 
 export class Pager {
   /** Why reading stopped before every window was proven; null while it goes on or when it is done. */
   stopped: Stopped | null = null;
   #strikes = 0;
+  #hidings = 0;
   readonly #tasks: PageTasks;
   #asked: PageRequest | null = null;
   /** A second at which a page with an end has shown an event. */
@@ -132,6 +136,7 @@ export class Pager {
     const holes = step.holes ?? [];
     if (proven.length + holes.length > 0) {
       this.#strikes = 0;
+      this.#hidings = 0;
       this.#limit.recover();
     }
     return { proven, holes, evidence: end.type === 'finish' ? 'finish' : 'paging' };
@@ -254,6 +259,9 @@ export class Pager {
   }
 
   #missEmpty(current: Task): Step {
+    this.#hidings += 1;
+    if (this.#hidings > MAX_HIDINGS)
+      return stop('hides_events', 'shows and hides the same events by turns');
     this.#habits.caughtHiding = true;
     forgetAnswers(current);
     const step = this.#miss(current);

@@ -650,4 +650,25 @@ export const MUTANTS = [
     replace: 'if (contradictions > 1e9) return true;',
     tests: ['db:visit-contradictions'],
   },
+  {
+    name: 'a control request that breaks off counts for nothing',
+    file: 'src/relay/page-failures.ts',
+    find: '    this.#inARow += 1;\n    this.#failures += 1;\n    return',
+    replace: '    return',
+    tests: ['unit:paging-contradictions', 'unit:paging-model'],
+  },
+  {
+    name: 'finish is believed though it does not show what is known',
+    file: 'src/relay/paging.ts',
+    find: "(end === 'finish' && isBelow)",
+    replace: "(end === 'more' && isBelow)",
+    tests: ['unit:paging-contradictions'],
+  },
+  {
+    name: 'a relay that has answered nothing is not asked for a second before Nostr',
+    file: 'src/relay/page-failures.ts',
+    find: '{ tasks: [...parts, beforeNostr()] }',
+    replace: '{ tasks: parts }',
+    tests: ['unit:paging', 'unit:paging-contradictions'],
+  },
 ];
