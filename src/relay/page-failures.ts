@@ -1,6 +1,6 @@
 import { refusalOf } from '../nostr/message.ts';
 import type { PageLimit } from './page-limit.ts';
-import { belowShown, lowest, towardsTop, withoutAnchor } from './page-split.ts';
+import { beforeNostr, belowShown, towardsTop, withoutAnchor } from './page-split.ts';
 import type { PageTally } from './page-tally.ts';
 import { forgetAnswers, type Task } from './page-task.ts';
 import { type HoleReason, holeAt, NOTHING, type Step, stop } from './page-verdict.ts';
@@ -24,6 +24,9 @@ const CONTROL_AT_SECOND = 2;
 /** Pages that may break off in all, and one more for so many with an end: one that does it by chance is not narrowed down. */
 const MOST_FAILURES = 60;
 const ANSWERS_A_FAILURE = 4;
+/** Requests for one window that break off in a row before it is divided: more where one has come to its end. */
+const FAILURES_TO_NARROW = 2;
+const FAILURES_TO_NARROW_ANSWERED = 4;
 
 /**
  * Pages that break off. A lost connection or a missing end may be chance: the same is asked once more. What breaks
@@ -35,22 +38,18 @@ export class PageFailures {
   #inARow = 0;
   #failures = 0;
   #answers = 0;
-  /** Whether a part was put before the others to see if the relay answers at all. */
-  #isTrying = false;
 
   constructor(limit: PageLimit) {
     this.#limit = limit;
   }
 
-  /** A page came to its end. @returns whether the order of the tasks, newest first, has to be restored */
-  noteAnswer(task: Task): boolean {
-    const wasTrying = this.#isTrying;
+  /** A page came to its end. */
+  noteAnswer(task: Task): void {
     task.failures = 0;
     task.isNarrowed = false;
+    task.hasAnswered = true;
     this.#inARow = 0;
     this.#answers += 1;
-    this.#isTrying = false;
-    return wasTrying;
   }
 
   /** Whether it is to be seen first if the relay still answers: it was asked several times in vain. */
@@ -60,6 +59,8 @@ export class PageFailures {
 
   /** What was known to work does not any more: it is the relay, and no place of its history. */
   judgeControl(end: Extract<PageEnd, { type: Failure }>): Step {
+    this.#inARow += 1;
+    this.#failures += 1;
     return this.#inARow >= CONTROL_AFTER ? { stop: stopOf(end) } : { tasks: [] };
   }
 
@@ -92,6 +93,7 @@ export class PageFailures {
       this.#limit.unanswered();
       return NOTHING;
     }
+    if (end.type !== 'oversized' && task.failures < failuresToNarrow(task)) return NOTHING;
     this.#limit.wasNoMatter();
     return this.#narrow(
       task,
@@ -115,18 +117,25 @@ export class PageFailures {
   #narrow(task: Task, page: PageTally, reason: HoleReason, hasControl: boolean): Step {
     const { since, until, anchor } = task;
     if (anchor !== null) return { tasks: withoutAnchor(task, anchor) }; // the place may lie below the window
+    const isCut = page.inside > 0 && page.order.newestFirst && page.oldest < until;
+    if (isCut && page.oldest >= since) return { tasks: belowShown(task, page) };
+    if (!this.hasAnswered) {
+      const parts = since === until ? [task] : towardsTop(task);
+      return { tasks: [...parts, beforeNostr()] };
+    }
     if (since === until) {
       const isCertain = reason === 'oversized' || task.failures >= 2;
       return isCertain && !(this.needsControl(task) && hasControl)
         ? holeAt(task, reason, page.inside)
         : NOTHING;
     }
-    if (page.inside > 0 && page.order.newestFirst && page.oldest < until && page.oldest >= since)
-      return { tasks: belowShown(task, page) };
-    if (this.hasAnswered) return { tasks: towardsTop(task) };
-    this.#isTrying = true;
-    return { tasks: lowest(task) };
+    return { tasks: towardsTop(task) };
   }
+}
+
+function failuresToNarrow({ isNarrowed, hasAnswered }: Task): number {
+  if (isNarrowed) return 1;
+  return hasAnswered ? FAILURES_TO_NARROW_ANSWERED : FAILURES_TO_NARROW;
 }
 
 function stopOf(end: Extract<PageEnd, { type: Failure }>): Stopped {

@@ -3,8 +3,8 @@ import { newTask, type Task } from './page-task.ts';
 
 /** How a window is divided into smaller ones. Pure; each gives the parts oldest first. */
 
-/** Nostr began in November 2020: nothing is expected before. */
-const GENESIS = 1_604_188_800;
+/** Long before Nostr began. Not 0, which is asked for without `since`. */
+const LONG_AGO = 1;
 
 /** Halves a window where its events are, so that a burst is not halved from the year 1970 on. */
 export function halves(task: Task, page: PageTally): Task[] {
@@ -57,12 +57,9 @@ export function belowShown(task: Task, { oldest, newest }: PageTally): Task[] {
   ];
 }
 
-/** The part in which a relay is least likely to hold anything: whether it answers at all shows there. */
-export function lowest(task: Task): Task[] {
-  const { since, until } = task;
-  const isOld = since < GENESIS && until > GENESIS;
-  const middle = isOld ? GENESIS : since + Math.floor((until - since) / 64);
-  return [narrowed(newTask(middle + 1, until), until), narrowed(newTask(since, middle), middle)];
+/** A second at which no relay holds anything: whether it answers at all shows there. */
+export function beforeNostr(): Task {
+  return { ...newTask(LONG_AGO, LONG_AGO), known: LONG_AGO, isControl: true, misses: 1 };
 }
 
 /**

@@ -44,6 +44,8 @@ export interface Task {
   isControl: boolean;
   /** How many requests for it ended without an end of the page. */
   failures: number;
+  /** Whether a request for it came to its end. */
+  hasAnswered: boolean;
   /** Whether it is a part of a window that ended so twice; and the upper end of that window. */
   isNarrowed: boolean;
   origin: number;
@@ -79,6 +81,7 @@ export function newTask(since: number, until: number): Task {
       isControl: false,
       isDeferred: false,
       failures: 0,
+      hasAnswered: false,
       isNarrowed: false,
       origin: until,
     },

@@ -14,26 +14,18 @@
  * What it takes for granted, beside what every relay must do: a relay that caps pages below 20 events answers
  * newest-first; a false answer, an EOSE before everything was sent, is followed by a true one.
  */
-import type { Window } from '../nostr/filter.ts';
 import { PageBounds } from './page-bounds.ts';
+import { divide } from './page-divide.ts';
 import { PageFailures } from './page-failures.ts';
 import { EMPTY_ASKS, PageHabits } from './page-habits.ts';
 import { PageLimit } from './page-limit.ts';
 import { anchorMissing, knownShown, missed, missedAlone, missedStale } from './page-misses.ts';
 import { belowSecond } from './page-split.ts';
 import type { PageRequest, PageTally } from './page-tally.ts';
-import {
-  agree,
-  forgetAnswers,
-  type Gap,
-  newTask,
-  type Task,
-  taskOf,
-  windowOf,
-} from './page-task.ts';
+import { agree, forgetAnswers, type Gap, newTask, type Task, windowOf } from './page-task.ts';
+import { PageTasks } from './page-tasks.ts';
 import { denseAtTop, NOTHING, type Step, stop, type Verdict } from './page-verdict.ts';
 import type { PagerStop, Stopped } from './pager-stop.ts';
-import { splitWindow } from './split-window.ts';
 import type { PageEnd } from './subscription.ts';
 
 export { type PageRequest, PageTally } from './page-tally.ts';
@@ -49,13 +41,17 @@ export interface PagerOptions {
 /** How often a relay may contradict itself, without anything new proven, before it is given up. */
 const MAX_STRIKES = 3;
 
+/** How often it may show nothing where it has shown events, without anything new proven. */
+const MAX_HIDINGS = 20;
+
 type Eose = Extract<PageEnd['type'], 'finish' | 'more' | 'eose'>;
 
 export class Pager {
   /** Why reading stopped before every window was proven; null while it goes on or when it is done. */
   stopped: Stopped | null = null;
   #strikes = 0;
-  readonly #tasks: Task[];
+  #hidings = 0;
+  readonly #tasks: PageTasks;
   #asked: PageRequest | null = null;
   /** A second at which a page with an end has shown an event. */
   #shownSecond: number | null = null;
@@ -71,8 +67,8 @@ export class Pager {
   constructor(gaps: readonly Gap[], { limit }: PagerOptions) {
     this.#limit = new PageLimit(limit);
     this.#failures = new PageFailures(this.#limit);
-    this.#tasks = gaps.map(taskOf).sort(newestLast);
-    this.#hasHints = this.#tasks.some(({ anchor, known }) => anchor !== null || known !== null);
+    this.#tasks = new PageTasks(gaps);
+    this.#hasHints = this.#tasks.haveHints;
   }
 
   /** The largest limit that the relay puts up with, as far as it was tried. */
@@ -87,7 +83,7 @@ export class Pager {
 
   /** Whether one more empty answer would be believed of a relay that has shown nothing at all. */
   get isAboutToBelieveSilence(): boolean {
-    const current = this.#tasks.at(-1);
+    const current = this.#tasks.current;
     return (
       current !== undefined &&
       this.silent &&
@@ -97,7 +93,7 @@ export class Pager {
 
   /** Whether the next page is a part of a window that broke off: it is expected to do so again. */
   get isNarrowing(): boolean {
-    return this.#failures.hasAnswered && (this.#tasks.at(-1)?.isNarrowed ?? false);
+    return this.#failures.hasAnswered && (this.#tasks.current?.isNarrowed ?? false);
   }
 
   /** Asks for pages of this size from now on. */
@@ -112,7 +108,7 @@ export class Pager {
 
   /** The next page to ask for; null when nothing is left or reading has stopped. */
   next(): PageRequest | null {
-    const current = this.#tasks.at(-1);
+    const current = this.#tasks.current;
     if (!current || this.stopped !== null) return null;
     this.#asked = this.#bounds.request(current, this.#limit.inUse);
     return this.#asked;
@@ -120,7 +116,7 @@ export class Pager {
 
   /** Takes the answer to the last `next()`. */
   accept(page: PageTally, end: PageEnd): Verdict {
-    const current = this.#tasks.at(-1);
+    const current = this.#tasks.current;
     if (!current || !this.#asked) throw new Error('a page was accepted that nobody asked for');
     this.#habits.note(page, this.#asked.limit);
     this.#bounds.note(page);
@@ -128,12 +124,19 @@ export class Pager {
     if (step.stop) this.stopped = step.stop;
     // What lies below a second was not shown to be empty: the second is in doubt.
     if (step.tasks && !step.proven && current.second) forgetAnswers(current.second);
-    if (step.tasks) this.#replace(current, step.tasks);
+    if (step.tasks) {
+      this.#strikes = 0;
+      this.#tasks.replace(current, step.tasks);
+    }
     if (this.#failures.isBroken) this.#askForControl(current, step);
-    const proven = [...(step.proven ?? []), ...this.#takeSettled()];
+    const proven = [
+      ...(step.proven ?? []),
+      ...this.#tasks.takeWhile((task) => this.#isSettled(task)),
+    ];
     const holes = step.holes ?? [];
     if (proven.length + holes.length > 0) {
       this.#strikes = 0;
+      this.#hidings = 0;
       this.#limit.recover();
     }
     return { proven, holes, evidence: end.type === 'finish' ? 'finish' : 'paging' };
@@ -148,7 +151,7 @@ export class Pager {
       case 'overflow':
         // Smaller windows help against too much in the window, not against too much beside it.
         return page.inside > page.shown - page.inside
-          ? splitWindow(current, page, 'overflow')
+          ? divide(current, page, 'overflow')
           : this.#strike(current, 'overflow', end.text);
       case 'aborted':
         return stop('aborted');
@@ -156,7 +159,7 @@ export class Pager {
         if (current.isControl) return this.#failures.judgeControl(end);
         if (page.inside > 0) this.#doubt(current);
         // A request that is wider than a second may break off for what lies beside it.
-        if (current.since === current.until && !this.#bounds.areKnown && this.#defer(current))
+        if (current.since === current.until && !this.#bounds.areKnown && this.#tasks.defer(current))
           return NOTHING;
         return this.#failures.judge(current, page, end, this.#shownSecond !== null);
     }
@@ -164,7 +167,7 @@ export class Pager {
 
   /** A page that came to its end, as the relay says. */
   #judgeEnd(current: Task, page: PageTally, end: Eose): Step {
-    if (this.#failures.noteAnswer(current)) this.#tasks.sort(newestLast);
+    this.#failures.noteAnswer(current);
     if (current.isControl) return this.#judgeControl(current, page);
     if (current.alone) return missedAlone(current, page);
     if (page.inside === 0) return this.#judgeEmpty(current, page, end);
@@ -187,7 +190,10 @@ export class Pager {
       if (order === 'unordered' || (order === 'unknown' && mayBeCut))
         return this.#judgeUnordered(current, page, end);
     }
-    if (current.known !== null && page.newest < current.known) return this.#miss(current);
+    const { known } = current;
+    const isBelow = known !== null && known >= current.since && known < page.oldest;
+    if (known !== null && (page.newest < known || (end === 'finish' && isBelow)))
+      return this.#miss(current);
     knownShown(current);
     return end === 'finish' ? this.#done(current) : this.#judgeNewestFirst(current, page, end);
   }
@@ -205,19 +211,14 @@ export class Pager {
     const second = this.#shownSecond;
     const isNarrow = tasks !== undefined || current.isNarrowed;
     const isForBounds = isNarrow && !this.#hasAskedForBounds && !this.#bounds.areKnown;
-    if (second === null || !(isForBounds || this.#failures.needsControl(current))) return;
+    if (
+      second === null ||
+      current.isControl ||
+      !(isForBounds || this.#failures.needsControl(current))
+    )
+      return;
     this.#hasAskedForBounds ||= isForBounds;
     this.#tasks.push({ ...newTask(second, second), known: second, isControl: true });
-  }
-
-  /** Puts a task behind the others, once: what they show may help. @returns whether that is of any use */
-  #defer(current: Task): boolean {
-    if (current.isDeferred || this.#tasks.length < 2) return false;
-    current.isDeferred = true;
-    current.empties = 0;
-    this.#tasks.splice(this.#tasks.indexOf(current), 1);
-    this.#tasks.unshift(current);
-    return true;
   }
 
   #judgeControl(current: Task, page: PageTally): Step {
@@ -243,13 +244,24 @@ export class Pager {
       return this.#strike(current, 'ignores_since');
     if (current.known !== null) return this.#missEmpty(current);
     if (page.justAbove > 0 || (page.justBelow > 0 && this.#habits.order !== 'newest-first')) {
+      if (page.justAbove === 0 && this.#asked?.since === 0)
+        return this.#judgeBeginning(current, page, end);
       current.doubt = false; // it shows how the relay takes that bound, and may be full of what lies beside the window
       return NOTHING;
     }
     return this.#countEmpty(current);
   }
 
+  /** A request from 0 on names no `since`: what lies just below the window shows nothing of how that is taken. */
+  #judgeBeginning(current: Task, page: PageTally, end: Eose): Step {
+    const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.size, this.#asked?.limit ?? 0);
+    return mayBeCut ? divide(current, page, 'dense') : this.#countEmpty(current);
+  }
+
   #missEmpty(current: Task): Step {
+    this.#hidings += 1;
+    if (this.#hidings > MAX_HIDINGS)
+      return stop('hides_events', 'shows and hides the same events by turns');
     this.#habits.caughtHiding = true;
     forgetAnswers(current);
     const step = this.#miss(current);
@@ -271,7 +283,7 @@ export class Pager {
   }
 
   #hides(current: Task): Step {
-    if (this.silent && this.#defer(current)) return NOTHING;
+    if (this.silent && this.#tasks.defer(current)) return NOTHING;
     return stop('hides_events', 'shows nothing, though it has shown events before');
   }
 
@@ -325,16 +337,7 @@ export class Pager {
     current.second = null;
   }
 
-  /** Seconds that were read together with what lies around them and need no page of their own. */
-  #takeSettled(): Window[] {
-    const settled: Window[] = [];
-    for (let top = this.#tasks.at(-1); top && this.#isSettled(top); top = this.#tasks.at(-1)) {
-      settled.push(windowOf(top));
-      this.#tasks.pop();
-    }
-    return settled;
-  }
-
+  /** Whether a second was read together with what lies around it and needs no page of its own. */
   #isSettled({ since, until, agreeing, most }: Task): boolean {
     return since === until && agreeing >= 2 && !this.#habits.fillsPage(most, this.#limit.inUse);
   }
@@ -351,7 +354,7 @@ export class Pager {
     if (end === 'more' || mayBeFull || habits.reachesLimit(size, limit)) {
       if (page.above + page.below > page.inside)
         return this.#strike(current, 'ignores_since', 'ignores since or until');
-      return splitWindow(current, page, 'dense');
+      return divide(current, page, 'dense');
     }
     const { known } = current;
     if (known !== null && (page.newest < known || page.oldest > known)) return this.#miss(current);
@@ -365,20 +368,10 @@ export class Pager {
     return { proven: [windowOf(current)], tasks: [] };
   }
 
-  #replace(current: Task, tasks: readonly Task[]): void {
-    this.#strikes = 0;
-    const parts = tasks.filter(({ since, until }) => since <= until);
-    this.#tasks.splice(this.#tasks.indexOf(current), 1, ...parts);
-  }
-
   /** An answer that cannot be used. What was counted in a row begins anew, for it might have been the true one. */
   #strike(current: Task, reason: PagerStop, text = ''): Step {
     forgetAnswers(current);
     this.#strikes += 1;
     return this.#strikes >= MAX_STRIKES ? stop(reason, text) : NOTHING;
   }
-}
-
-function newestLast(a: Task, b: Task): number {
-  return a.until - b.until;
 }

@@ -12,15 +12,39 @@ const MAX_LATE_A_PAGE = 2;
 const MAX_LATE = 10;
 const MAX_LATE_SHARE = 0.02;
 
+/** Whether events that come after the EOSE of their page are too many to have arrived at the relay in that moment. */
+export class LateTally {
+  readonly #ofSubscription = new Map<string, number>();
+  #isFault = false;
+  #late = 0;
+  #inTime = 0;
+
+  /** Whether no EOSE of the relay is to be believed. */
+  get isFault(): boolean {
+    return this.#isFault || this.#late > MAX_LATE + MAX_LATE_SHARE * this.#inTime;
+  }
+
+  /** Notes the events that a page showed before its EOSE. */
+  noteInTime(count: number): void {
+    this.#inTime += count;
+  }
+
+  /** Notes one event that came after an EOSE, and how many came before it. */
+  noteLate(subscription: string, shown: number): void {
+    const count = (this.#ofSubscription.get(subscription) ?? 0) + 1;
+    this.#ofSubscription.set(subscription, count);
+    this.#late += 1;
+    this.#isFault ||= shown === 0 || count > MAX_LATE_A_PAGE;
+  }
+}
+
 /**
  * Events that come after the EOSE of their page. They are archived like any other. Whether they also show that an
  * EOSE of this relay is no end is a matter of how many they are, and of what was shown before.
  */
 export class LateFault {
   readonly #visit: Visit;
-  readonly #ofSubscription = new Map<string, number>();
-  #late = 0;
-  #inTime = 0;
+  readonly #tally = new LateTally();
 
   constructor(visit: Visit) {
     this.#visit = visit;
@@ -28,20 +52,15 @@ export class LateFault {
 
   /** Takes what has come late by now. @returns whether no EOSE is to be believed. @throws DatabaseError */
   async check(page: PageTally, end: PageEnd): Promise<boolean> {
-    this.#inTime += page.inside;
+    this.#tally.noteInTime(page.inside);
     const late = LateEvents.of(this.#visit.session.connection).take();
     await this.#visit.intake.archive(late.map(({ event }) => event));
     const oldest = this.#visit.context.now() - FRESH_SECONDS;
-    const isLingered = 'late' in end && (end.late ?? 0) > 0;
-    let isFault = isLingered && page.oldest <= oldest;
     for (const { event, subscription, shown } of late) {
       const createdAt = createdAtOf(event);
-      if (createdAt === null || createdAt > oldest) continue;
-      const count = (this.#ofSubscription.get(subscription) ?? 0) + 1;
-      this.#ofSubscription.set(subscription, count);
-      this.#late += 1;
-      isFault ||= shown === 0 || count > MAX_LATE_A_PAGE;
+      if (createdAt !== null && createdAt <= oldest) this.#tally.noteLate(subscription, shown);
     }
-    return isFault || this.#late > MAX_LATE + MAX_LATE_SHARE * this.#inTime;
+    const isLingered = 'late' in end && (end.late ?? 0) > 0;
+    return this.#tally.isFault || (isLingered && page.oldest <= oldest);
   }
 }

@@ -25,6 +25,8 @@ const SEED = Number(process.env.FAST_CHECK_SEED ?? 7);
 const FROM = 1_700_000_000;
 const PATIENCE_MS = 1000;
 
+process.stdout.write(`visit model: ${RUNS} relays, FAST_CHECK_SEED=${SEED}\n`);
+
 let archive: TestArchive;
 
 beforeAll(async () => {
@@ -190,6 +192,53 @@ async function missingOf(url: string, held: readonly { id: string; created_at: n
   );
   return rows.map(({ id }) => id);
 }
+
+/** Relays that page oddly: answers that break off, change, go on after their EOSE, or take bounds as exclusive. */
+const oddPagers = fc.record({
+  seed: fc.nat(10_000),
+  spread: fc.integer({ min: 2000, max: 100_000 }),
+  count: fc.integer({ min: 250, max: 400 }),
+  cap: fc.integer({ min: 20, max: 120 }),
+  order: fc.constantFrom('newest-first' as const, 'oldest-first' as const, 'shuffled' as const),
+  exclusive: fc.subarray(['since', 'until'] as const),
+  poisoned: fc.array(fc.nat(249), { maxLength: 2 }),
+  how: fc.constantFrom('disconnect' as const, 'closed' as const, 'silence' as const),
+  eoseAfter: fc.option(fc.integer({ min: 0, max: 10 }), { freq: 2 }),
+  serves: fc.option(fc.constantFrom(0.3, 0.5, 0.7), { freq: 2 }),
+  refusesLimitAbove: fc.option(fc.constantFrom(20, 60, 400)),
+});
+
+async function visitOddPager(drawn: typeof oddPagers extends fc.Arbitrary<infer T> ? T : never) {
+  const { seed, count, spread, cap, order, exclusive, poisoned, how, refusesLimitAbove } = drawn;
+  const held = signedEvents(count, { from: FROM, to: FROM + spread, seed });
+  const createdAt = poisoned.flatMap((index) => held[index]?.created_at ?? []);
+  const relay = await startScriptedRelay({
+    events: held,
+    quirk: {
+      ...{ cap, order, exclusive },
+      ...(createdAt.length > 0 && { poison: { createdAt, how } }),
+      ...(drawn.eoseAfter !== null && { eoseAfter: drawn.eoseAfter }),
+      ...(drawn.serves !== null && { serves: drawn.serves }),
+      ...(refusesLimitAbove !== null && {
+        refuseLimitAbove: { limit: refusesLimitAbove, say: 'closed' as const },
+      }),
+    },
+  });
+  try {
+    for (let visit = 0; visit < 2; visit += 1) {
+      await archive.visit(relay.url, { requestTimeoutMs: 300, lingerMs: 100 });
+      expect(await missingOf(relay.url, held), `visit ${visit + 1}`).toEqual([]);
+    }
+  } finally {
+    await relay.stop();
+  }
+}
+
+it(`coverage claims no second of which an event is missing (${RUNS} relays that page oddly)`, {
+  timeout: 60_000 + RUNS * 20_000,
+}, async () => {
+  await fc.assert(fc.asyncProperty(oddPagers, visitOddPager), { numRuns: RUNS, seed: SEED });
+});
 
 it(`coverage claims no second of which an event is missing (${RUNS} relays at random)`, {
   timeout: 60_000 + RUNS * 6000,

@@ -634,7 +634,7 @@ export const MUTANTS = [
     file: 'src/visit/late-fault.ts',
     find: 'isFault ||= shown === 0 || count > MAX_LATE_A_PAGE;',
     replace: 'isFault ||= shown < 0;',
-    tests: ['db:visit-contradictions'],
+    tests: ['db:visit-contradictions', 'unit:paging-model'],
   },
   {
     name: 'what was contradicted stays proven',
@@ -649,5 +649,26 @@ export const MUTANTS = [
     find: 'if (contradictions > MAX_ARRIVALS) return true;',
     replace: 'if (contradictions > 1e9) return true;',
     tests: ['db:visit-contradictions'],
+  },
+  {
+    name: 'a control request that breaks off counts for nothing',
+    file: 'src/relay/page-failures.ts',
+    find: '    this.#inARow += 1;\n    this.#failures += 1;\n    return',
+    replace: '    return',
+    tests: ['unit:paging-contradictions', 'unit:paging-model'],
+  },
+  {
+    name: 'finish is believed though it does not show what is known',
+    file: 'src/relay/paging.ts',
+    find: "(end === 'finish' && isBelow)",
+    replace: "(end === 'more' && isBelow)",
+    tests: ['unit:paging-contradictions'],
+  },
+  {
+    name: 'a relay that has answered nothing is not asked for a second before Nostr',
+    file: 'src/relay/page-failures.ts',
+    find: '{ tasks: [...parts, beforeNostr()] }',
+    replace: '{ tasks: parts }',
+    tests: ['unit:paging', 'unit:paging-contradictions'],
   },
 ];

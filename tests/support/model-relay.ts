@@ -20,6 +20,8 @@ export interface ModelFaults {
   readonly empty?: number;
   /** EOSE after some of the page. */
   readonly early?: number;
+  /** EOSE after some of the page, which goes on after it. */
+  readonly late?: number;
   /** The events, and no EOSE. */
   readonly timeout?: number;
   readonly closed?: number;
@@ -50,7 +52,7 @@ export interface ModelRelayOptions {
   /** Whether the end of a page says `finish` or `more`, truly. */
   readonly nip67?: boolean;
   readonly faults?: ModelFaults;
-  /** How many false answers (`empty`, `early`) may follow each other. No bound unless told. */
+  /** How many false answers (`empty`, `early`, `late`) may follow each other. No bound unless told. */
   readonly falseInARow?: number;
   readonly seed?: number;
 }
@@ -61,6 +63,8 @@ export class ModelRelay {
   pages = 0;
   sent = 0;
   readonly requests: PageRequest[] = [];
+  /** What the latest page sent after its EOSE. */
+  late: readonly ModelEvent[] = [];
   /** How often each fault has happened, and pages that were cut. */
   readonly fired: Record<string, number> = {};
   /**
@@ -99,6 +103,7 @@ export class ModelRelay {
   ): PageEnd {
     this.pages += 1;
     this.requests.push(request);
+    this.late = [];
     const { refusesLimitAbove = Number.POSITIVE_INFINITY } = this.#options;
     if (request.limit > refusesLimitAbove) {
       return { type: 'closed', text: `error: limit must be at most ${refusesLimitAbove}` };
@@ -127,6 +132,15 @@ export class ModelRelay {
     if (this.#happens('disconnect')) {
       this.#send(page.slice(0, this.#random.integer(0, page.length)), tally, receive);
       return { type: 'disconnected', text: 'code 1006' };
+    }
+    const { falseInARow = Number.POSITIVE_INFINITY } = this.#options;
+    if (page.length > 0 && this.#falseInARow < falseInARow && this.#happens('late')) {
+      this.#falseInARow += 1;
+      const inTime = this.#random.integer(0, page.length - 1);
+      this.#send(page.slice(0, inTime), tally, receive);
+      this.late = page.slice(inTime);
+      if (isCut) this.#noteLooks(request, tally);
+      return { type: 'eose' };
     }
     const sent = this.#falsified(page);
     this.#send(this.#withJunk(request, sent, sent.length === page.length), tally, receive);

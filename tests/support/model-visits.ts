@@ -1,5 +1,6 @@
 import type { Window } from '../../src/nostr/filter.ts';
 import { type Gap, Pager, PageTally, stopText } from '../../src/relay/paging.ts';
+import { LateTally } from '../../src/visit/late-fault.ts';
 import type { ModelEvent, ModelRelay } from './model-relay.ts';
 
 export interface ModelVisitsOptions {
@@ -19,6 +20,8 @@ export interface ModelVisitsOptions {
 }
 
 interface Claim extends Window {
+  /** The visit that made it. */
+  readonly visit: number;
   /** What the relay held before the visit began that made the claim. */
   readonly held: readonly ModelEvent[];
 }
@@ -35,6 +38,9 @@ export class ModelArchive {
   readonly #options: ModelVisitsOptions;
   readonly #seconds: number[] = [];
   #claims: Claim[] = [];
+  /** What the pages of the latest visit have proven, until an EOSE shows to be no end. */
+  #claimed: Window[] = [];
+  #distrusts = false;
   /** Stretches that were claimed on the silence of a relay that has shown nothing: asked for anew each time. */
   #silence: Window[] = [];
 
@@ -56,6 +62,9 @@ export class ModelArchive {
     this.#silence = [];
     const held = this.#relay.events;
     const pager = new Pager(this.#gaps(wanted), { limit });
+    const late = new LateTally();
+    this.#claimed = [];
+    this.#distrusts = false;
     let pages = 0;
     for (let request = pager.next(); request; request = pager.next()) {
       if (pages >= mostPages) throw new Error(`the pager asked for ${pages} pages in one visit`);
@@ -68,12 +77,28 @@ export class ModelArchive {
       const tally = new PageTally(request);
       const end = this.#relay.answer(request, tally, (event) => this.#receive(event));
       const { proven, holes } = pager.accept(tally, end);
+      late.noteInTime(tally.inside);
+      for (const event of this.#relay.late) {
+        this.#receive(event);
+        late.noteLate(`${pages}`, tally.inside);
+      }
+      if (late.isFault) this.#distrust();
+      if (this.#distrusts) continue;
       for (const window of proven) this.#prove(window, held, pager.silent);
       for (const { since, until, count } of holes) {
         this.holes = [...without(this.holes, { since, until }), { since, until, count }];
       }
     }
     this.stopped = pager.stopped && stopText(pager.stopped);
+    if (this.#distrusts) this.stopped = 'events_after_eose';
+  }
+
+  /** Takes back what paging has proven in this visit; nothing more is proven in it. */
+  #distrust(): void {
+    this.#distrusts = true;
+    this.covered = subtract(this.covered, this.#claimed);
+    this.#claims = this.#claims.filter(({ visit }) => visit !== this.visits);
+    this.#claimed = [];
   }
 
   /** What is wanted and neither proven nor named as a hole. */
@@ -103,9 +128,10 @@ export class ModelArchive {
   #prove(window: Window, held: readonly ModelEvent[], silent: boolean): void {
     if (window.since > window.until) throw new Error('a window that ends before it begins');
     this.covered = unite(this.covered, window);
+    this.#claimed.push(window);
     this.holes = this.holes.filter((hole) => !contains(window, hole));
     if (silent) this.#silence.push(window);
-    else this.#claims.push({ ...window, held });
+    else this.#claims.push({ ...window, held, visit: this.visits });
   }
 
   #gaps(wanted: Window): Gap[] {

@@ -94,3 +94,56 @@ describe('a relay that fails whatever it is asked', () => {
     },
   );
 });
+
+describe('a reading comes to an end', () => {
+  const at = (createdAt: number, count: number): ModelEvent[] =>
+    Array.from({ length: count }, (_, i) => ({ id: `${createdAt}.${i}`, createdAt, valid: true }));
+  const read = (options: ModelRelayOptions) => {
+    const archive = new ModelArchive(new ModelRelay(options), { mostPages: 300 });
+    archive.visit({ since: 0, until: 100_000 });
+    expect(archive.lost()).toBeNull();
+    return archive;
+  };
+
+  it('when what the relay has shown before breaks off as well', () => {
+    const poison: ModelEvent = { id: 'bad', createdAt: 2, valid: true, poison: 'disconnect' };
+    const events = [...at(0, 18), ...at(1, 2), poison];
+    const { stopped } = read({ events, cap: 20, order: 'oldest-first', ignores: ['until'] });
+    expect(stopped).toMatch(/^disconnected/);
+  });
+
+  it('when a page is full of the first second, and since is exclusive', () => {
+    const { events } = read({
+      ...{ events: at(0, 20), cap: 20, order: 'oldest-first', exclusive: ['since'] },
+    });
+    expect(events.size).toBe(20);
+  });
+
+  it('with a hole where the place that breaks it off is all that the window holds at its bottom', () => {
+    const bad: ModelEvent = { id: 'bad', createdAt: 1010, valid: true, poison: 'closed' };
+    const { archive } = visited({}, [bad]);
+    expect(archive.holes.map(({ since, until }) => [since, until])).toEqual([[1010, 1010]]);
+    expect(archive.unexplained(WANTED)).toEqual([]);
+    expect(archive.events.size).toBe(EVENTS.length);
+  });
+});
+
+describe('a page that says finish', () => {
+  it('proves nothing when it does not show what is known', () => {
+    const pager = new Pager([{ since: 1, until: 1000, anchor: null }], { limit: 500 });
+    answer(pager, [10, 900], { type: 'more' });
+    expect(answer(pager, [900], { type: 'finish' }).proven).toHaveLength(1);
+    expect(pager.next()?.wanted?.since).toBe(1);
+    expect(answer(pager, [300], { type: 'finish' }).proven).toEqual([]);
+  });
+});
+
+describe('a window that has answered', () => {
+  it('is not divided for two requests that break off', () => {
+    const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 500 });
+    answer(pager, []);
+    const first = pager.next()?.wanted;
+    for (let i = 0; i < 3; i += 1) answer(pager, [], { type: 'disconnected', text: 'code 1006' });
+    expect(pager.next()?.wanted).toEqual(first);
+  });
+});
