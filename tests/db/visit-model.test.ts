@@ -195,7 +195,7 @@ async function missingOf(url: string, held: readonly { id: string; created_at: n
   return rows.map(({ id }) => id);
 }
 
-/** Relays that page oddly: answers that break off, change, go on after their EOSE, or take bounds as exclusive. */
+/** Relays that page oddly: answers that break off, go on after their EOSE, or take bounds as exclusive. */
 const oddPagers = fc.record({
   seed: fc.nat(10_000),
   spread: fc.integer({ min: 2000, max: 100_000 }),
@@ -206,7 +206,6 @@ const oddPagers = fc.record({
   poisoned: fc.array(fc.nat(249), { maxLength: 2 }),
   how: fc.constantFrom('disconnect' as const, 'closed' as const, 'silence' as const),
   eoseAfter: fc.option(fc.integer({ min: 0, max: 10 }), { freq: 2 }),
-  serves: fc.option(fc.constantFrom(0.3, 0.5, 0.7), { freq: 2 }),
   refusesLimitAbove: fc.option(fc.constantFrom(20, 60, 400)),
 });
 
@@ -220,7 +219,6 @@ async function visitOddPager(drawn: typeof oddPagers extends fc.Arbitrary<infer 
       ...{ cap, order, exclusive },
       ...(createdAt.length > 0 && { poison: { createdAt, how } }),
       ...(drawn.eoseAfter !== null && { eoseAfter: drawn.eoseAfter }),
-      ...(drawn.serves !== null && { serves: drawn.serves }),
       ...(refusesLimitAbove !== null && {
         refuseLimitAbove: { limit: refusesLimitAbove, say: 'closed' as const },
       }),
