@@ -21,6 +21,8 @@ import { type TestArchive, testArchive } from '../support/visit-context.ts';
  * claim. `tests/unit/paging-model.test.ts` does the same for paging alone, thousands of times.
  */
 const RUNS = Number(process.env.FAST_CHECK_VISITS ?? 30);
+/** Relays that break off take longer: a place is narrowed down in many requests. */
+const ODD_RUNS = Math.ceil(RUNS / 5);
 const SEED = Number(process.env.FAST_CHECK_SEED ?? 7);
 const FROM = 1_700_000_000;
 const PATIENCE_MS = 1000;
@@ -193,7 +195,7 @@ async function missingOf(url: string, held: readonly { id: string; created_at: n
   return rows.map(({ id }) => id);
 }
 
-/** Relays that page oddly: answers that break off, change, go on after their EOSE, or take bounds as exclusive. */
+/** Relays that page oddly: answers that break off, go on after their EOSE, or take bounds as exclusive. */
 const oddPagers = fc.record({
   seed: fc.nat(10_000),
   spread: fc.integer({ min: 2000, max: 100_000 }),
@@ -204,7 +206,6 @@ const oddPagers = fc.record({
   poisoned: fc.array(fc.nat(249), { maxLength: 2 }),
   how: fc.constantFrom('disconnect' as const, 'closed' as const, 'silence' as const),
   eoseAfter: fc.option(fc.integer({ min: 0, max: 10 }), { freq: 2 }),
-  serves: fc.option(fc.constantFrom(0.3, 0.5, 0.7), { freq: 2 }),
   refusesLimitAbove: fc.option(fc.constantFrom(20, 60, 400)),
 });
 
@@ -218,7 +219,6 @@ async function visitOddPager(drawn: typeof oddPagers extends fc.Arbitrary<infer 
       ...{ cap, order, exclusive },
       ...(createdAt.length > 0 && { poison: { createdAt, how } }),
       ...(drawn.eoseAfter !== null && { eoseAfter: drawn.eoseAfter }),
-      ...(drawn.serves !== null && { serves: drawn.serves }),
       ...(refusesLimitAbove !== null && {
         refuseLimitAbove: { limit: refusesLimitAbove, say: 'closed' as const },
       }),
@@ -234,10 +234,10 @@ async function visitOddPager(drawn: typeof oddPagers extends fc.Arbitrary<infer 
   }
 }
 
-it(`coverage claims no second of which an event is missing (${RUNS} relays that page oddly)`, {
-  timeout: 60_000 + RUNS * 20_000,
+it(`coverage claims no second of which an event is missing (${ODD_RUNS} relays that page oddly)`, {
+  timeout: 60_000 + ODD_RUNS * 40_000,
 }, async () => {
-  await fc.assert(fc.asyncProperty(oddPagers, visitOddPager), { numRuns: RUNS, seed: SEED });
+  await fc.assert(fc.asyncProperty(oddPagers, visitOddPager), { numRuns: ODD_RUNS, seed: SEED });
 });
 
 it(`coverage claims no second of which an event is missing (${RUNS} relays at random)`, {
