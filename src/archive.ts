@@ -1,6 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Flaws, Relay, VisitEnd, VisitGaps, Wanted } from './bigbrotr.ts';
 import { afterVisit, type Manners, type Reception } from './relay/manners.ts';
+import { stopText } from './relay/pager-stop.ts';
 import { blame } from './relay/tor.ts';
+import { noteContradicted } from './visit/claims.ts';
 import type { LiveRelays } from './visit/live.ts';
 import { type FilterEnd, type GapsEnd, readFilter } from './visit/read-filter.ts';
 import { readGaps, readWithheld } from './visit/read-gaps.ts';
@@ -90,7 +93,9 @@ async function readRelay(
   let followed = false;
   try {
     const end = await readFilter(visit, wanted, gaps, readAll);
+    await awaitLate(visit);
     await visit.writer.flush();
+    if (visit.distrust && end.interrupted !== null) await noteContradicted(visit);
     visit.intake.tellInvalid();
     const report = withBearing(await withBlame(reportOf(visit, end), visit), visit);
     const { retryAfterSeconds: after } = visit;
@@ -125,6 +130,23 @@ async function readAll(visit: Visit, gaps: VisitGaps): Promise<GapsEnd> {
   return last;
 }
 
+/** Claims of a stretch at least this long, in seconds, rest on history that was read for the first time. */
+const HISTORY = 86_400;
+
+/**
+ * Takes what comes late after the last answer. A reading of history that took less time than late events may take waits
+ * for the rest of that time; others wait for nothing. @throws DatabaseError
+ */
+async function awaitLate(visit: Visit): Promise<void> {
+  const { claims, context, firstEndAt, session } = visit;
+  const windows = claims.filterIds.flatMap((filterId) => claims.of(filterId, 'paging'));
+  const isHistory = windows.some(({ since, until }) => until - since >= HISTORY);
+  const left = (firstEndAt ?? 0) + visit.lingerMs - performance.now();
+  if (isHistory && firstEndAt !== null && left > 0 && session.connection.isOpen)
+    await sleep(left, undefined, { signal: context.signal }).catch(() => {});
+  await visit.checkLate();
+}
+
 function reportOf(visit: Visit, { stopped, interrupted, lacking }: FilterEnd): VisitReport {
   const figures = {
     pages: visit.requests,
@@ -132,9 +154,10 @@ function reportOf(visit: Visit, { stopped, interrupted, lacking }: FilterEnd): V
     invalid: Object.fromEntries(visit.intake.invalid),
     bytes: visit.bytesReceived,
   };
+  const outcome = visit.proved ? 'partial' : 'failed';
+  if (visit.distrust) return { outcome, ...stopOf(stopText(visit.distrust)), ...figures };
   if (interrupted !== null) return { outcome: 'unfinished', ...stopOf(interrupted), ...figures };
-  if (stopped !== null)
-    return { outcome: visit.proved ? 'partial' : 'failed', ...stopOf(stopped), ...figures };
+  if (stopped !== null) return { outcome, ...stopOf(stopped), ...figures };
   if (lacking !== null) return { outcome: 'partial', ...stopOf(lacking), ...figures };
   return { outcome: 'complete', ...mostlyBroken(visit), ...figures };
 }

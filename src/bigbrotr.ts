@@ -250,9 +250,19 @@ export class Bigbrotr {
     return countFlaws(this.#database.query, relay, wanted);
   }
 
-  /** Takes back what paging has proven of these windows: the relay has contradicted it since. */
-  retractCoverage(relay: Relay, filterId: number, windows: readonly Window[]): Promise<void> {
-    return visits.retractCoverage(this.#database.query, relay, filterId, windows);
+  /** Takes back what was proven of these windows, by pages or by NIP-77: the relay has contradicted it since. */
+  retractCoverage(
+    relay: Relay,
+    filterId: number,
+    by: 'paging' | 'nip77',
+    windows: readonly Window[],
+  ): Promise<void> {
+    return visits.retractCoverage(this.#database.query, relay, filterId, by, windows);
+  }
+
+  /** Notes that the answers for these windows contradict each other: they are holes until old holes are tried again. */
+  noteContradicted(relay: Relay, filterId: number, windows: readonly Window[]): Promise<void> {
+    return visits.noteContradicted(this.#database.query, relay, filterId, windows);
   }
 
   /** Notes how a visit ended. Failures in a row are counted, each once. */

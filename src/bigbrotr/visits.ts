@@ -267,26 +267,41 @@ async function forgetUncertain(query: Query, relay: Relay, wanted: Wanted): Prom
 }
 
 /**
- * Takes back what paging has proven: the relay has contradicted it since. What NIP-77 has proven rests on something
- * else and stays.
+ * Takes back what was proven of these windows by pages, or by NIP-77: the relay has contradicted it since. The one
+ * rests on something else than the other.
  */
 export async function retractCoverage(
   query: Query,
   relay: Relay,
   filterId: number,
+  by: 'paging' | 'nip77',
   windows: readonly Window[],
 ): Promise<void> {
+  if (windows.length === 0) return;
   await query(
     `with kept as (
          update coverage
          set covered = covered - $3::int8multirange
-         where relay_id = $1 and filter_id = $2 and evidence <> 'nip77'
+         where relay_id = $1 and filter_id = $2 and (evidence = 'nip77') = $4
              and covered && $3::int8multirange and not covered <@ $3::int8multirange
      )
      delete from coverage
-     where relay_id = $1 and filter_id = $2 and evidence <> 'nip77' and covered <@ $3::int8multirange`,
-    [relay.relayId, filterId, multirange(windows)],
+     where relay_id = $1 and filter_id = $2 and (evidence = 'nip77') = $4 and covered <@ $3::int8multirange`,
+    [relay.relayId, filterId, multirange(windows), by === 'nip77'],
   );
+}
+
+/** Notes windows as holes, because the relay gives different answers for them. */
+export async function noteContradicted(
+  query: Query,
+  relay: Relay,
+  filterId: number,
+  windows: readonly Window[],
+): Promise<void> {
+  const holes = windows.map((window) => ({ ...window, reason: 'contradicted', count: 0 }));
+  await query("select record_coverage($1, $2, 'paging', '{}', $3)", [
+    ...[relay.relayId, filterId, JSON.stringify(holes)],
+  ]);
 }
 
 /**

@@ -6,6 +6,8 @@ export interface LateEvent {
   readonly subscription: string;
   readonly event: unknown;
   readonly shown: number;
+  /** When it came, Unix seconds. */
+  readonly receivedAt: number;
 }
 
 /** Subscriptions whose late events are looked for: those of the pages just before. */
@@ -64,7 +66,8 @@ export class LateEvents {
     if (this.#events.length >= MAX_EVENTS || this.#chars > MAX_CHARS) return;
     const message = parseRelayMessage(data);
     if (message.type !== 'EVENT') return;
-    this.#events.push({ subscription, event: message.event, shown });
+    const receivedAt = Math.floor(Date.now() / 1000);
+    this.#events.push({ subscription, event: message.event, shown, receivedAt });
     this.#chars += data.length;
   }
 }

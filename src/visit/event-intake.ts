@@ -123,6 +123,11 @@ export class EventIntake {
     this.#offences.note('repeat', times);
   }
 
+  /** Notes an event that came after the EOSE of its answer; it is archived all the same. */
+  noteLate(): void {
+    this.#offences.note('after_eose', 1);
+  }
+
   /** Archives events that came beside an answer. @throws DatabaseError */
   async archive(values: readonly unknown[]): Promise<void> {
     if (values.length > 0) await this.receive(values, [], EVERY_EVENT);

@@ -53,14 +53,22 @@ export class LateFault {
   /** Takes what has come late by now. @returns whether no EOSE is to be believed. @throws DatabaseError */
   async check(page: PageTally, end: PageEnd): Promise<boolean> {
     this.#tally.noteInTime(page.inside);
+    const hasFault = await this.takeLate();
+    const oldest = this.#visit.context.now() - FRESH_SECONDS;
+    const isLingered = 'late' in end && (end.late ?? 0) > 0;
+    return hasFault || (isLingered && page.oldest <= oldest);
+  }
+
+  /** Takes what has come late, beside a page or after the last one. @returns whether no EOSE is to be believed. @throws DatabaseError */
+  async takeLate(): Promise<boolean> {
     const late = LateEvents.of(this.#visit.session.connection).take();
     await this.#visit.intake.archive(late.map(({ event }) => event));
-    const oldest = this.#visit.context.now() - FRESH_SECONDS;
-    for (const { event, subscription, shown } of late) {
+    for (const { event, subscription, shown, receivedAt } of late) {
       const createdAt = createdAtOf(event);
-      if (createdAt !== null && createdAt <= oldest) this.#tally.noteLate(subscription, shown);
+      if (createdAt === null || createdAt > receivedAt - FRESH_SECONDS) continue;
+      this.#tally.noteLate(subscription, shown);
+      this.#visit.intake.noteLate();
     }
-    const isLingered = 'late' in end && (end.late ?? 0) > 0;
-    return this.#tally.isFault || (isLingered && page.oldest <= oldest);
+    return this.#tally.isFault;
   }
 }

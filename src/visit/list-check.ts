@@ -136,8 +136,9 @@ async function shows(
     shown ||= isWanted(id, createdAt);
     return true;
   };
-  const end = await visit.askOptional(filter, { add });
+  const end = await visit.askOptional(filter, { add }, { lingerMs: visit.lingerMs });
   if (shown) return 'shown';
+  await visit.checkLate();
   if (visit.distrust) return 'unknown'; // its EOSE is no end
   return end.type === 'eose' || end.type === 'finish' ? 'nothing' : 'unknown';
 }

@@ -92,7 +92,8 @@ export class LiveRelays {
       const end = await follow(visit, signal);
       this.#options.log.debug({ relay, end }, 'no longer followed');
       const refusal = end.type === 'disconnected' ? end.refusal : undefined;
-      if (refusal !== undefined && !this.#taken.has(visit.session))
+      // Following is optional: only a rate limit concerns visits too.
+      if (refusal === 'rate_limited' && !this.#taken.has(visit.session))
         await this.#pause(visit, refusal);
     } catch (err) {
       this.#options.log.warn(

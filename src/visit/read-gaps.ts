@@ -101,10 +101,11 @@ async function readUnknown(
   const { settled, isHandedOver, stopped, interrupted } = await readFirstPages(visit, gaps);
   if (interrupted !== null || visit.refusal !== null) return { stopped, interrupted };
   if (isHandedOver) return readKnown(visit, gaps, provenBefore, settled);
+  if (visit.distrust) return { stopped, interrupted }; // what pages have settled was taken back
   const rest = gaps.flatMap((gap) => without(gap, settled));
   // Where paging has stopped NIP-77 may do; what that leaves would stop it again.
   if (stopped !== null) return reconcileAfterStop(visit, rest, stopped);
-  await confirm(visit, gaps);
+  if (visit.intake.good > 0) await confirm(visit, gaps); // the silence of a relay is asked for anew each time
   return { stopped: null, interrupted: null };
 }
 

@@ -9,7 +9,7 @@ import {
   type Verdict,
 } from '../relay/paging.ts';
 import type { PageEnd, SubscriptionLimits } from '../relay/subscription.ts';
-import { LateFault } from './late-fault.ts';
+import { distrust } from './claims.ts';
 import { PageSize } from './page-size.ts';
 import { Steadiness } from './steadiness.ts';
 import type { Visit } from './visit.ts';
@@ -21,8 +21,6 @@ export interface PagesEnd {
   readonly interrupted: string | null;
 }
 
-/** How long events are waited for that come after their EOSE, in milliseconds, before silence is believed. */
-const LINGER_MS = 1000;
 /** A part of a window that has broken off is waited for so many times the slowest answer, and no less than this. */
 const NARROWING_TIMES = 10;
 const NARROWING_MIN_MS = 2000;
@@ -46,7 +44,6 @@ class Reading {
   readonly #visit: Visit;
   readonly #pager: Pager;
   readonly #size: PageSize;
-  readonly #late: LateFault;
   readonly #steadiness: Steadiness;
   readonly #onPage: OnPage | undefined;
   /** Whether something else goes on with what is left, and shows by itself what pages have left out. */
@@ -58,7 +55,6 @@ class Reading {
     this.#onPage = onPage;
     this.#size = new PageSize(visit);
     this.#pager = new Pager(gaps, { limit: this.#size.limit });
-    this.#late = new LateFault(visit);
     this.#steadiness = new Steadiness(visit);
   }
 
@@ -103,10 +99,10 @@ class Reading {
     const visit = this.#visit;
     const isOver = visit.refusal !== null || visit.isFlooded || visit.context.signal.aborted;
     if (isOver || this.#isHandedOver || visit.distrust || !visit.session.connection.isOpen) return;
-    const { claimed } = visit;
+    const claimed = visit.claims.of(visit.context.filterId, 'paging');
     if (claimed.length === 0 || !(await this.#steadiness.isUnsteady(claimed, this.#pager.limit)))
       return;
-    await this.#distrust('unsteady', 'shows other events when it is asked again');
+    await distrust(visit, 'unsteady', 'shows other events when it is asked again');
   }
 
   async #ask(request: PageRequest, page: PageTally): Promise<PageEnd> {
@@ -128,9 +124,8 @@ class Reading {
 
   /** How long the next answer is waited for, where that is not as always. */
   #patience(): Partial<SubscriptionLimits> {
-    const { context, distrust, holdsOthers } = this.#visit;
-    const lingerMs = context.lingerMs ?? LINGER_MS;
-    if (distrust) return { lingerMs, lingersAlways: true };
+    const { context, distrust: isDistrusted, holdsOthers, lingerMs } = this.#visit;
+    if (isDistrusted) return { lingerMs, lingersAlways: true };
     if (this.#pager.isAboutToBelieveSilence && !holdsOthers) return { lingerMs };
     if (!this.#pager.isNarrowing) return {};
     const enough = Math.max(NARROWING_MIN_MS, this.#slowestMs * NARROWING_TIMES);
@@ -142,30 +137,20 @@ class Reading {
     const visit = this.#visit;
     const pager = this.#pager;
     const verdict = pager.accept(tally, page);
-    const isLate = await this.#late.check(tally, page);
+    const isLate = await visit.late.check(tally, page);
+    visit.firstEndAt ??= performance.now();
     const isLost = page.type === 'oversized' || page.type === 'disconnected';
     if (isLost && pager.next() !== null && !(await visit.reconnect()))
       pager.stop(page.type, page.text);
     const limit = this.#size.after(request, tally, page);
     if (limit !== null) pager.useLimit(limit);
-    if (isLate) await this.#distrust('events_after_eose', 'sends events after the end of a page');
-    visit.proved ||= verdict.proven.length > 0;
+    if (isLate) await distrust(visit, 'events_after_eose', 'sends events after the end of a page');
+    visit.claims.note(visit.context.filterId, 'paging', verdict.proven);
     if (visit.distrust) return verdict;
-    visit.claimed.push(...verdict.proven);
+    visit.proved ||= verdict.proven.length > 0;
     const restsOnSilence = pager.silent && !visit.holdsOthers && verdict.evidence === 'paging';
     await visit.writer.endPage(restsOnSilence ? { ...verdict, evidence: 'silence' } : verdict);
     return verdict;
-  }
-
-  /** Takes back what paging has proven in this visit, and proves nothing more in it. */
-  async #distrust(reason: 'events_after_eose' | 'unsteady', text: string): Promise<void> {
-    const visit = this.#visit;
-    if (visit.distrust) return;
-    visit.distrust = { reason, text };
-    await visit.writer.flush();
-    const { bigbrotr, filterId } = visit.context;
-    await bigbrotr.retractCoverage(visit.relay, filterId, visit.claimed);
-    visit.claimed = [];
   }
 }
 

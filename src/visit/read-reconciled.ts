@@ -108,6 +108,7 @@ async function prove(
   const { proven, rest } =
     second === null ? { proven: [windowOf(window)], rest: [] } : takeOut(second, window);
   visit.proved ||= proven.length > 0;
+  visit.claims.note(visit.context.filterId, 'nip77', proven);
   await visit.writer.endPage({ proven, holes: [], evidence: 'nip77' });
   return rest;
 }

@@ -1,4 +1,5 @@
 import type { Window } from '../nostr/filter.ts';
+import { joined } from './claims.ts';
 import { FRESH_SECONDS } from './late-fault.ts';
 import type { Visit } from './visit.ts';
 
@@ -8,8 +9,10 @@ const MAX_SAMPLE_EVENTS = 100;
 /** All samples of a reading together show one event of so many. */
 const EVENTS_A_SAMPLED_ONE = 100;
 /** A reading of few events is sampled more closely: up to so many, one of these. */
-const FEW_EVENTS = 10;
-const EVENTS_A_SAMPLED_ONE_OF_FEW = 25;
+const FEW_EVENTS = 30;
+const EVENTS_A_SAMPLED_ONE_OF_FEW = 5;
+/** A reading of fewer events is not sampled: its pages have been asked for more than once. */
+const FEWEST_SAMPLED = 25;
 /** From so many events on there are two samples, and three. */
 const SECOND_SAMPLE_FROM = 1000;
 const THIRD_SAMPLE_FROM = 5000;
@@ -73,6 +76,7 @@ export class Steadiness {
 
   /** How many events a sample is to show. */
   get #sampleSize(): number {
+    if (this.#shown < FEWEST_SAMPLED) return 0;
     const few = Math.min(FEW_EVENTS, this.#shown / EVENTS_A_SAMPLED_ONE_OF_FEW);
     const events = Math.max(this.#shown / EVENTS_A_SAMPLED_ONE, few);
     return Math.min(Math.floor(events / this.#sampleCount), MAX_SAMPLE_EVENTS);
@@ -100,7 +104,7 @@ export class Steadiness {
     await visit.writer.flush();
     const shown = new Set<string>();
     const bounds = since > 0 ? { since, until } : { until };
-    await visit.ask(
+    await visit.askOptional(
       { ...filter, ...bounds, limit },
       {
         add: (id, createdAt) => {
@@ -114,15 +118,4 @@ export class Steadiness {
     const unseen = [...shown].filter((id) => !before.has(id));
     return unseen.length === 0 ? 0 : (await bigbrotr.sightedIds(visit.relay, unseen)).size;
   }
-}
-
-/** Windows that touch each other as one. */
-function joined(windows: readonly Window[]): Window[] {
-  const joint: { since: number; until: number }[] = [];
-  for (const { since, until } of [...windows].sort((a, b) => a.since - b.since)) {
-    const last = joint.at(-1);
-    if (last && since <= last.until + 1) last.until = Math.max(last.until, until);
-    else joint.push({ since, until });
-  }
-  return joint;
 }

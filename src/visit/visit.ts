@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Relay, RelayTerms, Stored } from '../bigbrotr.ts';
-import type { EventFilter, ReqFilter, Window } from '../nostr/filter.ts';
+import type { EventFilter, ReqFilter } from '../nostr/filter.ts';
 import { type FilterRefusal, isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
 import { type Authentication, mayBeServed } from '../relay/authentication.ts';
@@ -8,8 +8,10 @@ import { afterAuthentication, type Manners, mannersOf } from '../relay/manners.t
 import type { Stopped } from '../relay/pager-stop.ts';
 import { type PageEnd, readPage, type SubscriptionLimits, sizesOf } from '../relay/subscription.ts';
 import type { BatchWriter } from './batch-writer.ts';
+import { Claims, distrust } from './claims.ts';
 import { CountedTally } from './counted-tally.ts';
 import { EventIntake } from './event-intake.ts';
+import { LateFault } from './late-fault.ts';
 import { Nip77State } from './nip77-state.ts';
 import { isRateLimit, type NoSession, openSession } from './session.ts';
 import type { RelaySession, Tally, VisitContext } from './visit-context.ts';
@@ -27,6 +29,8 @@ const MAX_AUTHENTICATIONS = 20;
 const MAX_RECONNECTS = 60;
 /** Times that one REQ is sent again after NIP-42. */
 const MAX_ASKS = 3;
+/** An EOSE that is no end is followed by its events within this, in milliseconds. */
+const LINGER_MS = 1000;
 /** Bounds of one page, for relays that ignore `limit`. */
 const MAX_PAGE_EVENTS = 20_000;
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
@@ -49,8 +53,12 @@ export class Visit {
   requests = 0;
   proved = false;
   readonly nip77 = new Nip77State();
-  /** Windows that paging has proven in this visit; empty again once they were taken back. */
-  claimed: Window[] = [];
+  /** What was proven in this visit. */
+  readonly claims = new Claims();
+  /** Events that come after the EOSE of their answer, whatever filter is read. */
+  readonly late: LateFault;
+  /** When the first answer of this connection ended, in milliseconds of `performance.now()`; null before. */
+  firstEndAt: number | null = null;
   /** Why no end of a page is believed any more; null while they are. */
   distrust: Stopped | null = null;
   /** What the relay refused with, when that ended the visit. */
@@ -86,6 +94,7 @@ export class Visit {
     this.#binaryFrames = session.connection.binaryFrames;
     this.#deadline = performance.now() + context.visitMs;
     this.intake = new EventIntake(this);
+    this.late = new LateFault(this);
   }
 
   get writer(): BatchWriter {
@@ -104,12 +113,18 @@ export class Visit {
   /** Reads with another filter from now on, once what was read with the one before is stored. @throws DatabaseError */
   async turnTo(filter: EventFilter, filterId: number): Promise<void> {
     if (filterId === this.context.filterId) return;
+    await this.checkLate(); // with the filter for which they came
     await this.writer.flush();
     this.context = { ...this.context, filter, filterId };
     this.isAnswered = false;
     this.filterRefusal = null;
-    this.claimed = [];
     this.intake.renewWriter();
+  }
+
+  /** Takes events that have come after the EOSE of their answer; too many of them end the belief in it. @throws DatabaseError */
+  async checkLate(): Promise<void> {
+    if (await this.late.takeLate())
+      await distrust(this, 'events_after_eose', 'sends events after the end of a page');
   }
 
   get bytesReceived(): number {
@@ -126,9 +141,11 @@ export class Visit {
       this.noteNoConnection(session);
       return false;
     }
+    await this.checkLate();
     this.#bytesBefore = -this.bytesReceived;
     this.#binaryFrames = 0;
     this.session = session;
+    this.nip77.hasTriedAuthentication = false;
     return true;
   }
 
@@ -137,6 +154,11 @@ export class Visit {
     if (this.context.signal.aborted) return 'stopped';
     if (performance.now() > this.#deadline) return TIME_IS_UP;
     return null;
+  }
+
+  /** How long events are waited for that come after their EOSE, before silence is believed, in milliseconds. */
+  get lingerMs(): number {
+    return this.context.lingerMs ?? LINGER_MS;
   }
 
   /** How long one answer may take and how large it may be; a slow one does not outlast the visit by more than a silence. */
@@ -198,10 +220,14 @@ export class Visit {
   }
 
   /** Sends a REQ that the visit can do without: its refusal says nothing of others. @throws DatabaseError */
-  async askOptional(filter: ReqFilter, tally: Tally): Promise<PageEnd> {
-    const end = await this.#askOnce(filter, tally, {});
+  async askOptional(
+    filter: ReqFilter,
+    tally: Tally,
+    patience: Partial<SubscriptionLimits> = {},
+  ): Promise<PageEnd> {
+    const end = await this.#askOnce(filter, tally, patience);
     if (end.type !== 'closed' || !(await this.authenticateFor(end.text))) return end;
-    return this.#askOnce(filter, tally, {});
+    return this.#askOnce(filter, tally, patience);
   }
 
   /** Authenticates, once in a visit, where an optional request was refused for want of it. @returns whether it may be sent once more */

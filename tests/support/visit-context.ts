@@ -70,6 +70,7 @@ class Archive implements TestArchive {
       reproveSeconds: 86_400,
       batchSize: 500,
       requestTimeoutMs: 5000,
+      lingerMs: 20,
       visitMs: 60_000,
       log: silent,
       signal: new AbortController().signal,
