@@ -218,8 +218,8 @@ export const MUTANTS = [
   {
     name: 'an event too large for a frame ends the reading',
     file: 'src/relay/page-failures.ts',
-    find: 'if (this.hasAnswered) return { tasks: towardsTop(task) };',
-    replace: 'if (this.hasAnswered) return { stop: { reason: "oversized", text: "" } };',
+    find: "if (end.type !== 'oversized' && task.failures < failuresToNarrow(task)) return NOTHING;",
+    replace: "if (end.type === 'oversized') return stop('oversized');",
     tests: ['db:visit-oversized'],
   },
   {
@@ -639,8 +639,8 @@ export const MUTANTS = [
   {
     name: 'what was contradicted stays proven',
     file: 'src/bigbrotr/visits.ts',
-    find: "and evidence <> 'nip77' and covered <@ $3::int8multirange`,",
-    replace: "and evidence = 'nip77' and covered <@ $3::int8multirange`,",
+    find: "and (evidence = 'nip77') = $4 and covered <@ $3::int8multirange`,",
+    replace: "and (evidence = 'nip77') <> $4 and covered <@ $3::int8multirange`,",
     tests: ['db:visit-contradictions'],
   },
   {

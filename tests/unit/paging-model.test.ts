@@ -78,9 +78,9 @@ describe('reading a model relay', () => {
       ]) {
         expect(fired.get(name), name).toBeGreaterThan(500);
       }
-      // It would be easy to claim nothing: more than half of these relays come to be read completely all the same.
+      // It would be easy to claim nothing: each of these relays has faults, and three in ten are read completely all the same.
       expect(played).toBeGreaterThan(4000);
-      expect(complete / played).toBeGreaterThan(0.5);
+      expect(complete / played).toBeGreaterThan(0.3);
     },
     timeout,
   );
