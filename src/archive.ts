@@ -9,7 +9,7 @@ import { type FilterEnd, type GapsEnd, readFilter } from './visit/read-filter.ts
 import { readGaps, readWithheld } from './visit/read-gaps.ts';
 import { isRateLimit, openSession } from './visit/session.ts';
 import { Visit, type VisitContext } from './visit/visit.ts';
-import { stopOf, type VisitStop } from './visit/visit-stop.ts';
+import { stopOf, stopOfFlaws, type VisitStop } from './visit/visit-stop.ts';
 
 export type { VisitContext } from './visit/visit.ts';
 
@@ -50,23 +50,11 @@ export async function visitRelay(
       ? withFlaws(
           read,
           await bigbrotr.countFlaws(relay, wanted),
-          await withheldBy(relay, context, wanted),
+          await bigbrotr.withheld.countUnseen({ relay, filterId }, wanted),
         )
       : read;
   await bigbrotr.endVisit(relay, filterId, report);
   return report;
-}
-
-/** Events of what is wanted that the relay lists by NIP-77 and has not shown. */
-async function withheldBy(
-  relay: Relay,
-  { bigbrotr, filterId }: VisitContext,
-  wanted: Wanted,
-): Promise<number> {
-  const key = { relay, filterId };
-  if ((await bigbrotr.withheld.count(key, wanted)) === 0) return 0;
-  await bigbrotr.withheld.forgetSighted(key);
-  return bigbrotr.withheld.count(key, wanted);
 }
 
 async function readRelay(
@@ -179,14 +167,8 @@ function withFlaws(
   { holes, brokenAlone }: Flaws,
   withheld: number,
 ): VisitReport {
-  const details = [
-    ...(holes > 0 ? [`${holes} stretches cannot be proven`] : []),
-    ...(withheld > 0 ? [`${withheld} events are listed and withheld`] : []),
-  ];
-  if (details.length > 0) {
-    const reason = holes > 0 ? 'holes' : 'withheld';
-    return { ...report, outcome: 'partial', reason, detail: details.join(', ') };
-  }
+  const stop = stopOfFlaws(holes, withheld);
+  if (stop !== null) return { ...report, outcome: 'partial', ...stop };
   if (brokenAlone === 0 || report.reason !== null) return report;
   const detail = `all ${brokenAlone} events that it ever sent were refused, forged or malformed`;
   return { ...report, reason: 'forged', detail };

@@ -111,6 +111,24 @@ begin atomic
 end;
 comment on function parts_covered(integer, integer) is 'What is proven complete for all filters that a relay is asked with in place of one that it refuses.';
 
+create or replace function withheld_of(p_relay_id integer, p_filter_id integer, p_wanted int8range)
+returns table (id bytea, stretch int8range)
+language sql stable
+begin atomic
+    with recursive asked as (
+        select p_filter_id as filter_id
+        union
+        select f.part_id
+        from asked a
+        join filter_parts f on f.relay_id = p_relay_id and f.filter_id = a.filter_id
+    )
+    select distinct on (w.id) w.id, w.stretch
+    from asked
+    join withheld w on w.relay_id = p_relay_id and w.filter_id = asked.filter_id and w.stretch && p_wanted
+    order by w.id, lower(w.stretch) desc, upper(w.stretch);
+end;
+comment on function withheld_of(integer, integer, int8range) is 'Events of these seconds that a relay lists and does not serve, each once: of a filter, and of those that it is asked with in place of it.';
+
 create or replace view coverage_gaps as
 select r.url as relay_url, f.filter, lower(g.gap) as since, upper(g.gap) - 1 as until, g.hole, g.hole_events
 from visits v
@@ -139,7 +157,7 @@ cross join lateral (
             select id, stretch, lower(stretch) > max(upper(stretch)) over (
                 order by lower(stretch), upper(stretch), id rows between unbounded preceding and 1 preceding
             ) as is_apart
-            from withheld where relay_id = v.relay_id and filter_id = v.filter_id and stretch && v.wanted
+            from withheld_of(v.relay_id, v.filter_id, v.wanted)
         ) w
     ) w
     group by island
@@ -181,7 +199,7 @@ select
         v.wanted, case when asked.parts = 0 then c.covered else parts_covered(v.relay_id, v.filter_id) end,
         oldest_known(v.relay_id, v.wanted)
     ) as asked_share,
-    (select count(*) from withheld w where w.relay_id = v.relay_id and w.filter_id = v.filter_id and w.stretch && v.wanted) as withheld
+    (select count(*) from withheld_of(v.relay_id, v.filter_id, v.wanted)) as withheld
 from visits v
 join relays r on r.relay_id = v.relay_id
 join filters f on f.filter_id = v.filter_id
@@ -202,7 +220,7 @@ comment on column relay_coverage.last_second is 'Last second of created_at that 
 comment on column relay_coverage.gaps is 'How many gaps coverage_gaps shows.';
 comment on column relay_coverage.holes is 'How many stretches were tried in vain.';
 comment on column relay_coverage.oldest_proof_age is 'Seconds since the oldest proof that still stands; null when there is none.';
-comment on column relay_coverage.withheld is 'Events of the wanted time that the relay lists by NIP-77 and does not serve.';
+comment on column relay_coverage.withheld is 'Events of the wanted time that the relay lists by NIP-77 and does not serve, whether it is asked with the filter or with parts of it.';
 comment on column relay_coverage.visited_at is 'When the latest visit ended, Unix seconds; null while it goes on or when it was cut off.';
 comment on column relay_coverage.paused_until is 'The relay is not visited before this, Unix seconds (relay_manners.not_before); null when it does not pause. What lies more than 30 days and an hour ahead was noted while the clock was wrong, and holds nothing up.';
 comment on column relay_coverage.offences is 'How much of what the relay ever sent was refused, by whatever filter: the sum over relay_offences.';
@@ -245,6 +263,13 @@ create or replace function divide_filter(
     p_relay_id integer, p_filter_id integer, p_parts integer[], p_divided_by text, p_refused_at bigint
 ) returns void
 language plpgsql as $$
+declare
+    added constant integer[] := array(
+        select part from unnest(p_parts) part
+        where not exists (
+            select from filter_parts where relay_id = p_relay_id and filter_id = p_filter_id and part_id = part
+        )
+    );
 begin
     insert into filter_parts (relay_id, filter_id, part_id, divided_by, refused_at)
     select p_relay_id, p_filter_id, part, p_divided_by, p_refused_at from unnest(p_parts) part
@@ -253,7 +278,7 @@ begin
     insert into coverage (relay_id, filter_id, evidence, proven_on, covered, proven_at)
     select c.relay_id, part, c.evidence, c.proven_on, c.covered - had.covered, c.proven_at
     from coverage c
-    cross join unnest(p_parts) part
+    cross join unnest(added) part
     cross join lateral (
         select coalesce(range_agg(covered), '{}') as covered from coverage where relay_id = p_relay_id and filter_id = part
     ) had
@@ -262,7 +287,7 @@ begin
     on conflict (relay_id, filter_id, evidence, proven_on) do update
     set covered = coverage.covered + excluded.covered, proven_at = least(coverage.proven_at, excluded.proven_at);
 end $$;
-comment on function divide_filter is 'Notes the parts that a relay is asked with in place of a filter. What was proven of the filter is proven of each of them.';
+comment on function divide_filter is 'Notes the parts that a relay is asked with in place of a filter. What was proven of the filter is proven of each that is new; what was taken back of another stays so.';
 
 create or replace function record_parts_coverage(p_relay_id integer, p_filter_id integer) returns void
 language plpgsql as $$

@@ -2,7 +2,7 @@ import type { VisitEnd, VisitGaps, Wanted } from '../bigbrotr.ts';
 import { FilterTree, type Node } from './filter-tree.ts';
 import type { PagesEnd } from './read-pages.ts';
 import type { Visit } from './visit.ts';
-import { stopOf } from './visit-stop.ts';
+import { stopOf, stopOfFlaws } from './visit-stop.ts';
 
 export interface GapsEnd extends PagesEnd {
   /** Whether all that was missing has been asked for, proven or not. */
@@ -116,7 +116,7 @@ class PartsReader {
     const report = await this.#reportOf(end, wanted, visit.requests - before.requests);
     visit.proved ||= before.proved;
     visit.holdsOthers ||= visit.stored.sightings > 0;
-    this.#hasTaken ||= visit.isAnswered || report.outcome === 'complete';
+    this.#hasTaken ||= visit.isAnswered || (end.stopped === null && end.interrupted === null);
     await bigbrotr.endVisit(visit.relay, node.filterId, report);
     if (isRefused(visit, end)) return this.#refuse(node);
     if (visit.isAnswered) await this.#tree.join(node);
@@ -130,9 +130,15 @@ class PartsReader {
       return { outcome: 'unfinished', ...stopOf(end.interrupted), pages };
     if (end.stopped !== null)
       return { outcome: this.#visit.proved ? 'partial' : 'failed', ...stopOf(end.stopped), pages };
-    const { holes } = await bigbrotr.countFlaws(this.#visit.relay, wanted);
-    if (holes === 0) return { outcome: 'complete', reason: null, detail: null, pages };
-    return { outcome: 'partial', ...stopOf(`${holes} stretches cannot be proven`), pages };
+    const { relay } = this.#visit;
+    const { holes } = await bigbrotr.countFlaws(relay, wanted);
+    const withheld = await bigbrotr.withheld.countUnseen(
+      { relay, filterId: wanted.filterId },
+      wanted,
+    );
+    const stop = stopOfFlaws(holes, withheld);
+    if (stop === null) return { outcome: 'complete', reason: null, detail: null, pages };
+    return { outcome: 'partial', ...stop, pages };
   }
 
   async #refuse(node: Node): Promise<Node[]> {
@@ -145,10 +151,11 @@ class PartsReader {
   }
 
   /** A part that could not be read does not cost the others, unless the relay is gone or has had enough. */
-  #note({ stopped, interrupted }: GapsEnd, { outcome, detail }: VisitEnd): void {
+  #note({ stopped, interrupted }: GapsEnd, { outcome, reason, detail }: VisitEnd): void {
     const visit = this.#visit;
     this.#interrupted = interrupted;
-    if (outcome !== 'complete' && detail !== null) this.#troubles.push(detail);
+    const isTold = reason === 'withheld'; // the visit of the whole filter tells what is withheld of all parts
+    if (outcome !== 'complete' && detail !== null && !isTold) this.#troubles.push(detail);
     if (stopped === null) return;
     const isGone = !visit.session.connection.isOpen || stopped.startsWith('timeout');
     if (isGone || visit.refusal !== null || visit.isFlooded) this.#stopped = stopped;

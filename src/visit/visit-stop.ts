@@ -20,7 +20,8 @@ const SENTENCES: readonly (readonly [RegExp, StopReason])[] = [
   [/^says that there is more and shows nothing$/, 'more_without_events'],
   [/^answers nothing where it has shown events$/, 'hides_events'],
   [/^shows nothing, though it has shown events before$/, 'hides_events'],
-  [/^\d+ stretches cannot be proven$/, 'holes'],
+  [/^\d+ stretches cannot be proven(, |$)/, 'holes'],
+  [/^\d+ events are listed and withheld$/, 'withheld'],
 ];
 
 /**
@@ -29,6 +30,15 @@ const SENTENCES: readonly (readonly [RegExp, StopReason])[] = [
  */
 export function stopOf(detail: string): VisitStop {
   return { reason: wordOf(detail) ?? 'protocol', detail };
+}
+
+/** Why a reading that asked for everything is not complete: stretches not proven, and events withheld. @returns null when it is */
+export function stopOfFlaws(holes: number, withheld: number): VisitStop | null {
+  const details = [
+    ...(holes > 0 ? [`${holes} stretches cannot be proven`] : []),
+    ...(withheld > 0 ? [`${withheld} events are listed and withheld`] : []),
+  ];
+  return details.length === 0 ? null : stopOf(details.join(', '));
 }
 
 /** @returns null for a sentence that has no word of the set */

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { NostrEvent } from '../../src/nostr/event.ts';
 import type { EventFilter } from '../../src/nostr/filter.ts';
 import { signedEvent } from '../support/events.ts';
 import { serveNip77 } from '../support/relay-nip77.ts';
@@ -228,12 +229,64 @@ describe('a relay that takes so many kinds in a filter, and does NIP-77', () => 
     );
     expect(row).toEqual({ nip77_refused_at: null });
   });
+
+  test('and withholds events of two parts is partial for it, which the views tell, until it serves them', async () => {
+    const relay = await start({ quirk: capsValues(10, 'error: too many kinds') });
+    const withheld = [0, 3, 30311].map((kind) =>
+      signedEvent({ kind, created_at: T - 38_000, content: 'withheld' }),
+    );
+    serveNip77WithCap(relay, 10, 'blocked: too many kinds', withheld);
+    await archive.snapshot(relay.url, { supported_nips: [1, 77] });
+    const told = {
+      outcome: 'partial',
+      reason: 'withheld',
+      detail: '3 events are listed and withheld',
+    };
+    expect(await visit(relay, { kinds: KINDS })).toMatchObject(told);
+    const parts = await archive.db.query(
+      'select outcome, stop_reason, detail from visits where is_part and ended_at is not null order by detail',
+    );
+    expect(parts).toEqual([
+      { outcome: 'partial', stop_reason: 'withheld', detail: '1 events are listed and withheld' },
+      { outcome: 'partial', stop_reason: 'withheld', detail: '2 events are listed and withheld' },
+    ]);
+    const views = `select c.asked_by, c.share::float as share, c.withheld::int as withheld, c.stop_reason,
+                          (select sum(hole_events)::int from coverage_gaps g where g.relay_url = c.relay_url and hole = 'withheld') as gaps
+                   from relay_coverage c where c.relay_url = $1`;
+    expect(await archive.db.query(views, [relay.url])).toEqual([
+      { asked_by: 'parts', share: 1, withheld: 3, stop_reason: 'withheld', gaps: 3 },
+    ]);
+    expect(await visit(relay, { kinds: KINDS }), 'when nothing is to be read').toMatchObject(told);
+
+    // One event that is noted with the whole filter too counts once.
+    await archive.db.query(
+      `insert into withheld (relay_id, filter_id, id, stretch, reason, first_at, last_at, next_try_at, authenticated)
+       select relay_id, $1, id, stretch, reason, first_at, last_at, next_try_at, authenticated from withheld`,
+      [await archive.bigbrotr.filterId({ kinds: KINDS })],
+    );
+    expect(await archive.db.query(views, [relay.url])).toMatchObject([{ withheld: 3, gaps: 3 }]);
+
+    relay.add(withheld.splice(0));
+    const report = await visit(
+      relay,
+      { kinds: KINDS },
+      { stopTimestamp: T + 1, now: () => T + 1, overlapSeconds: 10 ** 10 },
+    );
+    expect(report).toMatchObject({ outcome: 'complete', events: 3 });
+    expect(await archive.db.query('select from withheld')).toEqual([]);
+    expect(await archive.db.query(views, [relay.url])).toMatchObject([{ withheld: 0, gaps: null }]);
+  });
 });
 
 /** Teaches a relay NIP-77 with filters of at most so many kinds. */
-function serveNip77WithCap(relay: ScriptedRelay, most: number, text: string) {
+function serveNip77WithCap(
+  relay: ScriptedRelay,
+  most: number,
+  text: string,
+  withheld: Iterable<NostrEvent> = [],
+) {
   let refused = 0;
-  const { opened } = serveNip77(relay);
+  const { opened } = serveNip77(relay, { withheld });
   const { verbs = {} } = (relay as unknown as { script: RelayScript }).script;
   const open: Verb = (message, reply) => {
     const [, id, filter] = message as readonly [string, string, { kinds?: number[] }];

@@ -68,6 +68,22 @@ async function manners({ url }: ScriptedRelay) {
   return row;
 }
 
+/** Takes back what is proven of seconds 1000 to 1999, as a visit does that contradicts it. */
+const takeBack = ({ url }: ScriptedRelay, filterId: number) =>
+  archive.db.query(
+    `update coverage set covered = covered - '{[1000,2000)}'::int8multirange
+     where relay_id = (select relay_id from relays where url = $1) and filter_id = $2`,
+    [url, filterId],
+  );
+
+async function isCaughtUp({ url }: ScriptedRelay): Promise<boolean | undefined> {
+  const [row] = await archive.db.query<{ caught_up: boolean }>(
+    'select caught_up from visits join relays using (relay_id) where url = $1 and not is_part',
+    [url],
+  );
+  return row?.caught_up;
+}
+
 const longest = ({ requests }: ScriptedRelay) =>
   Math.max(...requests.map(({ filters }) => filters[0]?.kinds?.length ?? 0));
 
@@ -163,5 +179,77 @@ describe('a relay that refuses filters without kinds', () => {
     const filter = { '#t': ['nostr'] };
     expect(await visit(relay, filter)).toMatchObject({ outcome: 'partial', events: 1 });
     expect(await coveredOf(relay, filter)).toBe('{}');
+  });
+
+  test('and what was taken back of a part, or is a hole of it, stays so when kinds are added or it refuses again', async () => {
+    const relay = await start();
+    await visit(relay, {}, { stopTimestamp: T - 50 }); // so that there is something proven of {} itself
+    relay.change({ quirk: refusesBare('error: empty filter') });
+    await visit(relay, {});
+    const known = await archive.relay(relay.url);
+    const whole = await archive.bigbrotr.filterId({});
+    const parts = await archive.bigbrotr.filterParts.of(known);
+    const [part] = parts;
+    if (!part) throw new Error('the relay is not asked with parts');
+    expect(await coveredOf(relay, part.filter)).toBe(all);
+    await takeBack(relay, part.filterId);
+    const left = `{[0,1000),[2000,${T + 1})}`;
+    expect(await coveredOf(relay, part.filter)).toBe(left);
+
+    const filters = [...parts.map(({ filter }) => filter), { kinds: [12_345] }];
+    for (const refusedAt of [T, T + 7 * DAY]) {
+      await archive.bigbrotr.filterParts.divide(known, whole, filters, 'kinds', refusedAt);
+      expect(await coveredOf(relay, part.filter)).toBe(left);
+      const added = await coveredOf(relay, { kinds: [12_345] });
+      expect(added, 'a new part has what is proven of the whole').toBe(`{[0,${T - 49})}`);
+    }
+  });
+
+  test('is caught up when all kinds that it is asked by are read, but for those that it refuses', async () => {
+    const isForbidden = ({ kinds }: EventFilter) => (kinds ?? []).includes(7);
+    const text = 'blocked: a filter has to name kinds, and not kind 7';
+    const relay = await start({
+      quirk: { refuseFilter: { when: (filter) => !filter.kinds || isForbidden(filter), text } },
+    });
+    const stop = new AbortController();
+    relay.change({
+      onRequest: ({ filters }) => {
+        if (filters[0]?.kinds?.includes(30311)) stop.abort();
+        return 'answer';
+      },
+    });
+    expect(await visit(relay, {}, { signal: stop.signal })).toMatchObject({ reason: 'stopped' });
+    expect(await isCaughtUp(relay)).toBe(false);
+    relay.change({ onRequest: () => 'answer' });
+    expect(await visit(relay, {})).toMatchObject({ outcome: 'partial', reason: 'filter_refused' });
+    expect(await archive.ids(relay.url)).toHaveLength(57);
+    expect(await isCaughtUp(relay)).toBe(true);
+  });
+
+  test('is caught up with a hole of a part, and not with a gap of another in the same place', async () => {
+    const relay = await start({ quirk: refusesBare('error: empty filter') });
+    await visit(relay, {});
+    expect(await isCaughtUp(relay)).toBe(true);
+    const known = await archive.relay(relay.url);
+    const [holed, lacking] = await archive.bigbrotr.filterParts.of(known);
+    if (!holed || !lacking) throw new Error('the relay is not asked with several parts');
+    const whole = await archive.bigbrotr.filterId({});
+    const asked = async () => {
+      const [row] = await archive.db.query<{ is: boolean }>(
+        'select is_caught_up(relay_id, filter_id, wanted) as is from visits where relay_id = $1 and filter_id = $2',
+        [known.relayId, whole],
+      );
+      return row?.is;
+    };
+    await takeBack(relay, holed.filterId);
+    expect(await asked()).toBe(false);
+    await archive.db.query(
+      `insert into holes (relay_id, filter_id, stretch, reason, events, noted_at)
+       values ($1, $2, '[1000,2000)', 'dense', 500, $3)`,
+      [known.relayId, holed.filterId, T],
+    );
+    expect(await asked()).toBe(true);
+    await takeBack(relay, lacking.filterId);
+    expect(await asked()).toBe(false);
   });
 });

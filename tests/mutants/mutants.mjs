@@ -671,4 +671,32 @@ export const MUTANTS = [
     replace: '{ tasks: parts }',
     tests: ['unit:paging', 'unit:paging-contradictions'],
   },
+  {
+    name: 'what is proven of a filter is given again to parts that had it already',
+    file: 'init.sql',
+    find: 'cross join unnest(added) part',
+    replace: 'cross join unnest(p_parts) part',
+    tests: ['db:visit-kinds'],
+  },
+  {
+    name: 'what is withheld of parts of a filter is not counted',
+    file: 'init.sql',
+    find: 'on w.relay_id = p_relay_id and w.filter_id = asked.filter_id',
+    replace: 'on w.relay_id = p_relay_id and w.filter_id = p_filter_id',
+    tests: ['db:visit-filter'],
+  },
+  {
+    name: 'a relay with a part that it refuses is never caught up',
+    file: 'init.sql',
+    find: "and filter_id = leaf and stop_reason = 'filter_refused'",
+    replace: "and filter_id = leaf and stop_reason = 'timeout'",
+    tests: ['db:visit-kinds'],
+  },
+  {
+    name: 'a hole of one part hides a gap of another',
+    file: 'init.sql',
+    find: "coalesce(range_intersect_agg(c.covered + h.in_vain), '{}') as settled",
+    replace: "coalesce(range_intersect_agg(c.covered), '{}') + coalesce(range_agg(h.in_vain), '{}') as settled",
+    tests: ['db:visit-kinds'],
+  },
 ];
