@@ -194,9 +194,17 @@ function withBearing(report: VisitReport, { proved, requests }: Visit): VisitRep
 
 function mannersAfter(visit: Visit, { outcome, countsAs }: VisitReport): Manners {
   const failed = outcome === 'failed' || countsAs === 'failure';
-  const reception: Reception = visit.refusal ?? (failed ? 'failed' : 'welcome');
+  const reception: Reception = refusalOfRelay(visit) ?? (failed ? 'failed' : 'welcome');
   if (reception === 'welcome' && countsAs === 'neither') return visit.manners;
   return afterVisit(visit.manners, reception, visit.context.now(), visit.retryAfterSeconds);
+}
+
+/**
+ * What the relay refuses us with. One that has proven something in this visit serves us, and refuses something else,
+ * such as its history: it is left alone as after a failure, not for days.
+ */
+function refusalOfRelay({ refusal, proved }: Visit): Reception | null {
+  return proved && refusal !== null && refusal !== 'rate_limited' ? 'failed' : refusal;
 }
 
 function idleReport(outcome: VisitEnd['outcome'], stop: VisitStop | null): VisitReport {

@@ -26,6 +26,7 @@ const TOO_MANY = [
   `\\b\\d+ (?:${LISTS}|filters) (?:max(?:imum)?|at most|allowed|per)\\b`,
   `\\b(?:kinds?|authors?|ids|tags?) limit\\b|\\b(?:fewer|less) ${LISTS}\\b`,
   `\\bnumber of (?:${LISTS}|filters)\\b.{0,30}\\b(?:must|exceed\\w*|too)\\b`,
+  '\\b(?:exactly|only|just|max(?:imum)?|at most) (?:one|1|a single) (?:kind|filter)\\b',
 ];
 
 const REFUSED = [
@@ -34,6 +35,7 @@ const REFUSED = [
   "\\bfilters? (?:is|are|(?:can ?not|can't|must not|may not|should not) be) empty\\b",
   `\\b(?:filters?|quer(?:y|ies)|reqs?|requests?|subscriptions?)\\b.{0,40}\\b(?:must|has to|have to|needs?|should|requires?|specify|without|lacks?|missing|with no|has no|have no)\\b.{0,50}\\b${NAMED}\\b`,
   `\\b(?:must|have to|has to|should|please|needs? to) (?:be )?(?:specify|name|include|provide|contain|set|give|add)\\b.{0,40}\\b${NAMED}\\b`,
+  `\\b(?:add|supply|pass|use) (?:an? |some |any )?${NAMED}\\b`,
   `\\b${NAMED}(?:(?:,| or| and|/) *(?:an? )?(?:${NAMED}|pubkeys?))* (?:(?:is|are|field|list|filter) )*(?:required|missing|mandatory|must be (?:specified|set|given|provided|named|present|included))\\b`,
   `\\b(?:missing|specify|no) (?:an? |at least one |any |the )?${NAMED}\\b`,
   `\\bat least (?:one|1|an?) (?:of )?(?:the )?${NAMED}\\b`,

@@ -7,7 +7,7 @@ const REQUEST =
   /\breq(?:s|uests?)?\b|\bsub(?:s|id|scri\w*)?\b|\bfilters?\b|\bquer(?:y|ies)\b|\bread(?:s|ing|ers?)?\b|\bconcurrent\b/i;
 /** Words about whatever the client sends. */
 const CLIENT =
-  /\brates?\b|rate.?limit|\btoo (?:many|fast|frequent)|slow(?:ing)? down|throttl|\bquota\b|\b(?:un|not )?auth|\bnip-?42\b/i;
+  /\brates?\b|rate.?limit|\blimit\b|\btoo (?:many|fast|frequent)|slow(?:ing)? down|throttl|\bquota\b|\b(?:un|not )?auth|\bnip-?42\b/i;
 const WRITING =
   /\bwrit(?:e|es|ing|ten|able|ers?)\b|\bpublish\w*|\bpublication|\bpost(?:s|ed|ing)?\b|\bsubmi\w+|\bsend(?:ing)? (?:\w+ )?events?\b|\bbroadcast\w*|\bupload\w*|\b(?:accept|reject|refus|allow)\w*\b.*\bevents?\b|\bevents?\b.*\b(?:accept|reject|refus|allow|whitelist)/i;
 

@@ -44,7 +44,8 @@ const KINDS_ASKED: readonly (readonly number[])[] = [[0, 3], [1]];
 
 /**
  * Asks what the synchronizer will ask: events of its filter, or any event where that is `{}`. A relay that refuses the
- * filter for its shape is asked with one value of each list, and then by kinds.
+ * filter for its shape, or by CLOSED without a reason that tells, is asked with one value of each list, and then by
+ * kinds. The reason is that of the first refusal which does not speak of the filter.
  */
 export async function firstAnswerOf(
   connection: RelayConnection,
@@ -55,14 +56,25 @@ export async function firstAnswerOf(
   for (const question of questionsOf(filter)) {
     const { asked } = question;
     const answer = await firstAnswer(connection, { ...question.filter, limit: 1 }, options);
-    last = { ...answer, asked };
-    if (!isFilterRefusal(answer.reason) || !connection.isOpen) break;
+    if (answer.reason === null || !last || isFilterRefusal(last.reason))
+      last = { ...answer, asked };
+    if (!mayBeOfFilter(answer.reason) || !connection.isOpen) break;
   }
   if (!last) throw new Error('there is always something to ask');
   return last;
 }
 
-/** The questions in turn; each is asked where the one before it was refused for its shape. */
+/** Whether a narrower filter may be taken after this. `blocked:` and `restricted:` stand before refusals of filters too. */
+export function mayBeOfFilter(reason: string | null): boolean {
+  return (
+    isFilterRefusal(reason) ||
+    reason === 'closed' ||
+    reason === 'blocked' ||
+    reason === 'restricted'
+  );
+}
+
+/** The questions in turn; each is asked where the one before it may have been refused for its shape. */
 export function questionsOf(
   filter: EventFilter,
 ): { readonly asked: Asked; readonly filter: EventFilter }[] {

@@ -24,6 +24,8 @@ export interface PagesEnd {
 /** A part of a window that has broken off is waited for so many times the slowest answer, and no less than this. */
 const NARROWING_TIMES = 10;
 const NARROWING_MIN_MS = 2000;
+/** Answers in a row that prove nothing and show nothing new: narrowing a window down to a second takes about 70. */
+const MAX_FUTILE_ANSWERS = 250;
 
 /** Called with what each page proved. @returns true to end reading there */
 export type OnPage = (verdict: Verdict) => Promise<boolean>;
@@ -49,6 +51,8 @@ class Reading {
   /** Whether something else goes on with what is left, and shows by itself what pages have left out. */
   #isHandedOver = false;
   #slowestMs = 0;
+  /** Answers since the last one that proved something or showed something new. */
+  #futile = 0;
 
   constructor(visit: Visit, gaps: readonly Gap[], onPage: OnPage | undefined) {
     this.#visit = visit;
@@ -87,7 +91,16 @@ class Reading {
         return null;
       }
       crashPoint('after-page', visit.relay.url);
+      const seen = visit.stored.sightings;
       const verdict = await this.#take(request, tally, page);
+      const isFutile = verdict.proven.length + verdict.holes.length === 0;
+      this.#futile = isFutile && visit.stored.sightings === seen ? this.#futile + 1 : 0;
+      if (this.#futile >= MAX_FUTILE_ANSWERS) {
+        const text = `${this.#futile} answers in a row prove nothing`;
+        await distrust(this.#visit, 'unsteady', text);
+        pager.stop('unsteady', text);
+        return null;
+      }
       this.#isHandedOver = !visit.distrust && ((await this.#onPage?.(verdict)) ?? false);
       if (this.#isHandedOver) return null;
     }

@@ -4,6 +4,7 @@ import type { EventFilter, ReqFilter } from '../nostr/filter.ts';
 import { type FilterRefusal, isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
 import { type Authentication, mayBeServed } from '../relay/authentication.ts';
+import { firstAnswer, mayBeOfFilter, questionsOf } from '../relay/first-answer.ts';
 import { afterAuthentication, type Manners, mannersOf } from '../relay/manners.ts';
 import type { Stopped } from '../relay/pager-stop.ts';
 import { type PageEnd, readPage, type SubscriptionLimits, sizesOf } from '../relay/subscription.ts';
@@ -82,6 +83,8 @@ export class Visit {
   #reconnects = 0;
   #authentications = 0;
   #lastRequest = Number.NEGATIVE_INFINITY;
+  /** Refusals that do not say what they refuse, and whether it was found to be the shape of the filter. */
+  readonly #ofShape = new Map<string, boolean>();
   #binaryFrames: number;
 
   constructor(relay: Relay, context: VisitContext, session: RelaySession, terms: RelayTerms) {
@@ -187,16 +190,49 @@ export class Visit {
     const isGone = this.requests > 0 && !this.session.connection.isOpen; // lost by another request, such as NEG-OPEN
     let end = await this.#askOnce(filter, tally, patience);
     for (let times = 0; end.type === 'closed' && times < MAX_ASKS; times += 1) {
-      if (!(await this.mayAskAgain(end.text))) return end;
+      if (!(await this.mayAskAgain(end.text))) break;
       end = await this.#askOnce(filter, tally, patience);
     }
-    if (end.type === 'closed') this.noteRefusal(end.text);
+    if (end.type === 'closed') await this.#noteShape(end.text);
     else if (end.type === 'disconnected' && (!isGone || end.refusal === 'rate_limited'))
       this.refusal = end.refusal ?? this.refusal;
     else if (end.type === 'timeout' && this.session.authenticator.isRefused)
       this.refusal = 'restricted'; // by an OK that came late
     this.isAnswered ||= isAnswer(end);
     return end;
+  }
+
+  /**
+   * Finds out whether a refusal is of the shape of the filter, where it does not say what it refuses, whatever prefix it
+   * has, and no request with this filter was answered: the relay is asked for less before it counts as a refusal of us.
+   */
+  async #noteShape(text: string): Promise<void> {
+    const isUnclear =
+      refusalOf(text.replace(/^\s*(?:error:\s*)?(?:blocked|restricted):/i, '')) === 'other';
+    if (!isUnclear || this.isAnswered || this.#authentications > 0) return;
+    if (!(await this.#isOfShape(text))) return;
+    this.refusal = null;
+    this.filterRefusal = { reason: 'filter_refused', text };
+  }
+
+  /** Whether the relay takes a narrower filter, and refuses this one also for a time that holds no events, before and after. */
+  async #isOfShape(text: string): Promise<boolean> {
+    const { filter, signal, requestTimeoutMs: timeoutMs } = this.context;
+    if (this.#ofShape.has(text)) return this.#ofShape.get(text) === true;
+    const asks = async (less: ReqFilter): Promise<boolean | null> => {
+      if (!this.session.connection.isOpen || this.interruption() !== null) return null;
+      await this.pace();
+      const { reason } = await firstAnswer(this.session.connection, less, { timeoutMs, signal });
+      return reason === null ? true : mayBeOfFilter(reason) ? false : null;
+    };
+    const isRefused = async () => (await asks({ ...filter, until: 1, limit: 1 })) === false;
+    let isOfShape = false;
+    if (await isRefused())
+      for (const { filter: narrower } of questionsOf(filter).slice(1))
+        isOfShape ||= (await asks({ ...narrower, limit: 1 })) === true;
+    isOfShape &&= await isRefused(); // an error that passes is none
+    this.#ofShape.set(text, isOfShape);
+    return isOfShape;
   }
 
   /** Notes a refusal, or answers it where it asks for NIP-42. @returns whether the request may be sent once more */

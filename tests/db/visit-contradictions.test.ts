@@ -40,6 +40,21 @@ const visit = ({ url }: ScriptedRelay, options: VisitOptions = {}) =>
 const holes = () =>
   archive.db.query('select lower(stretch)::int as second, reason from holes order by 1');
 
+test('a relay whose every second answer is empty ends the visit after a bounded number of requests', async () => {
+  const relay = await start();
+  let requests = 0;
+  relay.change({
+    onRequest: () => {
+      requests += 1;
+      return requests % 2 === 0 ? 'answer' : { after: 0 };
+    },
+  });
+  expect(await visit(relay)).toMatchObject({ detail: expect.stringMatching(/^unsteady/) });
+  expect(requests).toBeLessThan(400);
+  expect(await archive.ids(relay.url)).toEqual(IDS);
+  expect(await archive.covered(relay.url)).toBe('{}');
+});
+
 describe('events after the EOSE of their page', () => {
   test('of a relay that sends EOSE first are archived, and nothing is proven', async () => {
     const relay = await start({ eoseAfter: 0 });

@@ -253,3 +253,29 @@ describe('a relay that refuses filters without kinds', () => {
     expect(await asked()).toBe(false);
   });
 });
+
+describe('a refusal that does not say what it refuses', () => {
+  const UNCLEAR = 'blocked: not that way';
+
+  test('of the filter without kinds: the relay is asked by kinds, and not paused', async () => {
+    const relay = await start({ quirk: refusesBare(UNCLEAR) });
+    expect(await visit(relay, {})).toMatchObject({
+      outcome: 'partial',
+      detail: expect.stringMatching(/^filter_refused: asked by/),
+    });
+    expect(relay.fired.refuseFilter).toBeGreaterThan(0);
+    expect(await archive.ids(relay.url)).toEqual(EVENTS.map(({ id }) => id).sort());
+  });
+
+  test('of every filter is a refusal of the client', async () => {
+    const relay = await start({
+      quirk: { refuseFilter: { when: () => true, text: UNCLEAR, say: 'closed' } },
+    });
+    expect(await visit(relay, {})).toMatchObject({
+      outcome: 'failed',
+      detail: expect.stringMatching(/^blocked/),
+    });
+    expect(relay.fired.refuseFilter).toBeLessThan(6);
+    expect(relay.requests.length).toBeLessThan(6);
+  });
+});

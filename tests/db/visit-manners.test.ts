@@ -394,3 +394,12 @@ describe('pauses', () => {
     }
   });
 });
+
+test('a relay that serves its newest events and refuses its history is visited again soon', async () => {
+  const relay = await start({
+    onRequest: (_request, n) => (n === 1 ? 'answer' : closed('restricted: not for strangers')),
+    quirk: { cap: 50 },
+  });
+  expect(await visit(relay)).toMatchObject({ outcome: 'partial', reason: 'restricted' });
+  expect(await pause(relay)).toBe(300);
+});

@@ -696,7 +696,8 @@ export const MUTANTS = [
     name: 'a hole of one part hides a gap of another',
     file: 'init.sql',
     find: "coalesce(range_intersect_agg(c.covered + h.in_vain), '{}') as settled",
-    replace: "coalesce(range_intersect_agg(c.covered), '{}') + coalesce(range_agg(h.in_vain), '{}') as settled",
+    replace:
+      "coalesce(range_intersect_agg(c.covered), '{}') + coalesce(range_agg(h.in_vain), '{}') as settled",
     tests: ['db:visit-kinds'],
   },
 ];

@@ -10,6 +10,7 @@ const SAID: Record<'filter_refused' | 'too_many_values', readonly string[]> = {
     'an author must be specified to get their kind:1 notes',
     'filters must specify at least one kind',
     'must specify kinds',
+    'query too expensive, add authors or kinds',
     // strfry: filter validation
     'bad req: filter validation failed: filter must have exactly one author, p tag, or e tag',
     'bad req: filter validation failed: kind not allowed: 4',
@@ -42,6 +43,8 @@ const SAID: Record<'filter_refused' | 'too_many_values', readonly string[]> = {
   ],
   too_many_values: [
     'too many kinds asked for',
+    'exactly one kind per filter, please',
+    'only 1 filter per REQ',
     'too many kinds in filter: 139',
     'too many kinds (max 100)',
     'bad req: filter validation failed: too many kinds in filter: 20',

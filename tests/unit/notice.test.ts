@@ -11,6 +11,7 @@ describe('what a NOTICE refers to', () => {
     ['blocked: by policy', true],
     ['restricted: members only', true],
     ['too many subscriptions', true],
+    ['limit too high (max 50)', true],
     ['You must authenticate to read from this relay', true],
     [`subscription ${ID} was refused: not allowed`, true],
     [`restricted: no publishing under ${ID}`, true],
