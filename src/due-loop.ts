@@ -157,7 +157,7 @@ export class DueLoop<Item> {
   async #look(): Promise<void> {
     const free = this.#options.freeSlots();
     const startedAt = performance.now();
-    if (free === 0 || startedAt < this.#nextLook) return;
+    if (free <= 0 || startedAt < this.#nextLook) return;
     this.#nextLook = Number.POSITIVE_INFINITY; // who sets it meanwhile wants another look-up
     try {
       const { due, more } = await this.#due(free);

@@ -7,10 +7,7 @@ import { type HoleReason, holeAt, NOTHING, type Step, stop } from './page-verdic
 import type { Stopped } from './pager-stop.ts';
 import type { PageEnd } from './subscription.ts';
 
-export type Failure = Extract<
-  PageEnd['type'],
-  'oversized' | 'garbled' | 'timeout' | 'closed' | 'disconnected'
->;
+export type Failure = Extract<PageEnd['type'], 'oversized' | 'timeout' | 'closed' | 'disconnected'>;
 
 /** Requests in a row without an end of the page, after which a relay is given up: it answers nothing at all. */
 const MOST_UNANSWERED = 3;

@@ -153,6 +153,8 @@ export class Pager {
         return page.inside > page.shown - page.inside
           ? divide(current, page, 'overflow')
           : this.#strike(current, 'overflow', end.text);
+      case 'garbled': // a matter of the relay, not of a place in its history
+        return this.#strike(current, 'garbled', end.text);
       case 'aborted':
         return stop('aborted');
       default:
