@@ -284,11 +284,6 @@ export class Bigbrotr {
     return reading.archivedIds(this.#database.query, ids);
   }
 
-  /** Those of these ids, in hex, whose events were seen on this relay. */
-  sightedIds(relay: Relay, ids: readonly string[]): Promise<Set<string>> {
-    return reading.sightedIds(this.#database.query, relay, ids);
-  }
-
   /** The smallest `created_at` among events of these ids that are archived, or set aside from this relay. */
   oldestOf(relay: Relay, ids: readonly string[]): Promise<number | null> {
     return reading.oldestOf(this.#database.query, relay, ids);

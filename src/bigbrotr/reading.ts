@@ -79,22 +79,6 @@ export async function archivedIds(
   return new Map(rows.map(({ id, created_at }) => [id, created_at]));
 }
 
-/** Those of these ids, in hex, whose events were seen on a relay. */
-export async function sightedIds(
-  query: Query,
-  relay: Relay,
-  ids: readonly string[],
-): Promise<Set<string>> {
-  const { rows } = await query<{ id: string }>(
-    `select t.id
-     from unnest($2::text[]) as t (id)
-     cross join lateral (select event_key from events where id = decode(t.id, 'hex') limit 1) e
-     cross join lateral (select from sightings where relay_id = $1 and event_key = e.event_key limit 1) s`,
-    [relay.relayId, ids],
-  );
-  return new Set(rows.map(({ id }) => id));
-}
-
 /** The smallest `created_at` among events of these ids that are archived, or set aside from this relay; null without any. */
 export async function oldestOf(
   query: Query,

@@ -263,7 +263,7 @@ export class Pager {
   #missEmpty(current: Task): Step {
     this.#hidings += 1;
     if (this.#hidings > MAX_HIDINGS)
-      return stop('hides_events', 'shows and hides the same events by turns');
+      return stop('unsteady', 'shows and hides the same events by turns');
     this.#habits.caughtHiding = true;
     forgetAnswers(current);
     const step = this.#miss(current);

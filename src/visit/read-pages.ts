@@ -158,6 +158,7 @@ class Reading {
     const limit = this.#size.after(request, tally, page);
     if (limit !== null) pager.useLimit(limit);
     if (isLate) await distrust(visit, 'events_after_eose', 'sends events after the end of a page');
+    if (pager.stopped?.reason === 'unsteady') await distrust(visit, 'unsteady', pager.stopped.text);
     visit.claims.note(visit.context.filterId, 'paging', verdict.proven);
     if (visit.distrust) return verdict;
     visit.proved ||= verdict.proven.length > 0;

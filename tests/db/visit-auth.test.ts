@@ -352,7 +352,7 @@ describe('is remembered:', () => {
     const lost: TerseRelay = await asksAnd(() => lost.dropAll());
     expect(await visit(lost)).toMatchObject({
       ...failed,
-      detail: expect.stringMatching(/^disconn/),
+      detail: expect.stringMatching(/^(disconn|closed: auth-required)/),
     });
     expect(await remembered(lost)).toEqual({ reason: 'failed', pause: 300 });
   });

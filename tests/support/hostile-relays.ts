@@ -93,7 +93,7 @@ function among(how: Forgery, reason: string): Hostile {
   const ids = new Set(forged.map(({ id }) => id));
   const shown = ({ events, requests }: ScriptedRelay) =>
     requests.length > 0 ? events.filter(({ id }) => ids.has(id)).length : 0;
-  const detail = /^6\d\d of 67\d events were refused, forged or malformed$/;
+  const detail = /^\d+ of \d+ events were refused, forged or malformed$/;
   const expected = { outcome: 'complete', detail, invalid: [reason] } as const;
   return relay(`holds ten times as many forged events: ${how}`, expected, shown, {
     events: [...GOOD, ...forged],
