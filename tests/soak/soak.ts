@@ -134,7 +134,7 @@ async function soak(options: SoakOptions): Promise<number> {
   );
   useServerItself(stack, servers);
   say(`  ${await judgeSignatures(stack, verify, tally)}`);
-  judgeFaults(faults, relays.all, tally);
+  judgeFaults(faults, relays.all, tally, quick);
   say('\nMemory, sockets and log:');
   const total = (performance.now() - began) / 60_000;
   for (const service of services) say(`  ${judgeUse(service, tally)}`);
