@@ -14,7 +14,7 @@ import type { UselessAccount, UselessShare } from './useless-share.ts';
 export { asRelayError, RelayError } from './relay-error.ts';
 export type { TorProxy } from './tor.ts';
 
-/** Largest frame taken from a relay, in bytes. Events of 4 MB exist (LESSONS 11); a frame above this ends the connection. */
+/** Largest frame taken from a relay, in bytes. Events of 4 MB exist; a frame above this ends the connection. */
 export const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
 
 /** Of a frame of a server that is short (RFC 6455 section 5.2). */

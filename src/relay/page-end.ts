@@ -2,7 +2,7 @@ import type { ClientRefusal } from '../nostr/message.ts';
 import { refusalOfClose } from './close-frame.ts';
 import type { Closed } from './connection.ts';
 
-/** How a page ended. Only `finish`, `more` and `eose` may prove anything (DESIGN section 5). */
+/** How a page ended. Only `finish`, `more` and `eose` may prove anything. */
 export type PageEnd =
   | {
       type: 'finish' | 'more' | 'eose';

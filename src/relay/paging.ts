@@ -1,5 +1,5 @@
 /**
- * Reading a stretch of a relay's history page by page, and saying what each page proves (DESIGN section 5).
+ * Reading a stretch of a relay's history page by page, and saying what each page proves.
  * Pure: no I/O and no clock. The caller asks `next()`, sends that REQ, tallies what comes back and gives it to
  * `accept()`, which answers with the windows that are now proven complete and the seconds that cannot be.
  *
