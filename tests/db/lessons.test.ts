@@ -2,7 +2,7 @@
  * The lessons of the Python original and its peers about losing data without a word, one by one, with their numbers:
  * over real sockets, through the code that visits relays, into a real PostgreSQL.
  */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { forgedEvents, signedEvent, signedEvents } from '../support/events.ts';
 import { relayAddress } from '../support/relays.ts';
@@ -13,34 +13,24 @@ import {
   type ScriptedRelay,
   type ScriptedRelayOptions,
   sometimes,
-  startScriptedRelay,
   unanswered,
 } from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+import { visitBench } from '../support/visit-bench.ts';
+import type { VisitOptions } from '../support/visit-context.ts';
 
 const T = Math.floor(Date.now() / 1000);
 const LONG_AGO = { from: T - 30_000_000, to: T - 100_000 };
 const HOUR = 3600;
 const EVENTS = signedEvents(5000, LONG_AGO);
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-beforeAll(async () => {
-  archive = await testArchive();
-});
-afterEach(async () => {
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
+const bench = await visitBench();
+const { archive } = bench;
 
-async function start(
+function start(
   events: readonly NostrEvent[],
   options: Omit<ScriptedRelayOptions, 'events'> = {},
 ): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events, ...options });
-  relays.push(relay);
-  return relay;
+  return bench.start({ events, ...options });
 }
 
 const visit = (relay: ScriptedRelay, options: VisitOptions = {}) =>

@@ -1,37 +1,18 @@
 import { readFileSync } from 'node:fs';
-import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { OFFENCE_REASONS } from '../../src/bigbrotr/offences.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { LiveRelays } from '../../src/visit/live.ts';
 import { batchOf, silent } from '../support/bigbrotr.ts';
 import { forgedEvents, newestFirst, signedEvents } from '../support/events.ts';
 import { projectFile } from '../support/project.ts';
-import {
-  type ScriptedRelay,
-  type ScriptedRelayOptions,
-  startScriptedRelay,
-} from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive } from '../support/visit-context.ts';
+import type { ScriptedRelay } from '../support/scripted-relay.ts';
+import { visitBench } from '../support/visit-bench.ts';
 
 const T = Math.floor(Date.now() / 1000);
 const WINDOW = { from: T - 2_000_000, to: T - 1000 };
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-beforeAll(async () => {
-  archive = await testArchive();
-});
-afterEach(async () => {
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
-
-async function start(options: ScriptedRelayOptions): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay(options);
-  relays.push(relay);
-  return relay;
-}
+const { archive, start } = await visitBench();
 
 interface OffenceRow {
   readonly reason: string;

@@ -1,38 +1,17 @@
 import { readFileSync } from 'node:fs';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Relay, VisitEnd } from '../../src/bigbrotr.ts';
 import { LONGEST_PAUSE, NEW_RELAY } from '../../src/relay/manners.ts';
 import { STOP_REASONS, type StopReason } from '../../src/relay/stop-reason.ts';
 import { signedEvents } from '../support/events.ts';
 import { projectFile } from '../support/project.ts';
-import {
-  closed,
-  type ScriptedRelay,
-  type ScriptedRelayOptions,
-  startScriptedRelay,
-  unanswered,
-} from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive } from '../support/visit-context.ts';
+import { closed, type ScriptedRelayOptions, unanswered } from '../support/scripted-relay.ts';
+import { visitBench } from '../support/visit-bench.ts';
 
 const T = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(60, { from: T - 100_000, to: T - 100 });
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-beforeAll(async () => {
-  archive = await testArchive();
-});
-afterEach(async () => {
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
-
-async function start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events: EVENTS, ...options });
-  relays.push(relay);
-  return relay;
-}
+const { archive, start } = await visitBench({ events: EVENTS });
 
 interface Row {
   readonly outcome: string;

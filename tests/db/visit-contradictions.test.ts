@@ -2,36 +2,22 @@
  * Relays whose answers contradict what they said before, over real sockets and a real database: what was proven is
  * taken back, or the place is a named gap, and everything that is shown is archived.
  */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { signedEvents } from '../support/events.ts';
 import { serveNip77 } from '../support/relay-nip77.ts';
-import {
-  capsValues,
-  type Quirk,
-  type ScriptedRelay,
-  startScriptedRelay,
-} from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+import { capsValues, type Quirk, type ScriptedRelay } from '../support/scripted-relay.ts';
+import { visitBench } from '../support/visit-bench.ts';
+import type { VisitOptions } from '../support/visit-context.ts';
 
 const T = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(300, { from: T - 5_000_000, to: T - 10_000 });
 const IDS = EVENTS.map(({ id }) => id).sort();
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-beforeAll(async () => {
-  archive = await testArchive();
-});
-afterEach(async () => {
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
+const bench = await visitBench();
+const { archive } = bench;
 
-async function start(quirk: Quirk = {}, events = EVENTS): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events, quirk });
-  relays.push(relay);
-  return relay;
+function start(quirk: Quirk = {}, events = EVENTS): Promise<ScriptedRelay> {
+  return bench.start({ events, quirk });
 }
 
 const visit = ({ url }: ScriptedRelay, options: VisitOptions = {}) =>

@@ -1,16 +1,12 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import type { EventFilter } from '../../src/nostr/filter.ts';
 import { signedEvent } from '../support/events.ts';
 import { serveNip77 } from '../support/relay-nip77.ts';
 import type { RelayScript, Verb } from '../support/relay-session.ts';
-import {
-  capsValues,
-  type ScriptedRelay,
-  type ScriptedRelayOptions,
-  startScriptedRelay,
-} from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+import { capsValues, type ScriptedRelay } from '../support/scripted-relay.ts';
+import { visitBench } from '../support/visit-bench.ts';
+import type { VisitOptions } from '../support/visit-context.ts';
 
 const T = Math.floor(Date.now() / 1000) - 10;
 const DAY = 86_400;
@@ -24,22 +20,7 @@ const EVENTS = KINDS.flatMap((kind, place) =>
   ),
 );
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-beforeAll(async () => {
-  archive = await testArchive();
-});
-afterEach(async () => {
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
-
-async function start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events: EVENTS, ...options });
-  relays.push(relay);
-  return relay;
-}
+const { archive, start } = await visitBench({ events: EVENTS });
 
 const visit = (relay: ScriptedRelay, filter: EventFilter, options: VisitOptions = {}) =>
   archive.visit(relay.url, { filter, now: () => T, stopTimestamp: T, ...options });

@@ -1,15 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  onTestFinished,
-  test,
-  vi,
-} from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { ByteBudget } from '../../src/relay/byte-budget.ts';
 import { UselessShare } from '../../src/relay/useless-share.ts';
@@ -25,11 +15,10 @@ import {
   type Quirk,
   refusesBare,
   type ScriptedRelay,
-  type ScriptedRelayOptions,
-  startScriptedRelay,
 } from '../support/scripted-relay.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
-import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+import { visitBench } from '../support/visit-bench.ts';
+import type { VisitOptions } from '../support/visit-context.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const OLD = signedEvents(40, { from: NOW - 10_000, to: NOW - 100 });
@@ -37,31 +26,15 @@ const now = () => Math.floor(Date.now() / 1000);
 /** An event that is made now, as those are that a relay pushes. */
 const fresh = (content: string, created_at = now()) => signedEvent({ created_at, content });
 
-let archive: TestArchive;
+const { archive, start } = await visitBench({ events: OLD });
 let live: LiveRelays;
-const relays: ScriptedRelay[] = [];
-
-beforeAll(async () => {
-  archive = await testArchive();
-});
 beforeEach(() => {
   live = follower();
 });
-afterEach(async () => {
-  await live.close();
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
+afterEach(() => live.close());
 
 function follower(parts: { max?: number; keepAliveMs?: number; forgetMs?: number } = {}) {
   return new LiveRelays({ max: 10, keepAliveMs: 60_000, forgetMs: 60_000, log: silent, ...parts });
-}
-
-async function start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events: OLD, ...options });
-  relays.push(relay);
-  return relay;
 }
 
 const visit = (relay: ScriptedRelay, options: VisitOptions = {}) =>

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Bigbrotr, Relay } from '../../src/bigbrotr.ts';
 import { signedEvents } from '../support/events.ts';
 import {
@@ -9,32 +9,16 @@ import {
   nth,
   rateLimited,
   type ScriptedRelay,
-  type ScriptedRelayOptions,
-  startScriptedRelay,
   unanswered,
 } from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+import { visitBench } from '../support/visit-bench.ts';
+import type { VisitOptions } from '../support/visit-context.ts';
 
 const DAY = 86_400;
 const T = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(250, { from: T - 100_000, to: T - 100 });
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-beforeAll(async () => {
-  archive = await testArchive();
-});
-afterEach(async () => {
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
-
-async function start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events: EVENTS, ...options });
-  relays.push(relay);
-  return relay;
-}
+const { archive, start } = await visitBench({ events: EVENTS });
 
 /** A visit at the time T, by which pauses are counted. */
 const visit = (relay: Pick<ScriptedRelay, 'url'>, options: VisitOptions = {}) =>

@@ -1,10 +1,10 @@
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { newestFirst, signedEvent, signedEvents } from '../support/events.ts';
-import { type Quirk, type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+import type { Quirk, ScriptedRelay } from '../support/scripted-relay.ts';
+/** Frames above this are not taken, so that the events of the test can be small. */ import { visitBench } from '../support/visit-bench.ts';
+import type { VisitOptions } from '../support/visit-context.ts';
 
-/** Frames above this are not taken, so that the events of the test can be small. */
 const MAX_BYTES = 64 * 1024;
 const T = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(300, { from: T - 50_000_000, to: T - 1000 });
@@ -12,21 +12,11 @@ const IDS = EVENTS.map(({ id }) => id).sort();
 const oversized = (created_at: number) =>
   signedEvent({ created_at, content: 'x'.repeat(2 * MAX_BYTES) });
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-beforeAll(async () => {
-  archive = await testArchive();
-});
-afterEach(async () => {
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
+const bench = await visitBench();
+const { archive } = bench;
 
-async function start(events: readonly NostrEvent[], quirk: Quirk = {}): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events: [...events].sort(newestFirst), quirk });
-  relays.push(relay);
-  return relay;
+function start(events: readonly NostrEvent[], quirk: Quirk = {}): Promise<ScriptedRelay> {
+  return bench.start({ events: [...events].sort(newestFirst), quirk });
 }
 
 const visit = ({ url }: ScriptedRelay, options: VisitOptions = {}) =>

@@ -1,36 +1,16 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Relay } from '../../src/bigbrotr.ts';
 import { signedEvent, signedEvents } from '../support/events.ts';
 import { relayAddress } from '../support/relays.ts';
-import {
-  afterwards,
-  closed,
-  type ScriptedRelay,
-  type ScriptedRelayOptions,
-  startScriptedRelay,
-} from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+import { afterwards, closed, type ScriptedRelay } from '../support/scripted-relay.ts';
+import { visitBench } from '../support/visit-bench.ts';
+import type { VisitOptions } from '../support/visit-context.ts';
 
 const DAY = 86_400;
 const T = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(200, { from: T - 100_000, to: T - 5000 });
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-beforeAll(async () => {
-  archive = await testArchive();
-});
-afterEach(async () => {
-  for (const relay of relays.splice(0)) await relay.stop();
-  await archive.clear();
-});
-afterAll(() => archive.close());
-
-async function start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events: EVENTS, ...options });
-  relays.push(relay);
-  return relay;
-}
+const { archive, start } = await visitBench({ events: EVENTS });
 
 /** Coverage grows stale after 30 days, more or less, and the relay is read up to T unless told. */
 const visit = (relay: ScriptedRelay, options: VisitOptions = {}) =>
