@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { signedEvents } from '../support/events.ts';
 import { type Nip77Options, serveNip77 } from '../support/relay-nip77.ts';
@@ -8,30 +8,18 @@ import {
   type OnRequest,
   type Quirk,
   type ScriptedRelay,
-  startScriptedRelay,
   unanswered,
 } from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive, type VisitOptions } from '../support/visit-context.ts';
+import { visitBench } from '../support/visit-bench.ts';
+import type { VisitOptions } from '../support/visit-context.ts';
 
 const FROM = 1_700_000_000;
 const history = signedEvents(3000, { from: FROM, to: FROM + 300_000, seed: 77 });
 const newestFirst = [...history].sort((a, b) => b.created_at - a.created_at);
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-
-beforeAll(async () => {
-  archive = await testArchive();
-});
-
-afterAll(async () => {
-  await Promise.all(relays.map((relay) => relay.stop()));
-  await archive?.close();
-});
-
+const { archive, start } = await visitBench();
 async function startRelay(events: Iterable<NostrEvent>): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events, quirk: { cap: 500 } });
-  relays.push(relay);
+  const relay = await start({ events, quirk: { cap: 500 } });
   return relay;
 }
 

@@ -1,30 +1,18 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { signedEvents } from '../support/events.ts';
 import { type Nip77Trouble, serveNip77 } from '../support/relay-nip77.ts';
-import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive } from '../support/visit-context.ts';
+import type { ScriptedRelay } from '../support/scripted-relay.ts';
+import { visitBench } from '../support/visit-bench.ts';
 
 const FROM = 1_700_000_000;
 const history = signedEvents(300, { from: FROM, to: FROM + 3000, seed: 31 });
 const late = signedEvents(10, { from: FROM, to: FROM + 3000, seed: 32 });
 const KEY = new Uint8Array(32).fill(7);
 
-let archive: TestArchive;
-const relays: ScriptedRelay[] = [];
-
-beforeAll(async () => {
-  archive = await testArchive();
-});
-
-afterAll(async () => {
-  await Promise.all(relays.map((relay) => relay.stop()));
-  await archive?.close();
-});
-
+const { archive, start } = await visitBench();
 /** A relay that is known already and has something late, so that the next visit begins with NIP-77. */
 async function knownRelay(): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events: history });
-  relays.push(relay);
+  const relay = await start({ events: history });
   await archive.visit(relay.url);
   relay.add(late);
   await archive.snapshot(relay.url, { supported_nips: [1, 11, 77] });

@@ -1,14 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { signedEvents } from '../support/events.ts';
 import { serveNip77 } from '../support/relay-nip77.ts';
-import {
-  closed,
-  type OnRequest,
-  type ScriptedRelay,
-  startScriptedRelay,
-} from '../support/scripted-relay.ts';
-import { type TestArchive, testArchive } from '../support/visit-context.ts';
+import { closed, type OnRequest, type ScriptedRelay } from '../support/scripted-relay.ts';
+import { visitBench } from '../support/visit-bench.ts';
 
 const FROM = 1_700_000_000;
 const SPAN = { from: FROM, to: FROM + 300_000 };
@@ -16,25 +11,13 @@ const DAY = 86_400;
 const KEY = new Uint8Array(32).fill(7);
 const again = { overlapSeconds: 10 ** 10 };
 
-let archive: TestArchive;
+const { archive, start } = await visitBench();
 let seed = 500;
-const relays: ScriptedRelay[] = [];
-
-beforeAll(async () => {
-  archive = await testArchive();
-});
-
-afterAll(async () => {
-  await Promise.all(relays.map((relay) => relay.stop()));
-  await archive?.close();
-});
-
 const events = (count: number) => signedEvents(count, { ...SPAN, seed: seed++, kinds: [1] });
 
 /** A relay with NIP-77 that lists some events and serves them by no request. */
 async function withholding(shown: readonly NostrEvent[], withheld: NostrEvent[]) {
-  const relay = await startScriptedRelay({ events: shown, quirk: { cap: 500 } });
-  relays.push(relay);
+  const relay = await start({ events: shown, quirk: { cap: 500 } });
   await archive.snapshot(relay.url, { supported_nips: [1, 11, 77] });
   return { relay, nip77: serveNip77(relay, { withheld }) };
 }
@@ -167,8 +150,7 @@ describe('events that a relay lists by NIP-77 and does not serve', () => {
     const withheld = events(5);
     const { relay } = await withholding(events(100), withheld);
     await archive.visit(relay.url);
-    const other = await startScriptedRelay({ events: withheld });
-    relays.push(other);
+    const other = await start({ events: withheld });
     await archive.visit(other.url);
     expect(await archive.visit(relay.url, again)).toMatchObject({
       outcome: 'complete',
