@@ -1,16 +1,28 @@
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { signedEvent, signedEvents } from '../support/events.ts';
 import { type Nip77Options, serveNip77 } from '../support/relay-nip77.ts';
-import type { ScriptedRelay } from '../support/scripted-relay.ts';
-import { visitBench } from '../support/visit-bench.ts';
+import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
+import { type TestArchive, testArchive } from '../support/visit-context.ts';
 
 const FROM = 1_700_000_000;
 const history = signedEvents(3000, { from: FROM, to: FROM + 300_000, seed: 77 });
 
-const { archive, start } = await visitBench();
+let archive: TestArchive;
+const relays: ScriptedRelay[] = [];
+
+beforeAll(async () => {
+  archive = await testArchive();
+});
+
+afterAll(async () => {
+  await Promise.all(relays.map((relay) => relay.stop()));
+  await archive?.close();
+});
+
 async function relayWith(events: Iterable<NostrEvent>, options: Nip77Options = {}, cap = 500) {
-  const relay = await start({ events, quirk: { cap } });
+  const relay = await startScriptedRelay({ events, quirk: { cap } });
+  relays.push(relay);
   const nip77 = serveNip77(relay, options);
   await archive.snapshot(relay.url, { supported_nips: [1, 11, 77] });
   return { relay, nip77 };
