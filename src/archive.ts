@@ -145,7 +145,7 @@ function reportOf(visit: Visit, { stopped, interrupted, lacking }: FilterEnd): V
   const outcome = visit.proved ? 'partial' : 'failed';
   if (visit.distrust) return { outcome, ...stopOf(stopText(visit.distrust)), ...figures };
   if (interrupted !== null) return { outcome: 'unfinished', ...stopOf(interrupted), ...figures };
-  if (stopped !== null) return { outcome, ...stopOf(stopped), ...figures };
+  if (stopped !== null) return { outcome, ...stopOf(stopText(stopped)), ...figures };
   if (lacking !== null) return { outcome: 'partial', ...stopOf(lacking), ...figures };
   return { outcome: 'complete', ...mostlyBroken(visit), ...figures };
 }

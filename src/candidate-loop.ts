@@ -43,7 +43,7 @@ export class CandidateLoop {
     this.loop = new DueLoop<Candidate>({
       keyOf: ({ nameId }) => nameId,
       lookUp: async (limit) => this.#next(limit ?? this.#slots),
-      freeSlots: () => Math.min(this.#slots - asking, freeSlots(scheduler)),
+      freeSlots: () => Math.min(this.#slots - asking, scheduler.freeInAll),
       run: async (candidate) => {
         this.#taken.delete(candidate);
         asking += 1;
@@ -97,11 +97,6 @@ export class CandidateLoop {
     this.#isTaking = false;
     this.loop.lookSoon();
   }
-}
-
-/** Jobs that the workers could begin at once, beside those that wait. */
-function freeSlots(scheduler: FinderScheduler): number {
-  return scheduler.freeSlots().reduce((sum, free) => sum + free, -scheduler.waiting);
 }
 
 async function ask(

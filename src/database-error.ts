@@ -1,5 +1,6 @@
 import pg from 'pg';
 import type { DatabaseConfig } from './config.ts';
+import { isTlsCode } from './relay/tls-codes.ts';
 
 /**
  * A query failed for good. `code` is the SQLSTATE (PostgreSQL appendix A) or the system's error code;
@@ -62,8 +63,6 @@ const TRANSIENT_MESSAGES =
 const WANTS_ENCRYPTION =
   /no encryption|ssl off|(ssl|tls)( connection)? (is )?required|requires? (an? )?(ssl|tls)|connection is insecure|sslmode=require/i;
 const OFFERS_NO_TLS = /server does not support ssl/i;
-const UNTRUSTED_CERTIFICATE =
-  /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH|EPROTO$)/;
 /** Refusals of a login that no waiting mends: its password or address, its database, a privilege. */
 const HOPELESS_STATES = new Set(['28P01', '28000', '3D000', '42501']);
 
@@ -128,7 +127,7 @@ function encryptionProblem(error: unknown): string | null {
   if (OFFERS_NO_TLS.test(said)) {
     return 'it offers no encryption, which POSTGRES_SSL_MODE asks for. Turn TLS on there, or set POSTGRES_SSL_MODE to disable where the network is your own';
   }
-  if (!UNTRUSTED_CERTIFICATE.test(codeOf(error))) return null;
+  if (!isTlsCode(codeOf(error))) return null;
   return 'its TLS certificate is not accepted. POSTGRES_SSL_CA must name the certificate of its authority, and with verify-full POSTGRES_HOST must be a name in it';
 }
 

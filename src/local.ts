@@ -22,7 +22,7 @@ import { Progress } from './local/progress.ts';
 import { ServiceProcess } from './local/service-process.ts';
 import { summaryOf } from './local/summary.ts';
 import { createLogger, type Logger } from './logger.ts';
-import { parseArguments } from './service.ts';
+import { isPassing, parseArguments } from './service.ts';
 
 /** Before a service that ended by itself is started again, in milliseconds. */
 const RESTART_DELAY_MS = 2000;
@@ -80,10 +80,6 @@ async function runLocally(once: boolean): Promise<number> {
     progress.end();
     await postgres?.stop();
   }
-}
-
-function isPassing(error: unknown): boolean {
-  return error instanceof DatabaseError && !error.permanent;
 }
 
 /** @throws ConfigError */

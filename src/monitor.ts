@@ -38,7 +38,7 @@ async function begin(config: MonitorConfig, service: Service): Promise<Work> {
   const loop = new DueLoop<Relay>({
     ...dueRelays(config, service),
     keyOf: ({ relayId }) => relayId,
-    freeSlots: () => scheduler.freeSlots().reduce((sum, free) => sum + free, -scheduler.waiting),
+    freeSlots: () => scheduler.freeInAll,
     run: (relay) => check(relay, config, service, scheduler, publishing),
     pollMs: POLL_MS,
     lostMs: LOST_MS,

@@ -115,6 +115,11 @@ export class Scheduler<Job, Result, Progress = never> {
     return this.#queue.length;
   }
 
+  /** Jobs that could begin at once beside those that wait, in all. */
+  get freeInAll(): number {
+    return this.#queue.freeInAll;
+  }
+
   /**
    * Starts every worker, or none. A worker whose database is away is started again with back-off.
    *

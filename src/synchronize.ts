@@ -59,7 +59,7 @@ export async function beginSynchronizing(
   const loop = new DueLoop<DueRelay>({
     keyOf: ({ relayId }) => relayId,
     lookUp: lookUpWith({ config, service, source, filterId, scheduler, followed }),
-    freeSlots: () => scheduler.freeSlots().reduce((sum, free) => sum + free, 0),
+    freeSlots: () => scheduler.freeInAll,
     hasRoom: ({ relayId }) => (scheduler.freeSlots()[scheduler.seatFor(relayId)] ?? 0) > 0,
     choose: (due, running) => lanes.choose(due, running),
     run: (relay) =>

@@ -1,22 +1,14 @@
 import { NOW, type Query } from '../database.ts';
-import { LONGEST_RETRY_AFTER } from '../relay/retry-after.ts';
+import { type DocumentRetry, LONGEST_RETRY_AFTER } from '../relay/retry-after.ts';
 import type { Relay } from './batch.ts';
 
 /** The part of `Bigbrotr` that keeps when relays asked to be contacted again (`Retry-After`), for all services alike. */
 
-/** A time further ahead than any that is accepted was noted while the clock was wrong. */
-const CLOCK_SLACK = 3600;
+/** What was noted so many seconds further ahead than it may be was noted while the clock was wrong. */
+export const CLOCK_SLACK = 3600;
 
 /** Whether relay_manners `m` forbids to contact the relay now. SQL, never null. */
 export const ASKED_TO_WAIT = `(coalesce(m.retry_at, 0) > ${NOW} and m.retry_at <= ${NOW} + ${LONGEST_RETRY_AFTER + CLOCK_SLACK})`;
-
-/** Why the NIP-11 document is not asked for. */
-export interface DocumentRetry {
-  /** The reason of the request that was refused, such as `http_429`. */
-  readonly reason: string;
-  /** Not asked for before this, Unix seconds. */
-  readonly until: number;
-}
 
 /** Each method throws DatabaseError when the database stays away or refuses. */
 export class RetryTimes {

@@ -5,7 +5,7 @@ import type { Gap } from '../relay/paging.ts';
 import type { StopReason } from '../relay/stop-reason.ts';
 import { multirange, type Relay } from './batch.ts';
 import type { RelayRow } from './monitor.ts';
-import { ASKED_TO_WAIT } from './retry-times.ts';
+import { ASKED_TO_WAIT, CLOCK_SLACK } from './retry-times.ts';
 
 /** The part of `Bigbrotr` that knows what visits have proven of a relay, and what they still lack. */
 
@@ -63,9 +63,6 @@ export async function resumeFrom(
   );
   return rows[0]?.since ?? 0;
 }
-
-/** What was noted so many seconds ahead of now was noted while the clock was wrong. */
-const CLOCK_SLACK = 3600;
 
 /**
  * Whether a relay `m` (relay_manners) may be visited, `v` (visits) being so many seconds ($3) ago. What lies further

@@ -1,6 +1,7 @@
 import type { CapabilitiesData, Nip11Data } from '../nostr/check-result.ts';
 import { parseNip11 } from '../nostr/nip11.ts';
 import type { Validators } from '../relay/http-caching.ts';
+import type { DocumentRetry } from '../relay/retry-after.ts';
 
 /** A result of an earlier check that may be repeated instead of measured. */
 export interface Carried<Data> extends CarryTerms {
@@ -18,13 +19,6 @@ export interface CarriedChecks {
   readonly nip11?: Carried<Nip11Data>;
   readonly capabilities?: Carried<CapabilitiesData>;
   readonly nip11Retry?: DocumentRetry;
-}
-
-/** Why a document is not asked for: the server refused it, and named when to come again (`Retry-After`). */
-export interface DocumentRetry {
-  readonly reason: string;
-  /** Unix seconds. */
-  readonly until: number;
 }
 
 /** One as it is stored: `data` as the check's result has it, but that of nip11 without the parsed document. */

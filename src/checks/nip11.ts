@@ -1,8 +1,9 @@
 import type { CheckResult, Nip11Data } from '../nostr/check-result.ts';
 import type { HttpCaching } from '../relay/http-caching.ts';
 import type { fetchNip11 } from '../relay/nip11-fetch.ts';
+import type { DocumentRetry } from '../relay/retry-after.ts';
 import type { RelayAddress } from '../relay/url.ts';
-import type { Carried, CarryTerms, DocumentRetry } from './carried.ts';
+import type { Carried, CarryTerms } from './carried.ts';
 import { type CheckContext, failed, failure, measured } from './context.ts';
 
 /**

@@ -10,6 +10,7 @@ const ORDER_BITS = 20;
  * relay has shown lies in one second; `silent`: it has shown nothing at all; `caught`: it has hidden events before.
  */
 export const EMPTY_ASKS = { vouched: 1, alone: 2, silent: 3, usual: 4, caught: 6 };
+
 /** What the pages of one relay have shown about it, in one visit. Sizes are numbers of events. */
 export class PageHabits {
   order: 'unknown' | 'newest-first' | 'unordered' = 'unknown';

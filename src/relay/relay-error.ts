@@ -1,3 +1,4 @@
+import { isTlsCode } from './tls-codes.ts';
 import { TorError } from './tor.ts';
 import type { RelayUrl } from './url.ts';
 
@@ -56,12 +57,7 @@ function describe(error: unknown): { message: string; code: string } {
 function reasonOf(message: string, code: string): string {
   const known = REASON_OF_CODE[code];
   if (known) return known;
-  if (
-    /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH)|^EPROTO$/.test(
-      code,
-    )
-  )
-    return 'tls';
+  if (isTlsCode(code)) return 'tls';
   if (/certificate|\bssl\b|\btls\b/i.test(message)) return 'tls';
   if (/hang up|before secure TLS/i.test(message)) return 'reset';
   return 'protocol';

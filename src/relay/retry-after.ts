@@ -1,6 +1,14 @@
 /** Longest time that a server may keep us away by `Retry-After`, in seconds. */
 export const LONGEST_RETRY_AFTER = 24 * 60 * 60;
 
+/** Why a NIP-11 document is not asked for: the server refused it, and named when to come again. */
+export interface DocumentRetry {
+  /** The reason of the request that was refused, such as `http_429`. */
+  readonly reason: string;
+  /** Not asked for before this, Unix seconds. */
+  readonly until: number;
+}
+
 /** The three formats of an HTTP date (RFC 9110 section 5.6.7). The last one names no zone and means GMT. */
 const IMF_OR_RFC850 =
   /^[A-Z][a-z]{2,8}, \d{2}[ -][A-Z][a-z]{2}[ -](\d{2}|\d{4}) \d{2}:\d{2}:\d{2} GMT$/;

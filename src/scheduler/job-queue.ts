@@ -74,6 +74,12 @@ export class JobQueue<Job, Result> {
     );
   }
 
+  /** The same in all: jobs that wait for no seat of their own count too. */
+  get freeInAll(): number {
+    const waiting = this.#options.seatOf ? 0 : this.#waiting.length;
+    return this.freeSlots().reduce((sum, free) => sum + free, -waiting);
+  }
+
   get #living(): Seat<Job, Result>[] {
     return this.#seats.filter(({ abandoned }) => !abandoned);
   }

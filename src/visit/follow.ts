@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Stored } from '../bigbrotr.ts';
 import { crashPoint } from '../crash-point.ts';
+import { isKept } from '../nostr/kinds.ts';
 import { type PageEnd, readLive, sizesOf } from '../relay/subscription.ts';
 import { EVERY_EVENT } from './event-intake.ts';
 import type { Visit } from './visit.ts';
@@ -62,7 +63,7 @@ function withoutEphemeral(step: readonly unknown[]) {
 /** Kinds that relays are not expected to store (NIP-01), the monitor's own test event among them. */
 function isEphemeral(value: unknown): boolean {
   const kind = typeof value === 'object' && value !== null && 'kind' in value ? value.kind : null;
-  return typeof kind === 'number' && kind >= 20_000 && kind < 30_000;
+  return typeof kind === 'number' && !isKept(kind);
 }
 
 /** Events that told us something: of ones that we know the relay to hold there is no new sighting. */

@@ -1,4 +1,5 @@
 import type { VisitEnd, VisitGaps, Wanted } from '../bigbrotr.ts';
+import { type Stopped, stopText } from '../relay/pager-stop.ts';
 import { FilterTree, type Node } from './filter-tree.ts';
 import type { PagesEnd } from './read-pages.ts';
 import type { Visit } from './visit.ts';
@@ -51,7 +52,7 @@ export async function readFilter(
 }
 
 function isRefused(visit: Visit, { stopped }: PagesEnd): boolean {
-  return visit.filterRefusal !== null && (stopped?.startsWith(REFUSED) ?? false);
+  return visit.filterRefusal !== null && stopped?.reason === REFUSED;
 }
 
 /** One reading of all parts of a filter. */
@@ -65,7 +66,7 @@ class PartsReader {
   /** Why parts could not be read whole. */
   readonly #troubles: string[] = [];
   #hasTaken = false;
-  #stopped: string | null = null;
+  #stopped: Stopped | null = null;
   #interrupted: string | null = null;
 
   constructor(visit: Visit, wanted: Wanted, tree: FilterTree, readGaps: ReadGaps) {
@@ -129,7 +130,11 @@ class PartsReader {
     if (end.interrupted !== null)
       return { outcome: 'unfinished', ...stopOf(end.interrupted), pages };
     if (end.stopped !== null)
-      return { outcome: this.#visit.proved ? 'partial' : 'failed', ...stopOf(end.stopped), pages };
+      return {
+        outcome: this.#visit.proved ? 'partial' : 'failed',
+        ...stopOf(stopText(end.stopped)),
+        pages,
+      };
     const { relay } = this.#visit;
     const { holes } = await bigbrotr.countFlaws(relay, wanted);
     const withheld = await bigbrotr.withheld.countUnseen(
@@ -146,7 +151,7 @@ class PartsReader {
     const text = this.#visit.filterRefusal?.text ?? '';
     this.#refused.push({ node, text });
     if (!this.#hasTaken && this.#refused.length >= MAX_REFUSED_IN_A_ROW)
-      this.#stopped = `${REFUSED}: ${text}`;
+      this.#stopped = { reason: REFUSED, text };
     return [];
   }
 
@@ -157,7 +162,7 @@ class PartsReader {
     const isTold = reason === 'withheld'; // the visit of the whole filter tells what is withheld of all parts
     if (outcome !== 'complete' && detail !== null && !isTold) this.#troubles.push(detail);
     if (stopped === null) return;
-    const isGone = !visit.session.connection.isOpen || stopped.startsWith('timeout');
+    const isGone = !visit.session.connection.isOpen || stopped.reason === 'timeout';
     if (isGone || visit.refusal !== null || visit.isFlooded) this.#stopped = stopped;
   }
 
@@ -166,7 +171,8 @@ class PartsReader {
     const leaves = this.#tree.leaves();
     const [refused] = this.#refused;
     const isRefusedWhole = refused !== undefined && this.#refused.length >= leaves.length;
-    const stopped = this.#stopped ?? (isRefusedWhole ? `${REFUSED}: ${refused.text}` : null);
+    const stopped =
+      this.#stopped ?? (isRefusedWhole ? { reason: REFUSED, text: refused.text } : null);
     return { stopped, interrupted, caughtUp, lacking: this.#lacking(leaves.length) };
   }
 

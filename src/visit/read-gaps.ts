@@ -1,5 +1,5 @@
 import type { Window } from '../nostr/filter.ts';
-import type { Gap, Verdict } from '../relay/paging.ts';
+import type { Gap, Stopped, Verdict } from '../relay/paging.ts';
 import { withheldOf } from './compare-window.ts';
 import { retryWithheld } from './fetch-listed.ts';
 import { type PagesEnd, readPages } from './read-pages.ts';
@@ -112,7 +112,7 @@ async function readUnknown(
 async function reconcileAfterStop(
   visit: Visit,
   gaps: readonly Gap[],
-  stopped: string,
+  stopped: Stopped,
 ): Promise<PagesEnd> {
   if (!canReconcile(visit)) return { stopped, interrupted: null };
   const about = { provenBefore: false, isPaged: false };

@@ -5,7 +5,7 @@ import {
   type PageRequest,
   Pager,
   PageTally,
-  stopText,
+  type Stopped,
   type Verdict,
 } from '../relay/paging.ts';
 import type { PageEnd, SubscriptionLimits } from '../relay/subscription.ts';
@@ -17,7 +17,7 @@ import type { Tally } from './visit-context.ts';
 
 /** How reading ended: everything asked, stopped by the relay, or interrupted by us. */
 export interface PagesEnd {
-  readonly stopped: string | null;
+  readonly stopped: Stopped | null;
   readonly interrupted: string | null;
 }
 
@@ -62,10 +62,8 @@ class Reading {
     this.#steadiness = new Steadiness(visit);
   }
 
-  get stopped(): string | null {
-    const { distrust } = this.#visit;
-    const stopped = distrust ?? this.#pager.stopped;
-    return stopped && stopText(stopped);
+  get stopped(): Stopped | null {
+    return this.#visit.distrust ?? this.#pager.stopped;
   }
 
   /** @returns why it was interrupted; null when it came to its end */
