@@ -1,4 +1,4 @@
-# One image for the five services; docker-compose.yml says which entrypoint each of them runs.
+# One image for the seven services; docker-compose.yml says which entrypoint each of them runs.
 # Build it from the repository's root.
 
 FROM node:24-trixie-slim AS dependencies

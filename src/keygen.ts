@@ -1,16 +1,8 @@
-import { existsSync, realpathSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
+/** Entry: `npm run keygen` prints a fresh key pair for `.env`. */
+import { keyPairLines } from './config/key-pair.ts';
+import { runCommand } from './runtime/entrypoint.ts';
 
-/** A fresh Nostr key pair as two lines for `.env`, from the system's random source. */
-export function keyPairLines(): string {
-  const secretKey = generateSecretKey();
-  return `SECRET_KEY=${Buffer.from(secretKey).toString('hex')}\nPUBLIC_KEY=${getPublicKey(secretKey)}\n`;
-}
-
-const startedFile = process.argv[1];
-const isEntry = (file: string) =>
-  existsSync(file) && realpathSync(file) === fileURLToPath(import.meta.url);
-if (startedFile && isEntry(startedFile)) {
+await runCommand(async () => {
   process.stdout.write(keyPairLines());
-}
+  return 0;
+});

@@ -26,6 +26,7 @@ export PGDATABASE=$POSTGRES_DB
 keep WRITER_PASSWORD "$WRITER_USER"
 keep READER_PASSWORD bigbrotr_reader
 keep OWNER_PASSWORD bigbrotr_owner
+keep API_PASSWORD bigbrotr_api
 keep PGBOUNCER_PASSWORD pgbouncer
 as_admin -f /opt/bigbrotr/roles.sql
 

@@ -1,89 +1,112 @@
--- The roles of the archive (see docs/containers.md). Run as the superuser, any number of times.
+-- The roles of the archive (docs/containers.md). Idempotent; run it as the superuser.
 --   POSTGRES_USER     what the services log in as: reads and writes rows, no DDL
 --   bigbrotr_reader   what people log in as: reads, and no statement for longer than five minutes
+--   bigbrotr_api      what the API logs in as: reads, and no statement for longer than a minute
 --   bigbrotr_owner    owns the relations; for migrations
+--   admin             people inside this container (docker exec): everything. It has no password, so it
+--                     logs in on the container's socket only
 --   pgbouncer         asks for the SCRAM secret of a writer or reader, and can do nothing else
--- Further people and services: CREATE ROLE anna LOGIN PASSWORD '…' IN ROLE bigbrotr_readers;
+-- Further people and services: create role anna login password '…' in role bigbrotr_readers;
 \set ON_ERROR_STOP on
 \getenv database POSTGRES_DB
 \getenv writer WRITER_USER
 \getenv writer_password WRITER_PASSWORD
 \getenv reader_password READER_PASSWORD
 \getenv owner_password OWNER_PASSWORD
+\getenv api_password API_PASSWORD
 \getenv pgbouncer_password PGBOUNCER_PASSWORD
--- A statement that fails is written to the server's log, and some below hold a password.
-SET log_min_error_statement = panic;
-SET log_statement = none;
-SET client_min_messages = warning;
-BEGIN;
+-- The server logs statements that fail, and some below hold a password.
+set log_min_error_statement = panic;
+set log_statement = none;
+set client_min_messages = warning;
+begin;
 
-SELECT format('CREATE ROLE %I', name)
-  FROM unnest(ARRAY['bigbrotr_owner', 'bigbrotr_writers', 'bigbrotr_readers', 'bigbrotr_reader', 'pgbouncer', :'writer']) AS name
- WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+select format('create role %I', name)
+from unnest(array['bigbrotr_owner', 'bigbrotr_writers', 'bigbrotr_readers', 'bigbrotr_reader', 'bigbrotr_api', 'admin', 'pgbouncer', :'writer']) as name
+where not exists (select from pg_roles where rolname = name) \gexec
 
-ALTER ROLE :"writer" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
-ALTER ROLE pgbouncer LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
-GRANT bigbrotr_writers TO :"writer";
-GRANT bigbrotr_readers TO bigbrotr_reader;
+alter role :"writer" login nosuperuser nocreatedb nocreaterole noreplication nobypassrls;
+alter role admin login superuser password null;
+alter role pgbouncer login nosuperuser nocreatedb nocreaterole noreplication nobypassrls;
+grant bigbrotr_writers to :"writer";
+grant bigbrotr_readers to bigbrotr_reader, bigbrotr_api;
 
--- An empty password leaves what is there: no login for the reader and the owner until they get one.
-SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', name, password)
-  FROM (VALUES (:'writer', :'writer_password'), ('bigbrotr_reader', :'reader_password'),
-               ('bigbrotr_owner', :'owner_password'), ('pgbouncer', :'pgbouncer_password')) AS wanted (name, password)
- WHERE password <> '' \gexec
+-- An empty password changes nothing: the reader, the API and the owner cannot log in until they have one.
+select format('alter role %I login password %L', name, password)
+from (values (:'writer', :'writer_password'), ('bigbrotr_reader', :'reader_password'),
+             ('bigbrotr_api', :'api_password'), ('bigbrotr_owner', :'owner_password'), ('pgbouncer', :'pgbouncer_password')) as wanted (name, password)
+where password <> '' \gexec
 
-ALTER ROLE :"writer" SET idle_in_transaction_session_timeout = '60s';
-ALTER ROLE bigbrotr_reader SET idle_in_transaction_session_timeout = '60s';
-ALTER ROLE bigbrotr_reader SET statement_timeout = '5min';
-ALTER ROLE bigbrotr_reader SET default_transaction_read_only = on;
+alter role :"writer" set idle_in_transaction_session_timeout = '60s';
+alter role bigbrotr_reader set idle_in_transaction_session_timeout = '60s';
+alter role bigbrotr_reader set statement_timeout = '5min';
+alter role bigbrotr_reader set default_transaction_read_only = on;
+alter role bigbrotr_api set idle_in_transaction_session_timeout = '60s';
+alter role bigbrotr_api set statement_timeout = '1min';
+alter role bigbrotr_api set default_transaction_read_only = on;
 
-ALTER DATABASE :"database" OWNER TO bigbrotr_owner;
-REVOKE ALL ON DATABASE :"database", postgres, template1 FROM PUBLIC;
-GRANT CONNECT ON DATABASE :"database" TO bigbrotr_writers, bigbrotr_readers, pgbouncer;
+alter database :"database" owner to bigbrotr_owner;
+revoke all on database :"database", postgres, template1 from public;
+grant connect on database :"database" to bigbrotr_writers, bigbrotr_readers, pgbouncer;
+-- The refresher counts a day into temporary tables.
+grant temporary on database :"database" to bigbrotr_writers;
 
--- What is there, and (by default privileges) whatever the owner creates later.
-REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO bigbrotr_writers;
-GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO bigbrotr_writers;
-GRANT SELECT ON ALL TABLES IN SCHEMA public TO bigbrotr_readers;
-ALTER DEFAULT PRIVILEGES FOR ROLE bigbrotr_owner IN SCHEMA public
-  GRANT SELECT, INSERT, UPDATE ON TABLES TO bigbrotr_writers;
-ALTER DEFAULT PRIVILEGES FOR ROLE bigbrotr_owner IN SCHEMA public
-  GRANT USAGE, SELECT ON SEQUENCES TO bigbrotr_writers;
-ALTER DEFAULT PRIVILEGES FOR ROLE bigbrotr_owner IN SCHEMA public
-  GRANT SELECT ON TABLES TO bigbrotr_readers;
+-- Existing relations, and (by default privileges) those that the owner creates later.
+revoke create on schema public from public;
+grant select, insert, update on all tables in schema public to bigbrotr_writers;
+grant usage, select on all sequences in schema public to bigbrotr_writers;
+grant select on all tables in schema public to bigbrotr_readers;
+alter default privileges for role bigbrotr_owner in schema public
+    grant select, insert, update on tables to bigbrotr_writers;
+alter default privileges for role bigbrotr_owner in schema public
+    grant usage, select on sequences to bigbrotr_writers;
+alter default privileges for role bigbrotr_owner in schema public
+    grant select on tables to bigbrotr_readers;
 
--- All that the services ever delete: coverage whose every stretch was proven anew in another row,
--- holes that were closed, parts of filters that a relay takes whole, states of a relay that are made anew from its snapshots,
--- withheld events that came after all, and what the finder has read or forgets. (At a first start they are not there yet; the service "roles" runs this again when they are.)
-SELECT format('GRANT DELETE ON public.%I TO bigbrotr_writers', name)
-  FROM unnest(ARRAY['coverage', 'holes', 'filter_parts', 'relay_states', 'finder_queue', 'named_relays', 'withheld']) AS name
- WHERE to_regclass('public.' || name) IS NOT NULL \gexec
+-- Services delete rows of these tables only: coverage that was proven again in another row, holes that were closed,
+-- parts of filters that a relay takes whole, states that are rebuilt from snapshots, withheld events that arrived,
+-- journal rows that are read and old, names that the finder forgets, and claims that were released. (Before a first start they do not exist; the service "roles" runs this again.)
+select format('grant delete on public.%I to bigbrotr_writers', name)
+from unnest(array['coverage', 'holes', 'filter_parts', 'relay_states', 'journal', 'named_relays', 'withheld', 'claims']) as name
+where to_regclass('public.' || name) is not null \gexec
 
--- Which version the archive is of is for the owner to say.
-SELECT 'REVOKE INSERT, UPDATE ON public.schema_migrations FROM bigbrotr_writers'
- WHERE to_regclass('public.schema_migrations') IS NOT NULL \gexec
+-- The refresher replaces figures, and empties them before it makes them anew.
+select format('grant delete, truncate on public.%I to bigbrotr_writers', name)
+from unnest(array[
+    'dirty_days', 'daily_counts', 'scope_stats', 'scope_kinds', 'scope_authors',
+    'daily_kinds', 'daily_replication', 'replication_totals', 'day_sums', 'recent_events',
+    'current_events', 'follow_edges', 'relay_list_edges', 'relay_list_totals', 'zaps',
+    'daily_zaps', 'dirty_periods', 'period_users', 'cohorts', 'daily_samples',
+    'cover_ranks', 'daily_references', 'reference_totals'
+]) as name
+where to_regclass('public.' || name) is not null \gexec
 
--- PgBouncer's auth_query. It answers for writers and readers alone: never for a superuser, nor for
--- a role that could become one by SET ROLE, nor for the owner.
-CREATE SCHEMA IF NOT EXISTS pgbouncer;
-REVOKE ALL ON SCHEMA pgbouncer FROM PUBLIC;
-GRANT USAGE ON SCHEMA pgbouncer TO pgbouncer;
-CREATE OR REPLACE FUNCTION pgbouncer.secret_of(wanted text)
-RETURNS TABLE (username text, secret text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-  SELECT login.rolname::text, login.rolpassword
-    FROM pg_authid AS login
-   WHERE login.rolname = wanted
-     AND login.rolcanlogin
-     AND (login.rolvaliduntil IS NULL OR login.rolvaliduntil > now())
-     AND (pg_has_role(login.oid, 'bigbrotr_writers', 'MEMBER') OR pg_has_role(login.oid, 'bigbrotr_readers', 'MEMBER'))
-     AND NOT EXISTS (SELECT FROM pg_authid AS super
-                      WHERE super.rolsuper AND pg_has_role(login.oid, super.oid, 'MEMBER'))
+-- Only the owner records migrations.
+select 'revoke insert, update on public.schema_migrations from bigbrotr_writers'
+where to_regclass('public.schema_migrations') is not null \gexec
+
+-- PgBouncer's auth_query, for writers and readers only: not for the owner, a superuser, or a role that could become a
+-- superuser by set role.
+create schema if not exists pgbouncer;
+revoke all on schema pgbouncer from public;
+grant usage on schema pgbouncer to pgbouncer;
+create or replace function pgbouncer.secret_of(wanted text)
+returns table (username text, secret text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+    select login.rolname::text, login.rolpassword
+    from pg_authid as login
+    where login.rolname = wanted
+        and login.rolcanlogin
+        and (login.rolvaliduntil is null or login.rolvaliduntil > now())
+        and (pg_has_role(login.oid, 'bigbrotr_writers', 'MEMBER') or pg_has_role(login.oid, 'bigbrotr_readers', 'MEMBER'))
+        and not exists (
+            select from pg_authid as super
+            where super.rolsuper and pg_has_role(login.oid, super.oid, 'MEMBER')
+        )
 $$;
-REVOKE ALL ON FUNCTION pgbouncer.secret_of(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION pgbouncer.secret_of(text) TO pgbouncer;
-COMMENT ON FUNCTION pgbouncer.secret_of(text) IS 'The SCRAM secret of a writer or reader, for PgBouncer (auth_query in pgbouncer.ini).';
+revoke all on function pgbouncer.secret_of(text) from public;
+grant execute on function pgbouncer.secret_of(text) to pgbouncer;
+comment on function pgbouncer.secret_of(text) is 'The SCRAM secret of a writer or reader, for PgBouncer (auth_query in pgbouncer.ini).';
 
-COMMIT;
+commit;

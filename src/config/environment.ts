@@ -7,7 +7,7 @@ import { allVariables, PLACEHOLDER, remedyFor, secretNames } from './schema.ts';
 /** Variables by name, as in `process.env`. An empty value counts as not set. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Everything that is wrong with the configuration, one sentence a line. Holds no secret. */
+/** Everything that is wrong with the configuration, one sentence a line. Never contains a secret. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly problems: string[];
@@ -21,9 +21,10 @@ export class ConfigError extends Error {
 }
 
 /**
- * The process's environment, completed by a `.env` file where there is one; a variable that is
- * really set wins, even when it is empty. `process.env` stays as it is.
- * @throws ConfigError when the file is there and cannot be read.
+ * The environment of the process, completed by a `.env` file where there is one; a variable of the environment wins, even
+ * when it is empty. `process.env` is not changed.
+ *
+ * @throws ConfigError when the file exists and cannot be read
  */
 export function readEnvironment(path = '.env'): { env: Environment; warnings: string[] } {
   let text: string;
@@ -43,7 +44,7 @@ function codeOf(error: unknown): string {
   return typeof code === 'string' ? code : 'unknown error';
 }
 
-/** dotenv skips what it does not understand without a word; a mistyped line should be heard of. */
+/** dotenv silently skips lines that it cannot parse; here a warning names each of them. */
 function unreadLines(text: string, path: string): string[] {
   const singleLines = text
     .replace(/\r\n?/g, '\n')
@@ -60,12 +61,13 @@ function unreadLines(text: string, path: string): string[] {
 
 type Shape = Readonly<Record<string, z.ZodType>>;
 export type Values<S extends Shape> = { [K in keyof S]: z.output<S[K]> };
-/** Compares variables with each other; what did not pass by itself is absent. Returns problems. */
+/** Compares variables with each other; variables that are wrong by themselves are absent. Returns problems. */
 export type Rule<S extends Shape> = (values: Partial<Values<S>>) => readonly (string | null)[];
 
 /**
- * Checks the variables of `shape` and collects every mistake before it throws.
- * Without `env` the process's environment and `.env` are read.
+ * Checks the variables of `shape`, and collects every mistake before it throws. Without `env` the environment of the
+ * process and `.env` are read.
+ *
  * @throws ConfigError
  */
 export function readVariables<S extends Shape>(
@@ -127,12 +129,13 @@ function isSecret(name: string): boolean {
 }
 
 const known = [...Object.keys(allVariables), ...secretNames.map((name) => `${name}_FILE`)];
-/** Nobody but us uses these, so any unknown name that begins with one is a mistake. */
-const ours = /^(PRIORITY_)?SYNCHRONIZER_|^(MONITOR|FINDER|POSTGRES|TORPROXY|SEED_RELAYS)_/;
-/** Settings of the official PostgreSQL image, which may stand in the same `.env`. */
+/** Prefixes that only Bigbrotr uses: any unknown name that begins with one is a mistake. */
+const ours =
+  /^(PRIORITY_)?SYNCHRONIZER_|^(MONITOR|FINDER|REFRESHER|API|POSTGRES|TORPROXY|SEED_RELAYS)_/;
+/** Settings of the official PostgreSQL image, which may be in the same `.env`. */
 const foreign = /^POSTGRES_(INITDB_|HOST_AUTH_METHOD$)/;
 
-/** A warning for each variable whose name looks like one of ours and is not. */
+/** A warning for each variable whose name looks like one of Bigbrotr's and is not. */
 function unknownVariables(env: Environment): string[] {
   return Object.keys(env)
     .filter((name) => env[name] && !known.includes(name) && !foreign.test(name))

@@ -1,38 +1,45 @@
 import type { z } from 'zod';
+import { forbiddenHost } from '../network/address.ts';
+import { networkOf, type RelayUrl } from '../network/url.ts';
 import { checkNames } from '../nostr/check-result.ts';
-import { forbiddenHost } from '../relay/address.ts';
-import { networkOf, type RelayUrl } from '../relay/url.ts';
+import { testHosts } from './test-hosts.ts';
 import {
+  addresses,
   boolean,
   certificateFile,
   checkList,
   cores,
   count,
   databaseHost,
-  days,
+  daysInSeconds,
   email,
   eventFilter,
   geohashOrNone,
   host,
   hostOrNone,
-  hours,
+  hostPorts,
+  hoursInMs,
+  hoursInSeconds,
   identifier,
+  identifierOrNone,
   integer,
   key,
   listenPort,
   logLevel,
   makeKeys,
   makePassword,
-  minutes,
+  minutesInSeconds,
+  origins,
   password,
   plain,
   plainOrNone,
   port,
   publicKeyOf,
   relayList,
-  seconds,
-  secondsOrNone,
+  secondsInMs,
+  secondsInMsOrNone,
   secretKey,
+  share,
   size,
   sslMode,
   startTimestamp,
@@ -41,18 +48,19 @@ import {
 } from './values.ts';
 
 /**
- * Every environment variable of Bigbrotr: what kind of value it has (values.ts), and its default.
- * A default is written as it stands in `env.example`, which a test compares with this table.
+ * Every environment variable of Bigbrotr: its kind of value (values.ts) and its default, written as in `env.example`,
+ * which a test compares with this table.
  */
 
 export const PLACEHOLDER = 'CHANGE_ME';
 
-/** Variables that may also be given as `NAME_FILE`, and whose values no message ever shows. */
+/** Variables that may also be set as `NAME_FILE`, and whose values no message ever shows. */
 export const secretNames = [
   'POSTGRES_PASSWORD',
   'POSTGRES_ADMIN_PASSWORD',
   'POSTGRES_READER_PASSWORD',
   'POSTGRES_OWNER_PASSWORD',
+  'API_DB_PASSWORD',
   'SECRET_KEY',
   'PGADMIN_DEFAULT_PASSWORD',
   'PGBOUNCER_ADMIN_PASSWORD',
@@ -67,7 +75,7 @@ export function remedyFor(name: string): string {
 export const commonVariables = {
   LOG_LEVEL: logLevel.prefault('info'),
   ALLOW_PRIVATE_RELAYS: boolean('false'),
-  SHUTDOWN_TIMEOUT_SECONDS: seconds(1, 300).prefault('10'),
+  SHUTDOWN_TIMEOUT_SECONDS: secondsInMs(1, 300).prefault('10'),
 };
 
 export const databaseVariables = {
@@ -78,20 +86,31 @@ export const databaseVariables = {
   POSTGRES_DB: identifier.prefault('bigbrotr'),
   POSTGRES_SSL_MODE: sslMode.prefault('disable'),
   POSTGRES_SSL_CA: certificateFile.prefault(''),
+  POSTGRES_SHARDS: count(1024).prefault('1'),
+};
+
+const priorityListVariable = {
+  SYNCHRONIZER_PRIORITY_RELAYS_PATH: plain.prefault('./priority_relays.txt'),
 };
 
 export const initializerVariables = {
   SEED_RELAYS_PATH: plain.prefault('./seed_relays.txt'),
+  ...priorityListVariable,
   POSTGRES_OWNER_PASSWORD: password.optional(),
   POSTGRES_DIRECT_HOST: hostOrNone.prefault(''),
   POSTGRES_DIRECT_PORT: port.prefault('5432'),
 };
 
-/** What both the monitor and the synchronizers need to visit relays. */
+/** Where the disk of the database can be seen. */
+const diskVariable = { DATABASE_DISK_PATH: plainOrNone.prefault('') };
+
+/** What every service needs that connects to relays. */
 export const relayVariables = {
   TORPROXY_HOST: hostOrNone.prefault(''),
   TORPROXY_PORT: port.prefault('9050'),
   RELAY_BLOCKLIST_PATH: plainOrNone.prefault(''),
+  NETWORK_TEST_HOSTS: testHosts.prefault(''),
+  ...diskVariable,
   HEALTH_HOST: host.prefault('127.0.0.1'),
 };
 
@@ -101,47 +120,50 @@ export const optionalKeyVariables = {
   PUBLIC_KEY: key.optional(),
 };
 
+/** What is archived. Monitor and finder ask relays with the same filter, since some refuse others. */
+const archiveFilterVariable = { SYNCHRONIZER_EVENT_FILTER: eventFilter.prefault('{}') };
+
 export const monitorVariables = {
-  MONITOR_FREQUENCY_HOUR: hours(1, 8760).prefault('8'),
+  MONITOR_FREQUENCY_HOUR: hoursInSeconds(1, 8760).prefault('8'),
   MONITOR_NUM_CORES: cores,
   MONITOR_CHUNK_SIZE: count(10_000).prefault('50'),
   MONITOR_REQUESTS_PER_CORE: count(1000).prefault('100'),
-  MONITOR_REQUEST_TIMEOUT: secondsOrNone(1, 600).prefault(''),
-  MONITOR_CLEARNET_TIMEOUT: seconds(1, 600).prefault('10'),
-  MONITOR_TOR_TIMEOUT: seconds(1, 600).prefault('30'),
-  SYNCHRONIZER_EVENT_FILTER: eventFilter.prefault('{}'), // relays are asked what will be archived of them
+  MONITOR_REQUEST_TIMEOUT: secondsInMsOrNone(1, 600).prefault(''),
+  MONITOR_CLEARNET_TIMEOUT: secondsInMs(1, 600).prefault('10'),
+  MONITOR_TOR_TIMEOUT: secondsInMs(1, 600).prefault('30'),
+  ...archiveFilterVariable, // relays are checked with the filter by which they are archived
   MONITOR_CHECKS: checkList.prefault(checkNames.join(',')),
-  MONITOR_CAPABILITIES_FREQUENCY_HOUR: hours(1, 8760).prefault('24'),
+  MONITOR_CAPABILITIES_FREQUENCY_HOUR: hoursInSeconds(1, 8760).prefault('24'),
   GEOIP_CITY_PATH: plainOrNone.prefault(''),
   GEOIP_ASN_PATH: plainOrNone.prefault(''),
   MONITOR_PUBLISH_RELAYS: relayList.prefault(''),
   MONITOR_PUBLISH_NAME: plain.prefault('Bigbrotr'),
   MONITOR_PUBLISH_GEOHASH: geohashOrNone.prefault(''),
-  MONITOR_LOOP_INTERVAL_MINUTES: minutes(1, 10_080).prefault('15'),
+  MONITOR_LOOP_INTERVAL_MINUTES: minutesInSeconds(1, 10_080).prefault('15'),
   MONITOR_DB_MIN_POOL: integer(0, 1000).prefault('2'),
   MONITOR_DB_MAX_POOL: count(1000).prefault('5'),
-  MONITOR_DB_COMMAND_TIMEOUT: seconds(1, 3600).prefault('60'),
+  MONITOR_DB_COMMAND_TIMEOUT: secondsInMs(1, 3600).prefault('60'),
   MONITOR_HEALTH_PORT: listenPort.prefault('8081'),
 };
 
 /** Shared by the two synchronizers. */
 export const syncVariables = {
   SYNCHRONIZER_REQUESTS_PER_CORE: count(1000).prefault('10'),
-  SYNCHRONIZER_REQUEST_TIMEOUT: seconds(1, 600).prefault('20'),
+  SYNCHRONIZER_REQUEST_TIMEOUT: secondsInMs(1, 600).prefault('20'),
   SYNCHRONIZER_START_TIMESTAMP: startTimestamp.prefault('0'),
   SYNCHRONIZER_STOP_TIMESTAMP: stopTimestamp.prefault('-1'),
-  SYNCHRONIZER_EVENT_FILTER: eventFilter.prefault('{}'),
-  SYNCHRONIZER_PRIORITY_RELAYS_PATH: plain.prefault('./priority_relays.txt'),
-  SYNCHRONIZER_RELAY_METADATA_THRESHOLD_HOURS: hours(1, 8760).prefault('12'),
-  SYNCHRONIZER_LOOP_INTERVAL_MINUTES: minutes(1, 10_080).prefault('15'),
+  ...archiveFilterVariable,
+  ...priorityListVariable,
+  SYNCHRONIZER_RELAY_METADATA_THRESHOLD_HOURS: hoursInSeconds(1, 8760).prefault('12'),
+  SYNCHRONIZER_LOOP_INTERVAL_MINUTES: minutesInSeconds(1, 10_080).prefault('15'),
   SYNCHRONIZER_BATCH_SIZE: count(10_000).prefault('500'),
   SYNCHRONIZER_OVERLAP_SECONDS: integer(0, 31_536_000, 'a whole number of seconds').prefault(
     '3600',
   ),
-  SYNCHRONIZER_REPROVE_DAYS: days(1, 3650).prefault('30'),
+  SYNCHRONIZER_REPROVE_DAYS: daysInSeconds(1, 3650).prefault('30'),
   SYNCHRONIZER_DB_MIN_POOL: integer(0, 1000).prefault('2'),
   SYNCHRONIZER_DB_MAX_POOL: count(1000).prefault('5'),
-  SYNCHRONIZER_DB_COMMAND_TIMEOUT: seconds(1, 3600).prefault('60'),
+  SYNCHRONIZER_DB_COMMAND_TIMEOUT: secondsInMs(1, 3600).prefault('60'),
 };
 
 export const synchronizerVariables = {
@@ -157,26 +179,53 @@ export const prioritySynchronizerVariables = {
 };
 
 export const finderVariables = {
-  FINDER_FREQUENCY_HOUR: hours(1, 8760).prefault('8'),
+  FINDER_FREQUENCY_HOUR: hoursInMs(1, 8760).prefault('8'),
   FINDER_NUM_CORES: cores,
   FINDER_REQUESTS_PER_CORE: count(1000).prefault('10'),
-  FINDER_REQUEST_TIMEOUT: seconds(1, 600).prefault('20'),
+  FINDER_REQUEST_TIMEOUT: secondsInMs(1, 600).prefault('20'),
   FINDER_URLS: webUrls.prefault(''),
-  SYNCHRONIZER_EVENT_FILTER: syncVariables.SYNCHRONIZER_EVENT_FILTER,
-  SYNCHRONIZER_PRIORITY_RELAYS_PATH: syncVariables.SYNCHRONIZER_PRIORITY_RELAYS_PATH,
+  JOURNAL_DAYS: integer(0, 3650).prefault('7'),
+  ...archiveFilterVariable,
+  ...priorityListVariable,
   FINDER_DB_MIN_POOL: integer(0, 1000).prefault('2'),
   FINDER_DB_MAX_POOL: count(1000).prefault('5'),
-  FINDER_DB_COMMAND_TIMEOUT: seconds(1, 3600).prefault('60'),
+  FINDER_DB_COMMAND_TIMEOUT: secondsInMs(1, 3600).prefault('60'),
   FINDER_HEALTH_PORT: listenPort.prefault('8084'),
+};
+
+export const refresherVariables = {
+  REFRESHER_CPU_SHARE: share.prefault('0.25'),
+  REFRESHER_DB_MIN_POOL: integer(0, 1000).prefault('0'),
+  REFRESHER_DB_MAX_POOL: count(1000).prefault('2'),
+  REFRESHER_DB_COMMAND_TIMEOUT: secondsInMs(1, 86_400).prefault('3600'),
+  REFRESHER_HEALTH_PORT: listenPort.prefault('8086'),
+};
+
+export const apiVariables = {
+  API_HOST: host.prefault('127.0.0.1'),
+  API_PORT: listenPort.prefault('8085'),
+  API_DB_USER: identifierOrNone.prefault(''),
+  API_DB_PASSWORD: password.optional(),
+  API_DB_MIN_POOL: integer(0, 1000).prefault('2'),
+  API_DB_MAX_POOL: count(1000).prefault('10'),
+  API_DB_COMMAND_TIMEOUT: secondsInMs(1, 3600).prefault('10'),
+  API_RATE_LIMIT: integer(0, 1_000_000).prefault('600'),
+  API_MAX_STREAMS: count(10_000).prefault('50'),
+  API_CORS_ORIGINS: origins.prefault(''),
+  API_TRUSTED_PROXIES: addresses.prefault(''),
+  API_STATUS_SERVICES: hostPorts.prefault(''),
+  ...diskVariable,
 };
 
 /** Read by `npm start` only. */
 export const localVariables = { LOCAL_DATA_PATH: plain.prefault('./data') };
 
-/** Read by docker-compose.yml; of the services only the one-machine start asks for the init path. */
+/** Read by docker-compose.yml and by `npm start`. */
+export const initPathVariable = { POSTGRES_DB_INIT_PATH: plain.prefault('./init.sql') };
+
+/** Read by docker-compose.yml only. */
 export const deploymentVariables = {
   POSTGRES_DB_DATA_PATH: plain.prefault(''),
-  POSTGRES_DB_INIT_PATH: plain.prefault('./init.sql'),
   POSTGRES_ADMIN_PASSWORD: password,
   POSTGRES_READER_PASSWORD: password.prefault(''),
   POSTGRES_SHARED_BUFFERS: size.prefault('512MB'),
@@ -185,8 +234,13 @@ export const deploymentVariables = {
   SYNCHRONIZER_MEMORY: size.prefault('2g'),
   PRIORITY_SYNCHRONIZER_MEMORY: size.prefault('2g'),
   FINDER_MEMORY: size.prefault('1g'),
+  API_MEMORY: size.prefault('512m'),
+  API_DB_PASSWORD: password,
+  REFRESHER_MEMORY: size.prefault('512m'),
   DB_PORT: port.prefault('5432'),
   PGBOUNCER_PORT: port.prefault('6432'),
+  PGBOUNCER_TLS_PORT: port.prefault('6433'),
+  PGBOUNCER_TLS_PATH: plainOrNone.prefault(''),
   PGBOUNCER_ADMIN_PASSWORD: password,
   PGADMIN_PORT: port.prefault('8080'),
   PGADMIN_DEFAULT_EMAIL: email.prefault('admin@example.com'),
@@ -204,14 +258,17 @@ export const allVariables = {
   ...synchronizerVariables,
   ...prioritySynchronizerVariables,
   ...finderVariables,
+  ...apiVariables,
+  ...refresherVariables,
   ...localVariables,
+  ...initPathVariable,
   ...deploymentVariables,
 };
 
-/** Variables that passed by themselves; what was refused is absent, what is unset is undefined. */
+/** Variables that are valid by themselves; a refused one is absent, an unset one is undefined. */
 type Given<T extends Record<string, z.ZodType>> = { [K in keyof T]?: z.output<T[K]> };
 
-/** What is wrong with the key pair as a pair, or null. Names neither key. */
+/** What is wrong with the key pair as a pair, or null. Shows neither key. */
 export function pairProblem(given: Given<typeof optionalKeyVariables>): string | null {
   const { SECRET_KEY: secret, PUBLIC_KEY: open } = given;
   if (secret && open) {
@@ -236,7 +293,7 @@ export function sslProblem({
   return null;
 }
 
-/** Relays to publish to that could never be connected to. */
+/** The first relay to publish to that could never be connected to, as a sentence, or null. */
 export function publishProblem({
   MONITOR_PUBLISH_RELAYS: relays = [],
   ALLOW_PRIVATE_RELAYS: allowPrivate,
@@ -259,7 +316,7 @@ export function publishProblem({
 }
 
 export function poolProblem(
-  prefix: 'MONITOR' | 'SYNCHRONIZER' | 'FINDER',
+  prefix: 'MONITOR' | 'SYNCHRONIZER' | 'FINDER' | 'REFRESHER' | 'API',
   min: number | undefined,
   max: number | undefined,
 ): string | null {

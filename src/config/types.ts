@@ -1,9 +1,13 @@
+import type { TestHosts } from '../network/own-network.ts';
+import type { RelayUrl } from '../network/url.ts';
 import type { CheckName } from '../nostr/check-result.ts';
 import type { EventFilter } from '../nostr/filter.ts';
-import type { RelayUrl } from '../relay/url.ts';
-import type { LogLevel } from './values.ts';
+import type { LogLevel, SslMode } from './values.ts';
 
-/** What each service is told, as plain data. Times of the clock are in milliseconds, times of events in seconds. */
+/**
+ * The configuration of each service, as plain data. Each duration keeps its unit to where it is used: milliseconds for what
+ * a timer measures, seconds for what is compared with stored times.
+ */
 
 export interface DatabaseConfig {
   readonly host: string;
@@ -15,14 +19,13 @@ export interface DatabaseConfig {
   readonly minPool: number;
   readonly maxPool: number;
   readonly commandTimeoutMs: number;
+  /** Number of shards of `events`, where Citus distributes it; absent: one. */
+  readonly shards?: number;
   /** How the connection is encrypted; absent: not. */
   readonly ssl?: DatabaseSsl;
-  /** Whether a start waits until the database answers, as services do; else for a minute. */
+  /** Whether a start waits for the database without limit, as services do; else for a minute. */
   readonly waitsForever?: boolean;
 }
-
-/** The modes of libpq that say what they do: those between, `allow` and `prefer`, encrypt or do not, as the server likes. */
-export type SslMode = 'disable' | 'require' | 'verify-ca' | 'verify-full';
 
 export interface DatabaseSsl {
   readonly mode: SslMode;
@@ -37,7 +40,7 @@ export interface TorConfig {
 }
 
 /** A Nostr key pair, 64 lowercase hex characters each. */
-export interface KeyPair {
+interface KeyPair {
   readonly secretKey: string;
   readonly publicKey: string;
 }
@@ -55,24 +58,29 @@ interface ServiceConfig {
   readonly allowPrivateRelays: boolean;
   readonly shutdownTimeoutMs: number;
   readonly database: DatabaseConfig;
-  /** What was odd but usable, a sentence each, to be logged at start. */
+  /** What is unusual but usable, a sentence each, to be logged at the start. */
   readonly warnings: readonly string[];
 }
 
 interface RelayServiceConfig extends ServiceConfig {
   readonly tor: TorConfig | null;
+  /** What our own network is tested with; null: it is not tested. */
+  readonly networkTest: TestHosts | null;
+  /** A path on the disk of the database; absent where this machine does not have it. */
+  readonly databaseDiskPath?: string;
   readonly health: HealthConfig;
   readonly blocklistPath: string | null;
   readonly numCores: number;
   /** Relays that one worker thread visits at a time. */
   readonly requestsPerCore: number;
   /** A relay is not due again sooner than this after its latest visit or check began. */
-  readonly loopIntervalMs: number;
+  readonly loopIntervalSeconds: number;
 }
 
 export interface InitializerConfig extends ServiceConfig {
   readonly service: 'initializer';
   readonly seedRelaysPath: string;
+  readonly priorityRelaysPath: string;
   /** The login that changes the schema, on PostgreSQL itself: session locks do not pass PgBouncer. */
   readonly owner: DatabaseConfig;
 }
@@ -81,23 +89,23 @@ export interface MonitorConfig extends RelayServiceConfig {
   readonly service: 'monitor';
   readonly keys: KeyPair;
   /** A relay is checked again when its latest snapshot is older than this. */
-  readonly frequencyMs: number;
+  readonly frequencySeconds: number;
   /** The most results that a worker stores in one transaction. */
   readonly chunkSize: number;
-  /** How long a relay of each network may take for each answer. */
+  /** Deadline of each answer of a relay, by its network. */
   readonly timeoutsMs: { readonly clearnet: number; readonly tor: number };
-  /** What the synchronizers archive: relays are asked the same. */
+  /** What the synchronizers archive: relays are checked with the same filter. */
   readonly eventFilter: EventFilter;
   readonly checks: readonly CheckName[];
-  /** What a relay can do is measured again when it was measured longer ago than this. */
-  readonly capabilitiesFrequencyMs: number;
+  /** The capabilities of a relay are measured again when they were measured longer ago than this. */
+  readonly capabilitiesFrequencySeconds: number;
   /** Databases in the MaxMind format. */
   readonly geoip: { readonly cityPath: string | null; readonly asnPath: string | null };
   /** Null: nothing is published. */
   readonly publish: PublishConfig | null;
 }
 
-/** What the monitor tells the network, and where (NIP-66). */
+/** What the monitor publishes, and where (NIP-66). */
 export interface PublishConfig {
   readonly relays: readonly RelayUrl[];
   /** The name of the monitor's profile. */
@@ -114,27 +122,57 @@ export interface SynchronizerConfig extends RelayServiceConfig {
   readonly eventFilter: EventFilter;
   readonly priorityRelaysPath: string;
   /** A relay counts as readable while its snapshot is younger than this. */
-  readonly relayMetadataThresholdMs: number;
+  readonly relayMetadataThresholdSeconds: number;
   readonly batchSize: number;
   /** The newest covered seconds, which each visit reads again. */
   readonly overlapSeconds: number;
   /** Coverage older than this is proven anew. */
-  readonly reproveMs: number;
+  readonly reproveSeconds: number;
   readonly live: boolean;
   readonly requestTimeoutMs: number;
 }
 
-export interface FinderConfig extends Omit<RelayServiceConfig, 'loopIntervalMs'> {
+export interface FinderConfig extends Omit<RelayServiceConfig, 'loopIntervalSeconds'> {
   readonly service: 'finder';
-  /** Longest silence of a candidate or a list, in milliseconds. */
+  /** Deadline of each answer of a candidate or a list. */
   readonly requestTimeoutMs: number;
-  /** Lists, and monitors on the priority relays, are asked again after this. */
+  /** Lists are fetched again after this. */
   readonly frequencyMs: number;
-  /** What the synchronizers archive: candidates are asked the same. */
+  /** What the synchronizers archive: candidates are asked with the same filter. */
   readonly eventFilter: EventFilter;
   /** Lists of relays, as http or https URLs. */
   readonly urls: readonly string[];
+  /** How long rows of the journal are kept that every reader has read. */
+  readonly journalDays: number;
   readonly priorityRelaysPath: string;
+}
+
+export interface RefresherConfig extends ServiceConfig {
+  readonly service: 'refresher';
+  /** It connects to no relay. */
+  readonly tor: null;
+  readonly networkTest: null;
+  readonly health: HealthConfig;
+  /** Share of one core that recounts may take, as time in the database: 1 is without pauses. */
+  readonly cpuShare: number;
+}
+
+export interface ApiConfig extends Omit<ServiceConfig, 'allowPrivateRelays'> {
+  readonly service: 'api';
+  /** Where the API listens; `/health` too. */
+  readonly health: HealthConfig;
+  /** Requests of one client (IP address) a minute; 0: not limited. */
+  readonly rateLimit: number;
+  /** Answers that are streamed at a time, to all clients together. */
+  readonly maxStreams: number;
+  /** Web pages of these origins may read answers (CORS); empty: none but our own. */
+  readonly corsOrigins: readonly string[];
+  /** Proxies whose `X-Forwarded-For` names the client; empty: none. */
+  readonly trustedProxies: readonly string[];
+  /** A path on the disk of the database; null where this machine does not have it. */
+  readonly databaseDiskPath: string | null;
+  /** `host:port` of the services whose `/health` is part of the status. */
+  readonly statusServices: readonly string[];
 }
 
 export type SynchronizerService = 'synchronizer' | 'priority-synchronizer';

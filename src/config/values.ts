@@ -3,18 +3,18 @@ import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { getPublicKey } from 'nostr-tools/pure';
 import { z } from 'zod';
+import { parseRelayUrl, type RelayUrl } from '../network/url.ts';
 import { type CheckName, checkNames } from '../nostr/check-result.ts';
 import { canonicalFilter, type EventFilter } from '../nostr/filter.ts';
-import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
-import type { SslMode } from './types.ts';
 
 /**
- * Kinds of values that a variable may have: from its text to what it becomes, or the end of a sentence that says what
- * is wrong with it. No sentence ever holds a secret.
+ * The kinds of values of variables: each turns a text into a value, or into the end of a sentence that says what is wrong
+ * with it. No sentence ever contains a secret.
  */
 
-export const makeKeys = 'Make a key pair with: npm run keygen';
-export const makePassword = `Make one with: node -p "crypto.randomBytes(24).toString('hex')"`;
+export const makeKeys =
+  'Make a key pair with: npm run keygen (in Docker: docker compose run --rm keygen)';
+export const makePassword = 'Make one with: openssl rand -hex 24';
 
 function quote(text: string): string {
   return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text);
@@ -34,27 +34,34 @@ export function integer(min: number, max: number, what = 'a whole number', facto
   });
 }
 
-const SECOND = 1000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
+/** A share of one: 0.25 is a quarter. */
+export const share = z.string().transform((text, ctx) => {
+  const value = /^(0\.\d{1,4}|1(\.0{1,4})?)$/.test(text) ? Number(text) : 0;
+  if (value > 0) return value;
+  refuse(ctx, `must be a number above 0 and up to 1, such as 0.25, not ${quote(text)}.`);
+  return z.NEVER;
+});
+
 const MAX_TIMESTAMP = 2 ** 31 - 1;
 
-export const seconds = (min: number, max: number) =>
-  integer(min, max, 'a whole number of seconds', SECOND);
-export const secondsOrNone = (min: number, max: number) =>
+export const secondsInMs = (min: number, max: number) =>
+  integer(min, max, 'a whole number of seconds', 1000);
+export const secondsInMsOrNone = (min: number, max: number) =>
   z.string().transform((text, ctx): number | null => {
     if (text === '') return null;
-    const given = seconds(min, max).safeParse(text);
+    const given = secondsInMs(min, max).safeParse(text);
     if (given.success) return given.data;
     for (const { message } of given.error.issues) refuse(ctx, message);
     return z.NEVER;
   });
-export const minutes = (min: number, max: number) =>
-  integer(min, max, 'a whole number of minutes', MINUTE);
-export const hours = (min: number, max: number) =>
-  integer(min, max, 'a whole number of hours', HOUR);
-export const days = (min: number, max: number) => integer(min, max, 'a whole number of days', DAY);
+export const minutesInSeconds = (min: number, max: number) =>
+  integer(min, max, 'a whole number of minutes', 60);
+export const hoursInSeconds = (min: number, max: number) =>
+  integer(min, max, 'a whole number of hours', 3600);
+export const hoursInMs = (min: number, max: number) =>
+  integer(min, max, 'a whole number of hours', 3_600_000);
+export const daysInSeconds = (min: number, max: number) =>
+  integer(min, max, 'a whole number of days', 86_400);
 export const count = (max: number) => integer(1, max);
 export const port = integer(1, 65_535, 'a port number');
 export const listenPort = integer(0, 65_535, 'a port number (0 takes any free one)');
@@ -70,7 +77,7 @@ export const boolean = (fallback: 'true' | 'false') =>
     })
     .prefault(fallback);
 
-export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
 export const logLevel = z
@@ -85,24 +92,22 @@ export const hostOrNone = z
   .string()
   .refine((text) => text === '' || isHost(text), hostRule)
   .transform((text) => text || null);
-/** Empty is this machine; a directory is where PostgreSQL keeps its Unix socket (libpq's `host`). */
+/** Empty: this machine. A directory: that of PostgreSQL's Unix socket (libpq's `host`). */
 export const databaseHost = z
   .string()
   .refine((text) => text === '' || text.startsWith('/') || isHost(text), hostRule)
   .transform((text) => text || '127.0.0.1');
 
-const sslModes = [
-  'disable',
-  'require',
-  'verify-ca',
-  'verify-full',
-] as const satisfies readonly SslMode[];
+/** The modes of libpq that decide; `allow` and `prefer` leave it to the server whether to encrypt. */
+const sslModes = ['disable', 'require', 'verify-ca', 'verify-full'] as const;
+export type SslMode = (typeof sslModes)[number];
+
 export const sslMode = z
   .string()
   .toLowerCase()
   .pipe(z.enum(sslModes, { error: `must be one of ${sslModes.join(', ')}.` }));
 
-/** The path of a PEM file: what it holds. */
+/** The content of the PEM file at a path. */
 export const certificateFile = z.string().transform((path, ctx): string | null => {
   if (path === '') return null;
   try {
@@ -121,11 +126,12 @@ const isPlain = (text: string) => text.trim() === text && !/\p{Cc}/u.test(text);
 const plainRule = 'must not begin or end with a space or hold control characters.';
 export const plain = z.string().refine(isPlain, plainRule);
 export const plainOrNone = plain.transform((text) => text || null);
-/** PostgreSQL cuts longer names off without a word (NAMEDATALEN, chapter 4.1.1). */
+/** PostgreSQL silently truncates longer names (NAMEDATALEN, chapter 4.1.1). */
 export const identifier = plain.refine(
   (text) => Buffer.byteLength(text) <= 63,
   'must not be longer than 63 bytes.',
 );
+export const identifierOrNone = identifier.transform((text) => text || null);
 export const email = z
   .string()
   .regex(/^[^\s@]+@[^\s@.]+(\.[^\s@.]+)+$/, 'must be an e-mail address such as admin@example.com.');
@@ -230,7 +236,7 @@ export const eventFilter = z.string().transform((text, ctx): EventFilter => {
   return z.NEVER;
 });
 
-/** What the synchronizers go by: without it no relay would be readable, and nothing would be archived. */
+/** The synchronizers depend on these: without them no relay is readable, and nothing is archived. */
 const NEEDED_CHECKS: readonly CheckName[] = ['open', 'read'];
 
 export const checkList = z.string().transform((text, ctx): CheckName[] => {
@@ -240,7 +246,7 @@ export const checkList = z.string().transform((text, ctx): CheckName[] => {
     refuse(ctx, `holds ${quote(name)}: a check is one of ${checkNames.join(', ')}.`);
   const missing = NEEDED_CHECKS.filter((name) => !given.includes(name));
   if (missing.length > 0)
-    refuse(ctx, `must hold ${missing.join(' and ')}: the synchronizers go by what is found there.`);
+    refuse(ctx, `must hold ${missing.join(' and ')}: the synchronizers depend on their results.`);
   return checkNames.filter((name) => given.includes(name));
 });
 
@@ -256,7 +262,7 @@ export const relayList = z.string().transform((text, ctx): RelayUrl[] => {
   return [...relays];
 });
 
-/** Geohash: base32 without a, i, l and o; twelve digits are 4 cm. */
+/** Geohash: base32 without a, i, l and o; twelve characters are exact to 4 cm. */
 export const geohashOrNone = z
   .string()
   .regex(/^[0-9b-hjkmnp-z]{0,12}$/, 'must be a geohash of at most 12 characters, such as u33d.')
@@ -271,4 +277,36 @@ export const webUrls = plain.transform((text, ctx): string[] => {
       refuse(ctx, `must hold http:// or https:// URLs without a password, not ${quote(url)}.`);
   }
   return urls;
+});
+
+const listed = (text: string) => text.split(/[\s,]+/).filter(Boolean);
+
+/** Origins of web pages (RFC 6454) such as `https://example.com`, with white space or commas between them; or `*`. */
+export const origins = plain.transform((text, ctx): string[] => {
+  const given = listed(text);
+  for (const origin of given)
+    if (origin !== '*' && !(URL.canParse(origin) && new URL(origin).origin === origin))
+      refuse(ctx, `must hold origins such as https://example.com, or *, not ${quote(origin)}.`);
+  return given;
+});
+
+/** IP addresses or networks such as 10.0.0.0/8, with white space or commas between them. */
+export const addresses = plain.transform((text, ctx): string[] => {
+  const given = listed(text);
+  for (const address of given) {
+    const [ip = '', bits = '0', ...more] = address.split('/');
+    const most = isIP(ip) === 6 ? 128 : 32;
+    if (isIP(ip) === 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > most || more.length > 0)
+      refuse(ctx, `must hold IP addresses or networks such as 10.0.0.0/8, not ${quote(address)}.`);
+  }
+  return given;
+});
+
+/** `host:port`, with white space or commas between them. */
+export const hostPorts = plain.transform((text, ctx): string[] => {
+  const given = listed(text);
+  for (const address of given)
+    if (!/^[^\s/-][^\s/]*:\d{1,5}$/.test(address))
+      refuse(ctx, `must hold addresses such as monitor:8081, not ${quote(address)}.`);
+  return given;
 });

@@ -1,25 +1,25 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { RelayDiscovery } from 'nostr-tools/kinds';
+import { asRelayError, retryAfterOf } from '../network/relay-error.ts';
+import type { RelayUrl } from '../network/url.ts';
 import { parseEvent } from '../nostr/event.ts';
 import type { ReqFilter } from '../nostr/filter.ts';
 import type { VerifiedEvent, Verifier } from '../nostr/verify.ts';
-import { asRelayError, type ConnectOptions, connectRelay } from '../relay/connection.ts';
-import { retryAfterOf } from '../relay/relay-error.ts';
-import { type PageEnd, readLive, readPage } from '../relay/subscription.ts';
-import type { RelayUrl } from '../relay/url.ts';
+import { type ConnectOptions, connectRelay } from '../relay-client/connection.ts';
+import { type PageEnd, readLive, readPage } from '../relay-client/subscription.ts';
 
-/** Reports of other monitors on relays (NIP-66, kind 30166), from one relay: what it has, and what comes in. */
+/** Reads the reports of other monitors (NIP-66, kind 30166) from a relay: stored ones, then live ones. */
 
-const RELAY_DISCOVERY = 30_166;
 /** Reports have a few hundred bytes. */
 const MAX_MESSAGE_BYTES = 256 * 1024;
-/** Reports that are asked for at once; those before them have been archived, or come again with the next check. */
+/** Bounds of the page of stored reports. Older reports are in the archive, or are published again with the next check. */
 const PAGE_EVENTS = 2000;
 const PAGE_BYTES = 16 * 1024 * 1024;
-/** So long after some reports the next ones are taken, in milliseconds; until then the relay has to wait. */
+/** Pause after each batch of live reports, in milliseconds: the relay is under back-pressure until then. */
 const PAUSE_MS = 2000;
-/** Reports that are of no use, forged ones above all: so many, and one more for each good one, then we leave. */
-const MAX_USELESS = 1000;
-/** Ids that are remembered, for the same report comes from every relay. */
+/** The connection is closed after this many invalid reports, plus one for each valid report. */
+const MAX_INVALID = 1000;
+/** Ids of recent reports that are remembered, because every relay sends the same reports. */
 const MAX_REMEMBERED = 50_000;
 const KEEP_ALIVE_MS = 60_000;
 
@@ -28,7 +28,7 @@ export interface MonitorFeedOptions {
   readonly connect: Omit<ConnectOptions, 'signal' | 'maxMessageBytes'>;
 }
 
-/** Takes sound reports. @throws DatabaseError */
+/** Receives verified reports. @throws DatabaseError */
 export type OnReports = (events: readonly VerifiedEvent[]) => Promise<void>;
 
 /** Reads the reports of other monitors from several relays, each report once. */
@@ -41,11 +41,11 @@ export class MonitorFeed {
   }
 
   /**
-   * Reads what a relay has, and goes on listening where that is wanted.
+   * Reads the stored reports of a relay, then live ones if `live` is set.
    *
-   * @param onReports hears of each report once, whichever relay it comes from
-   * @param onRetryAfter hears how long the server asked to be left alone (`Retry-After`), in seconds
-   * @returns one stable word for how it ended; `eose` is good
+   * @param onReports receives each report once, whichever relay sent it
+   * @param onRetryAfter called with the pause that the server asked for (`Retry-After`), in seconds
+   * @returns how it ended, as one stable word; `eose`: complete
    * @throws DatabaseError
    */
   async read(
@@ -71,8 +71,8 @@ export class MonitorFeed {
     }
     try {
       const bounds = { ...limits, maxEvents: PAGE_EVENTS, maxBytes: PAGE_BYTES };
-      const stored: ReqFilter = { kinds: [RELAY_DISCOVERY], limit: PAGE_EVENTS / 2 };
-      const end = await this.#take(
+      const stored: ReqFilter = { kinds: [RelayDiscovery], limit: PAGE_EVENTS / 2 };
+      const end = await this.#consume(
         readPage(connection, stored, bounds, signal),
         onReports,
         signal,
@@ -80,33 +80,38 @@ export class MonitorFeed {
       );
       if (!live || signal.aborted || !connection.isOpen) return end;
       connection.keepAlive(KEEP_ALIVE_MS);
-      const coming: ReqFilter = { kinds: [RELAY_DISCOVERY], limit: 0 };
-      return await this.#take(readLive(connection, coming, signal), onReports, signal, PAUSE_MS);
+      const onlyNew: ReqFilter = { kinds: [RelayDiscovery], limit: 0 };
+      return await this.#consume(
+        readLive(connection, onlyNew, signal),
+        onReports,
+        signal,
+        PAUSE_MS,
+      );
     } finally {
       connection.close();
     }
   }
 
-  async #take(
+  async #consume(
     page: AsyncGenerator<unknown[], PageEnd>,
     onReports: OnReports,
     signal: AbortSignal,
     pauseMs: number,
   ): Promise<string> {
-    let useless = 0;
-    let useful = 0;
+    let invalid = 0;
+    let valid = 0;
     try {
       for (;;) {
         const step = await page.next();
         if (step.done) return step.value.type;
-        const reports = step.value.map((value) => this.#report(value));
-        const fresh = new Map<string, VerifiedEvent>(); // a relay may send one twice in a row
+        const reports = step.value.map((value) => this.#verify(value));
+        const fresh = new Map<string, VerifiedEvent>(); // a relay may send a report twice in a row
         for (const report of reports)
           if (report !== null && report !== 'known') fresh.set(report.id, report);
-        useful += fresh.size;
-        useless += reports.filter((report) => report === null).length;
-        await this.#pass([...fresh.values()], onReports);
-        if (useless > MAX_USELESS + useful) return 'garbled';
+        valid += fresh.size;
+        invalid += reports.filter((report) => report === null).length;
+        await this.#deliver([...fresh.values()], onReports);
+        if (invalid > MAX_INVALID + valid) return 'garbled';
         if (pauseMs > 0) await sleep(pauseMs, undefined, { signal }).catch(() => {});
       }
     } finally {
@@ -114,20 +119,20 @@ export class MonitorFeed {
     }
   }
 
-  async #pass(reports: readonly VerifiedEvent[], onReports: OnReports): Promise<void> {
+  async #deliver(reports: readonly VerifiedEvent[], onReports: OnReports): Promise<void> {
     if (reports.length === 0) return;
     await onReports(reports);
     for (const { id } of reports) this.#seen.add(id);
     for (const id of this.#seen) {
       if (this.#seen.size <= MAX_REMEMBERED) break;
-      this.#seen.delete(id); // the oldest: a set keeps its order
+      this.#seen.delete(id); // the oldest: a set keeps insertion order
     }
   }
 
-  /** Null for what is no report, or a forged one. One that was had before is not verified again. */
-  #report(value: unknown): VerifiedEvent | 'known' | null {
+  /** Null for anything but a valid report. A report seen before is not verified again. */
+  #verify(value: unknown): VerifiedEvent | 'known' | null {
     const parsed = parseEvent(value);
-    if (!parsed.ok || parsed.event.kind !== RELAY_DISCOVERY) return null;
+    if (!parsed.ok || parsed.event.kind !== RelayDiscovery) return null;
     if (this.#seen.has(parsed.event.id)) return 'known';
     return this.#options.verifier.verify(parsed.event);
   }

@@ -1,55 +1,59 @@
-import type { Candidate } from '../bigbrotr/candidates.ts';
-import type { FinderArchive } from '../bigbrotr/finder.ts';
-import { crashPoint } from '../crash-point.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Bigbrotr } from '../database/bigbrotr.ts';
+import type { Candidate } from '../database/candidates.ts';
+import { type Blocklist, readBlocklist } from '../network/blocklist.ts';
+import { parseRelayUrl, type RelayUrl } from '../network/url.ts';
 import type { EventFilter } from '../nostr/filter.ts';
 import type { Verifier } from '../nostr/verify.ts';
-import { type Blocklist, readBlocklist } from '../relay/blocklist.ts';
-import type { ConnectOptions } from '../relay/connection.ts';
-import { fetchRelayList } from '../relay/relay-list.ts';
-import { RelayNames } from '../relay/relay-names.ts';
-import { parseRelayUrl, type RelayUrl } from '../relay/url.ts';
-import { type AnswerOptions, answerOf } from './find-answer.ts';
+import type { ConnectOptions } from '../relay-client/connection.ts';
+import { crashPoint } from '../telemetry/crash-point.ts';
 import { MonitorFeed, type OnReports } from './find-monitors.ts';
+import { type AnswerOptions, probeCandidate } from './probe-candidate.ts';
+import { fetchRelayList } from './relay-list.ts';
+import { RelayNames } from './relay-names.ts';
 
-/** One thing for a worker of the finder to do. */
+/** A job of a worker of the finder. */
 export type FinderJob =
-  /** Reads the queue until it is empty. */
-  | { readonly type: 'scan' }
-  | { readonly type: 'ask'; readonly candidate: Candidate }
+  /** Reads the journal to its end; `waits` for transactions that hold its rows back. */
+  | { readonly type: 'scan'; readonly waits: boolean }
+  | { readonly type: 'probe'; readonly candidate: Candidate }
   | { readonly type: 'list'; readonly url: RelayUrl }
-  /** Ends by itself unless it is live. */
+  /** Reads reports of other monitors; runs until it is stopped if `live` is set. */
   | { readonly type: 'monitors'; readonly url: RelayUrl; readonly live: boolean };
 
 export interface FinderReport {
-  /** Why what was asked did not answer, one stable word; null when it did. */
+  /** Why the server did not answer, as one stable word; null when it did. */
   readonly reason: string | null;
-  /** Whether this made a relay known that was not. */
+  /** Whether the candidate became a new relay of the archive. */
   readonly isNew: boolean;
-  /** How long the server asked to be left alone (`Retry-After`), in seconds; null where it did not. */
+  /** The pause that the server asked for (`Retry-After`), in seconds; null if it did not. */
   readonly retryAfterSeconds: number | null;
 }
 
-/** Figures to be added up, by their names. */
+/** Increments of counters, by their names. */
 export type FinderProgress = Readonly<Record<string, number>>;
 
-type Tell = (progress: FinderProgress) => void;
+type Report = (progress: FinderProgress) => void;
 
 export interface FinderContext {
-  readonly finder: FinderArchive;
+  readonly finder: Bigbrotr['finder'];
   readonly verifier: Verifier;
   readonly connect: Omit<ConnectOptions, 'signal' | 'maxMessageBytes'>;
   readonly blocklistPath: string | null;
-  /** What the synchronizers archive: a candidate is asked the same; all events unless told. */
+  /** What the synchronizers archive: candidates are probed with it. Default: all events. */
   readonly eventFilter?: EventFilter;
   /** Unix seconds. */
   readonly now: () => number;
 }
 
-/** Rows of the queue in one transaction: each holds the events of one batch. */
-const ROWS_AT_A_TIME = 10;
+/** Rows of the journal read in one transaction; those of batches without new events are empty. */
+const ROWS_PER_TRANSACTION = 500;
+/** Interval of reading again while rows are held back, and how long that is waited for, in milliseconds. */
+const HELD_BACK_MS = 200;
+const MAX_HELD_BACK_MS = 60_000;
 const DONE: FinderReport = { reason: null, isNew: false, retryAfterSeconds: null };
 
-/** What a worker of the finder does. Each method throws DatabaseError, and the signal's reason when it aborts. */
+/** Runs the jobs of a worker of the finder. */
 export class Finding {
   readonly #context: FinderContext;
   readonly #feed: MonitorFeed;
@@ -59,49 +63,54 @@ export class Finding {
     this.#feed = new MonitorFeed(context);
   }
 
-  run(job: FinderJob, signal: AbortSignal, tell: Tell): Promise<FinderReport> {
+  /** @throws DatabaseError, or the signal's reason when it aborts */
+  run(job: FinderJob, signal: AbortSignal, report: Report): Promise<FinderReport> {
     switch (job.type) {
       case 'scan':
-        return this.#scan(signal, tell);
-      case 'ask':
-        return this.#ask(job.candidate, signal);
+        return this.#scan(job.waits, signal, report);
+      case 'probe':
+        return this.#probe(job.candidate, signal);
       case 'list':
-        return this.#readList(job.url, signal, tell);
+        return this.#readList(job.url, signal, report);
       case 'monitors':
-        return this.#readMonitors(job.url, job.live, signal, tell);
+        return this.#readMonitors(job.url, job.live, signal, report);
     }
   }
 
-  async #scan(signal: AbortSignal, tell: Tell): Promise<FinderReport> {
+  async #scan(waits: boolean, signal: AbortSignal, report: Report): Promise<FinderReport> {
     const blocklist = await this.#blocklist();
+    const gather = () => this.#names(blocklist);
+    let waitedMs = 0;
     while (!signal.aborted) {
-      const gather = () => this.#names(blocklist);
-      const scanned = await this.#context.finder.scan(ROWS_AT_A_TIME, gather);
-      if (scanned.batches === 0) break;
-      const { events, candidates, crowded, refused } = scanned;
-      tell({ events_scanned: events, ...figures({ candidates, crowded }, refused) });
+      const scanned = await this.#context.finder.scan(ROWS_PER_TRANSACTION, gather);
+      if (scanned.state === 'rows') {
+        const { events, candidates, crowded, refused } = scanned;
+        report({ events_scanned: events, ...countersOf({ candidates, crowded }, refused) });
+        continue;
+      }
+      if (scanned.state !== 'held_back' || !waits || waitedMs >= MAX_HELD_BACK_MS) break;
+      await sleep(HELD_BACK_MS, undefined, { signal }).catch(() => {});
+      waitedMs += HELD_BACK_MS;
     }
     return DONE;
   }
 
-  async #ask({ nameId, url }: Candidate, signal: AbortSignal): Promise<FinderReport> {
+  async #probe(candidate: Candidate, signal: AbortSignal): Promise<FinderReport> {
+    const { url } = candidate;
     const { finder, connect, eventFilter = {} } = this.#context;
     let retryAfterSeconds: number | null = null;
-    const reason = await this.#reasonAgainst(
-      url,
-      { ...connect, eventFilter, signal },
-      (seconds) => {
-        retryAfterSeconds = seconds;
-      },
-    );
+    const reason = await this.#failureOf(url, { ...connect, eventFilter, signal }, (seconds) => {
+      retryAfterSeconds = seconds;
+    });
     crashPoint('answered', url);
-    if (reason === null) return { ...DONE, isNew: await finder.promote(nameId) };
-    await finder.putOff(nameId, reason, retryAfterSeconds);
+    if (reason === null) return { ...DONE, isNew: await finder.promote(candidate) };
+    // Our own network failed: the candidate is asked again when that is back.
+    if (reason !== 'network_down') await finder.putOff(candidate, reason, retryAfterSeconds);
     return { reason, isNew: false, retryAfterSeconds };
   }
 
-  /** What was named may have been blocked since. */
-  async #reasonAgainst(
+  /** Why a candidate is not a relay; null when it is. It may have been blocked after it was named. */
+  async #failureOf(
     text: string,
     options: AnswerOptions,
     onRetryAfter: (seconds: number) => void,
@@ -109,10 +118,12 @@ export class Finding {
     const parsed = parseRelayUrl(text);
     if (!parsed.ok) return 'invalid';
     const blocklist = await this.#blocklist();
-    return blocklist.blocks(parsed.url) ? 'blocked' : answerOf(parsed.url, options, onRetryAfter);
+    return blocklist.blocks(parsed.url)
+      ? 'blocked'
+      : probeCandidate(parsed.url, options, onRetryAfter);
   }
 
-  async #readList(url: RelayUrl, signal: AbortSignal, tell: Tell): Promise<FinderReport> {
+  async #readList(url: RelayUrl, signal: AbortSignal, report: Report): Promise<FinderReport> {
     const { connect, finder, now } = this.#context;
     const list = await fetchRelayList(url, { ...connect, signal });
     if (!list.ok) {
@@ -122,7 +133,7 @@ export class Finding {
     const names = this.#names(await this.#blocklist());
     for (const text of list.names) names.addListed(text, now());
     const written = await finder.record(names.named());
-    tell({ names_listed: list.names.length, ...figures(written, names.refused) });
+    report({ names_listed: list.names.length, ...countersOf(written, names.refused) });
     return DONE;
   }
 
@@ -130,14 +141,14 @@ export class Finding {
     url: RelayUrl,
     live: boolean,
     signal: AbortSignal,
-    tell: Tell,
+    report: Report,
   ): Promise<FinderReport> {
     let retryAfterSeconds: number | null = null;
     const onReports: OnReports = async (reports) => {
       const names = this.#names(await this.#blocklist());
-      for (const report of reports) names.addHeard(report);
+      for (const event of reports) names.addUncounted(event);
       const written = await this.#context.finder.record(names.named());
-      tell({ monitor_reports: reports.length, ...figures(written, names.refused) });
+      report({ monitor_reports: reports.length, ...countersOf(written, names.refused) });
     };
     const end = await this.#feed.read(url, live, signal, onReports, (seconds) => {
       retryAfterSeconds = seconds;
@@ -155,7 +166,7 @@ export class Finding {
   }
 }
 
-function figures(
+function countersOf(
   { candidates, crowded }: { readonly candidates: number; readonly crowded: number },
   refused: Readonly<Record<string, number>>,
 ): FinderProgress {

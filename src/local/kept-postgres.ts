@@ -1,21 +1,26 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type Death,
+  DiskFullError,
   type EmbeddedPostgres,
   type EmbeddedPostgresOptions,
   startEmbeddedPostgres,
 } from './postgres.ts';
 
-/** A server that dies more often than this within that time, in milliseconds, is left: something is wrong with it. */
+/** A server that ends more often than this within that time, in milliseconds, is not started again. */
 const MAX_RESTARTS = 5;
 const WITHIN_MS = 10 * 60_000;
-/** What is left of a server that was killed is gone after this, in milliseconds. */
+/** After this the remaining processes of a killed server have ended, in milliseconds. */
 const RESTART_DELAY_MS = 1000;
+/** Interval of starts while the disk is full, in milliseconds. */
+const DISK_FULL_DELAY_MS = 10_000;
 
 /**
- * An embedded PostgreSQL that is started again, on the same port, when it ends by itself: killed for want of memory,
- * or crashed. What was committed is there again; the services wait for it as for any database that is away.
+ * An embedded PostgreSQL that is started again, on the same port, when it ends by itself: killed for lack of memory, or
+ * crashed. Committed data survive; the services wait for it as for any unreachable database. While its disk is full it is
+ * waited for without limit.
  *
- * @param onLost hears that it could not be kept running; nothing more is tried then
+ * @param onLost called when it could not be kept running; it is not started again then
  * @throws Error as `startEmbeddedPostgres` when it cannot be started at first
  */
 export async function keepPostgres(
@@ -28,34 +33,44 @@ export async function keepPostgres(
   let restarting = Promise.resolve();
   let deaths: number[] = [];
   const watch = () => {
-    void server.died.then(() => {
-      restarting = restart();
+    void server.died.then((death) => {
+      restarting = restart(death);
     });
   };
-  const restart = async (): Promise<void> => {
+  const restart = async (death: Death): Promise<void> => {
     const { signal } = stopping;
-    while (!signal.aborted) {
-      const now = performance.now();
-      deaths = [...deaths.filter((at) => now - at < WITHIN_MS), now];
-      if (deaths.length > MAX_RESTARTS) {
-        log.error(`PostgreSQL ended or did not start ${deaths.length} times: it is left as it is.`);
+    let last: Death | null = death;
+    while (last !== null && !signal.aborted) {
+      if (!last.diskFull && isOneTooMany()) {
         onLost();
         return;
       }
-      await sleep(RESTART_DELAY_MS, undefined, { signal }).catch(() => {});
-      if (signal.aborted || (await isBack())) return;
+      const delayMs = last.diskFull ? DISK_FULL_DELAY_MS : RESTART_DELAY_MS;
+      await sleep(delayMs, undefined, { signal }).catch(() => {});
+      if (!signal.aborted) last = await startAgain(last);
     }
   };
-  const isBack = async (): Promise<boolean> => {
+  const isOneTooMany = (): boolean => {
+    const now = performance.now();
+    deaths = [...deaths.filter((at) => now - at < WITHIN_MS), now];
+    if (deaths.length <= MAX_RESTARTS) return false;
+    log.error(`PostgreSQL ended or did not start ${deaths.length} times: it is not started again.`);
+    return true;
+  };
+  /** @returns null when it runs */
+  const startAgain = async (last: Death): Promise<Death | null> => {
     try {
       server = await startOn(server.port, options);
     } catch (error) {
-      log.error(error instanceof Error ? error.message : String(error));
-      return false;
+      const diskFull = error instanceof DiskFullError;
+      // That it is still full was said when it ended.
+      if (!(diskFull && last.diskFull))
+        log.error(error instanceof Error ? error.message : String(error));
+      return { diskFull };
     }
     log.warn(`PostgreSQL ended by itself and is running again on port ${server.port}.`);
     watch();
-    return true;
+    return null;
   };
   watch();
   return {
@@ -68,7 +83,7 @@ export async function keepPostgres(
   };
 }
 
-/** Whoever uses the server knows its port. @throws Error when it is taken */
+/** The clients of the server know its port. @throws Error when it is taken */
 async function startOn(port: number, options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const server = await startEmbeddedPostgres({ ...options, port });
   if (server.port === port) return server;

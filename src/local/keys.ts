@@ -1,19 +1,21 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generateSecretKey, getPublicKey } from 'nostr-tools/pure';
-import { ConfigError, type Environment } from '../config.ts';
+import { ConfigError, type Environment } from '../config/load.ts';
 
 /**
- * The key pair of this machine, for whoever has configured none: made at the first start, kept in the data
- * folder, readable by its owner only. @returns nothing where the environment brings a key.
- * @throws ConfigError when the kept key is none any more, or cannot be written.
+ * The key pair of this machine, where none is configured: generated at the first start, kept in the data folder, readable
+ * by its owner only.
+ *
+ * @returns nothing where the environment has a key
+ * @throws ConfigError when the kept key is damaged, or cannot be written
  */
 export function keptKeys(
   env: Environment,
   folder: string,
 ): { SECRET_KEY?: string; PUBLIC_KEY?: string } {
   if (env.SECRET_KEY || env.SECRET_KEY_FILE || env.PUBLIC_KEY) return {};
-  // Who reads it learns to trust a key: one that was made along the way is not the one to trust.
+  // Readers of NIP-66 events come to trust a key: a generated one may be lost with the data folder.
   if (env.MONITOR_PUBLISH_RELAYS)
     throw new ConfigError([
       'MONITOR_PUBLISH_RELAYS is set and SECRET_KEY is not: what is published is signed with a key of your own. Make a key pair with: npm run keygen',

@@ -8,7 +8,7 @@ import { isAlive } from './postgres-orphan.ts';
 
 /** The data directory of an embedded PostgreSQL and the password beside it. */
 
-/** Directories that root makes in somebody's place belong to them. Gives the path without symbolic links. */
+/** Creates the directory; where root does so below another user's directory, it belongs to that user. @returns the path without symbolic links */
 export function makeParent(parent: string): string {
   const first = fs.mkdirSync(parent, { recursive: true });
   if (first !== undefined && process.getuid?.() === 0) {
@@ -20,7 +20,7 @@ export function makeParent(parent: string): string {
   return fs.realpathSync(parent);
 }
 
-/** Whether the data are there. New data get their name when they are complete, so half made ones are never met. */
+/** Whether the data exist. New data get their name when they are complete, so incomplete ones are never found here. */
 export function holdsData(dataDir: string, launcher: Launcher): boolean {
   if (!fs.existsSync(dataDir)) return false;
   try {
@@ -43,7 +43,7 @@ export function holdsData(dataDir: string, launcher: Launcher): boolean {
   );
 }
 
-/** The password of the archive: made at the first start, readable by its owner alone. */
+/** The password of the archive: generated at the first start, readable by its owner only. */
 export function keepPassword(file: string, { account }: Launcher, archiveExists: boolean): string {
   if (!fs.existsSync(file)) {
     if (archiveExists) {
@@ -54,7 +54,7 @@ export function keepPassword(file: string, { account }: Launcher, archiveExists:
     const draft = `${file}.${process.pid}`;
     fs.writeFileSync(draft, `${randomBytes(24).toString('hex')}\n`, { mode: 0o600 });
     if (account !== null) fs.chownSync(draft, account.uid, account.gid);
-    // Of two starts at the same time the first one's password is taken by both.
+    // Two simultaneous starts both use the password of the first.
     linkUnlessThere(draft, file);
     fs.rmSync(draft);
   }
@@ -69,14 +69,14 @@ function linkUnlessThere(from: string, to: string): void {
   }
 }
 
-/** Makes new data beside their place and moves them there when they are complete. */
+/** Creates new data beside their place and moves them there when they are complete. */
 export async function createCluster(
   dataDir: string,
   launcher: Launcher,
   options: { user: string; passwordFile: string; durable: boolean; log: LauncherLog },
 ): Promise<void> {
   const { user, passwordFile, durable, log } = options;
-  log.info(`Making a new archive in ${dataDir}.`);
+  log.info(`Creating a new archive in ${dataDir}.`);
   const fresh = `${dataDir}.new-${process.pid}`;
   fs.mkdirSync(fresh, { mode: 0o700 });
   if (launcher.account !== null) {
@@ -85,7 +85,7 @@ export async function createCluster(
   const password = fs.openSync(passwordFile, 'r');
   const args = [`--username=${user}`, '--pwfile=/dev/stdin', '--auth=scram-sha-256'];
   args.push('--encoding=UTF8', '--locale=C', '--data-checksums');
-  // Sorts by code point, and knows the letters of all alphabets without asking the system for its locales.
+  // Sorts by code point, and knows the letters of all alphabets without the system's locales.
   if (launcher.version >= 17) args.push('--locale-provider=builtin', '--builtin-locale=C.UTF-8');
   if (!durable) args.push('--no-sync');
   try {
@@ -93,7 +93,7 @@ export async function createCluster(
     const initdb = launcher.start('initdb', fresh, { args, deathSignal: 'KILL', stdio });
     const output = follow(initdb, (line) => log.debug(line));
     if ((await output.ended) !== 0) {
-      throw new Error(`PostgreSQL could not make its data in ${dataDir}:\n${output.last()}`);
+      throw new Error(`PostgreSQL could not create its data in ${dataDir}:\n${output.last()}`);
     }
     fs.appendFileSync(join(fresh, 'postgresql.conf'), archiveSettings());
     moveIntoPlace(fresh, dataDir);
@@ -107,7 +107,7 @@ function moveIntoPlace(fresh: string, dataDir: string): void {
   try {
     fs.renameSync(fresh, dataDir);
   } catch (error) {
-    // Another start at the same time was faster; who of the two may serve them, PostgreSQL decides.
+    // A simultaneous start was faster; PostgreSQL decides which of the two serves the data.
     if (!fs.existsSync(join(dataDir, 'PG_VERSION'))) throw error;
     return;
   }
@@ -116,7 +116,7 @@ function moveIntoPlace(fresh: string, dataDir: string): void {
   fs.closeSync(parent);
 }
 
-/** Removes what starts that were killed while they made data have left. */
+/** Removes what is left of starts that were killed while they created data. */
 export function removeUnfinished(dataDir: string): void {
   const prefix = `${basename(dataDir)}.new-`;
   for (const name of fs.readdirSync(dirname(dataDir))) {
@@ -125,7 +125,7 @@ export function removeUnfinished(dataDir: string): void {
   }
 }
 
-/** Written once, into postgresql.conf, where an operator may change them. */
+/** Written once, into postgresql.conf, where the operator may change them. */
 function archiveSettings(): string {
   const available = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
   const megabytes = Math.round(available / 2 ** 20);
@@ -134,7 +134,7 @@ function archiveSettings(): string {
     effective_cache_size: `${Math.max(128, megabytes >> 1)}MB`,
     maintenance_work_mem: '128MB',
     max_connections: '200',
-    // Each page's first change after a checkpoint is logged whole: fewer checkpoints, less to write.
+    // The first change of each page after a checkpoint is logged in full: fewer checkpoints write less.
     max_wal_size: '2GB',
     checkpoint_timeout: '15min',
     // This PostgreSQL is built without lz4, and pglz costs more processor than the pages cost disk: 234 against 103 µs for
@@ -146,5 +146,5 @@ function archiveSettings(): string {
     log_timezone: 'UTC',
   };
   const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value}'`);
-  return `\n# Set by Bigbrotr when it made this archive. Yours to change: it is read at each start.\n${lines.join('\n')}\n`;
+  return `\n# Set by Bigbrotr when it created this archive. You may change it: it is read at each start.\n${lines.join('\n')}\n`;
 }

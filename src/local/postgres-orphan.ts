@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * Who holds a data directory. PostgreSQL keeps the process number of its postmaster in `postmaster.pid`; each of ours
- * also carries the process that started it, as a setting of no other meaning.
+ * Finds out which process serves a data directory. PostgreSQL writes the process id of its postmaster to `postmaster.pid`;
+ * each one started here also carries the id of the process that started it, as a setting of no other meaning.
  */
 
-/** A fast shutdown writes a checkpoint; after this long an immediate one is asked for, and the next start recovers. */
-export const SHUTDOWN_MS = 20_000;
+/** A fast shutdown writes a checkpoint; after this an immediate one follows, and the next start recovers. */
+const SHUTDOWN_MS = 20_000;
 
 /** The setting that marks a postmaster as ours. */
 export function ownership(): Record<string, string> {
@@ -19,15 +19,15 @@ export function ownership(): Record<string, string> {
 interface ProcessFacts {
   parent: number;
   command: string;
-  /** Where it works: a postmaster always in its data directory. null where the system does not tell. */
+  /** Its working directory: for a postmaster the data directory. Null where the system does not show it. */
   directory: string | null;
 }
 
-/** null when there is no such process, when it is another user's, or when only its remains are left. */
+/** Null when there is no such process, when it is another user's, or a zombie. */
 function inspectProcess(pid: number): ProcessFacts | null {
   if (existsSync('/proc/self/stat')) {
     try {
-      // proc(5): the name in parentheses may hold anything, so fields are counted from the last one.
+      // proc(5): the name in parentheses may contain anything, so fields are counted after the last one.
       const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
         .replace(/^.*\)/s, '')
         .trim()
@@ -63,7 +63,7 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** Sends a fast shutdown to a postmaster, and an immediate one after SHUTDOWN_MS. `ended` settles when it is gone. */
+/** Sends a fast shutdown to a postmaster, and an immediate one after SHUTDOWN_MS. `ended` settles when it has ended. */
 export async function shutDown(pid: number, ended: Promise<unknown>): Promise<void> {
   process.kill(pid, 'SIGINT');
   const timer = setTimeout(() => {
@@ -77,9 +77,10 @@ async function untilGone(pid: number): Promise<void> {
 }
 
 /**
- * Makes sure that nobody serves `dataDir`: a server whose start was killed is stopped, a `postmaster.pid` whose
- * number another process has got since is removed (PostgreSQL would take that one for a server). Throws when the server of a living
- * start, or one that is not ours, is there.
+ * Makes sure that no server serves `dataDir`: one whose starter was killed is stopped, a `postmaster.pid` whose id belongs
+ * to another process by now is removed (PostgreSQL would take that one for a server).
+ *
+ * @throws Error when its starter is alive, or when Bigbrotr did not start it
  */
 export async function releaseDataDirectory(
   dataDir: string,
@@ -99,7 +100,7 @@ export async function releaseDataDirectory(
       `A PostgreSQL server (process ${pid}) that Bigbrotr did not start holds ${dataDir}: stop it first.`,
     );
   }
-  // Only its own child has it for a parent: a number that was used again cannot deceive.
+  // Only a child of the owner has it as parent: a reused process id cannot pass for it.
   if (facts.parent === Number(owner)) throw inUse(dataDir, `process ${owner}`);
   log.info(`Stopping PostgreSQL (process ${pid}), left behind by a start that was killed.`);
   await shutDown(pid, untilGone(pid));

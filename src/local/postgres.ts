@@ -15,24 +15,24 @@ import { follow, installedPrograms, prepareLauncher } from './postgres-launcher.
 import * as holder from './postgres-orphan.ts';
 
 /**
- * A PostgreSQL server of our own, for a machine that has nothing but Node.js. It listens on 127.0.0.1 alone.
+ * An embedded PostgreSQL server, for a machine that has nothing but Node.js. It listens on 127.0.0.1 only.
  *
- * It runs in a session of its own, so that Ctrl-C at a terminal reaches the services first and they can drain into a
- * database that is still there; whoever starts it stops it last. When this process dies without that, the server
- * shuts down by itself where the system can tell it (Linux), and otherwise at the next start.
+ * It runs in a session of its own, so that Ctrl-C at a terminal reaches only the services, which store what is under way
+ * while the database still runs; the caller stops it last. When this process dies before that, the server shuts down by a
+ * death signal (Linux), or is stopped by the next start.
  */
 
 export interface EmbeddedPostgresOptions {
-  /** Where the data live; made at the first start. Its password is kept beside it, in `<dataDir>.password`. */
+  /** The data directory, created at the first start. Its password is kept beside it, in `<dataDir>.password`. */
   dataDir: string;
-  /** Wanted port; when it is taken, any free one. */
+  /** Preferred port; when it is taken, any free one. */
   port?: number;
   log: LauncherLog;
-  /** false: nothing survives a crash of the machine, and all is faster. For tests. */
+  /** False: faster, and nothing survives a crash of the machine. For tests. */
   durable?: boolean;
-  /** Settings that hold against postgresql.conf. */
+  /** Settings that override postgresql.conf. */
   settings?: Record<string, string>;
-  /** Other programs than those that npm brought. */
+  /** Programs to use instead of those that npm installed. */
   programs?: PostgresPrograms;
 }
 
@@ -43,17 +43,28 @@ export interface EmbeddedPostgres {
   password: string;
   database: string;
   connectionString: string;
-  /** Resolves when it has ended without being told to. */
-  died: Promise<void>;
+  /** Resolves when it has ended without `stop`, with the reason. */
+  died: Promise<Death>;
   /** Fast shutdown: open transactions are rolled back, what is committed stays. May be called twice. */
   stop(): Promise<void>;
 }
 
+export interface Death {
+  /** Whether it ended because its disk is full. */
+  readonly diskFull: boolean;
+}
+
+/** PostgreSQL cannot start because its disk is full. The message is one sentence that says what to do. */
+export class DiskFullError extends Error {
+  override readonly name = 'DiskFullError';
+}
+
 const HOST = '127.0.0.1';
-const DEFAULT_PORT = 5433; // 5432 is where a PostgreSQL of the machine's own listens
+const DEFAULT_PORT = 5433; // 5432 is used by a PostgreSQL installed on the machine
 const USER = 'bigbrotr';
 const DATABASE = 'bigbrotr';
-const PATIENCE_MS = 10_000;
+/** A start that takes longer than this is logged, in milliseconds. */
+const SLOW_START_MS = 10_000;
 
 /**
  * Starts PostgreSQL on `dataDir`, making the data, the user and the database `bigbrotr` at the first start. Call it
@@ -95,7 +106,7 @@ export async function startEmbeddedPostgres(
 
 interface Server {
   port: number;
-  died: Promise<void>;
+  died: Promise<Death>;
   stop(): Promise<void>;
 }
 
@@ -142,7 +153,7 @@ async function watch(
     if (line.includes('ready to accept connections')) onReady('ready');
   });
   const note = () => log.info('PostgreSQL is still starting: it recovers what a crash left open.');
-  const patience = setInterval(note, PATIENCE_MS);
+  const patience = setInterval(note, SLOW_START_MS);
   const outcome = await Promise.race([ready, output.ended]);
   clearInterval(patience);
   if (outcome !== 'ready') throw await failedStart(dataDir, output.last(), log);
@@ -151,13 +162,18 @@ async function watch(
   const { pid } = postgres;
   const onExit = () => postgres.kill('SIGINT');
   process.once('exit', onExit);
-  const died = new Promise<void>((resolve) => {
+  const died = new Promise<Death>((resolve) => {
     void output.ended.then(() => {
       process.removeListener('exit', onExit);
       if (stopping !== undefined) return;
-      log.error(`PostgreSQL ended by itself. Its last lines:\n${output.last()}`);
+      const full = diskFullLine(output.last());
+      log.error(
+        full === null
+          ? `PostgreSQL ended by itself. Its last lines:\n${output.last()}`
+          : `PostgreSQL ended by itself: ${diskIsFull(dataDir, full)}; it is started again when there is room`,
+      );
       stopping = Promise.resolve();
-      resolve();
+      resolve({ diskFull: full !== null });
     });
   });
   const stop = () => {
@@ -169,12 +185,24 @@ async function watch(
 
 async function failedStart(dataDir: string, lastLines: string, log: LauncherLog): Promise<Error> {
   if (/lock file "postmaster.pid" (already exists|is empty)/.test(lastLines)) {
-    await holder.releaseDataDirectory(dataDir, log); // knows who holds it, and throws
+    await holder.releaseDataDirectory(dataDir, log); // finds the process that serves it, and throws
   }
-  return new Error(`PostgreSQL did not start on ${dataDir}:\n${lastLines}`);
+  const full = diskFullLine(lastLines);
+  return full === null
+    ? new Error(`PostgreSQL did not start on ${dataDir}:\n${lastLines}`)
+    : new DiskFullError(`PostgreSQL did not start: ${diskIsFull(dataDir, full)}, then start again`);
 }
 
-/** `wanted` when it is free on 127.0.0.1, else any port that is. */
+/** What PostgreSQL says of a full disk, which many other lines may follow; null where it says nothing of one. */
+function diskFullLine(lines: string): string | null {
+  const line = lines.split('\n').find((text) => /No space left on device/.test(text));
+  return line?.replace(/^.*?\b(?=(PANIC|FATAL|ERROR|LOG|WARNING):)/, '') ?? null;
+}
+
+const diskIsFull = (dataDir: string, line: string) =>
+  `the disk that holds ${dataDir} is full (${line}): free space on it`;
+
+/** `wanted` when it is free on 127.0.0.1, else any free port. */
 function freePort(wanted: number): Promise<number> {
   return new Promise((done, fail) => {
     const probe = createServer();
@@ -196,7 +224,7 @@ async function ensureDatabase(
   passwordFile: string,
 ): Promise<void> {
   const client = new pg.Client({ ...access, database: 'postgres' });
-  client.on('error', () => {}); // a server that dies here is told of by the query, or by what comes after
+  client.on('error', () => {}); // the query below reports a server that dies
   try {
     await client.connect();
     const known = await client.query('select from pg_database where datname = $1', [DATABASE]);

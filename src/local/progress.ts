@@ -1,52 +1,68 @@
 import type { WriteStream } from 'node:tty';
-import type { HealthStatus } from '../health.ts';
-import { type DestinationStream, prettyStream } from '../logger.ts';
+import type { ProgressFigures } from '../database/progress-figures.ts';
+import type { HealthStatus } from '../telemetry/health.ts';
+import { type DestinationStream, prettyStream } from '../telemetry/logger.ts';
+import { progressLines } from './progress-lines.ts';
 
 const REDRAW_MS = 500;
-/** Levels whose lines a person should see; the others would push the view away. */
-const IMPORTANT = new Set(['warn', 'error', 'fatal']);
+/** Of a terminal that does not say how wide it is. */
+const DEFAULT_COLUMNS = 80;
+/** Levels that are shown above the progress; the others would flood the terminal. */
+const IMPORTANT = new Set(['WARN', 'ERROR', 'FATAL']);
 const CLEAR_LINE = '\r\x1b[2K';
+const LINE_UP = '\x1b[1A';
 
 /**
- * What one machine's services do: for a person at a terminal a line that moves, below what is worth knowing; else
+ * Shows what the services of one machine do: at a terminal some lines of progress below warnings and errors; elsewhere
  * their log lines as they are.
  */
 export class Progress {
   readonly #out: WriteStream;
+  readonly #err: Pick<WriteStream, 'write'>;
   readonly #pretty: DestinationStream;
   readonly #statuses = new Map<string, HealthStatus>();
-  /** Counts of services that ended, since a service that is started again counts from zero. */
+  /** Counts of services that have ended: one that is started again counts from zero. */
   readonly #ended: Record<string, number> = {};
+  #archive: ProgressFigures | null = null;
   #timer: NodeJS.Timeout | null = null;
+  #drawn: readonly string[] = [];
+  #hasEnded = false;
   #lastEvents = 0;
   #lastRate = performance.now();
   #rate = 0;
 
-  constructor(out: WriteStream) {
+  constructor(out: WriteStream, err: Pick<WriteStream, 'write'> = process.stderr) {
     this.#out = out;
+    this.#err = err;
     this.#pretty = prettyStream({ write: (text: string) => void out.write(text) });
   }
 
-  /** Shows the moving line from now on; at a terminal only important lines of the log are shown beside it. */
+  /** Shows the progress from now on, and above it only warnings and errors. */
   begin(): void {
     if (this.#out.isTTY) this.#timer = setInterval(() => this.#draw(), REDRAW_MS);
   }
 
-  /** Takes a log line, of a service or of our own. */
+  /** Takes a log line of a service or of this process. */
   line(line: string): void {
     if (!this.#out.isTTY) this.#out.write(`${line}\n`);
     else if (!this.#timer) this.#pretty.write(`${line}\n`);
-    else if (IMPORTANT.has(levelOf(line))) {
-      this.#clear();
-      this.#pretty.write(`${line}\n`);
-      this.#draw();
-    }
+    else if (IMPORTANT.has(levelOf(line))) this.#above(() => this.#pretty.write(`${line}\n`));
+  }
+
+  /** Takes a line that a service wrote to standard error. */
+  errorLine(line: string): void {
+    this.#above(() => this.#err.write(`${line}\n`));
   }
 
   update(service: string, status: HealthStatus): void {
     const before = this.#statuses.get(service);
     if (before && status.uptimeSeconds < before.uptimeSeconds) add(this.#ended, before.counts);
     this.#statuses.set(service, status);
+  }
+
+  /** Takes what the archive holds now. */
+  updateArchive(figures: ProgressFigures): void {
+    this.#archive = figures;
   }
 
   /** Figures of all services since the start, by name. */
@@ -56,34 +72,52 @@ export class Progress {
     return sum;
   }
 
-  /** Takes the moving line away. May be called twice. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** Removes the progress. May be called twice. */
   end(): void {
+    this.#hasEnded = true;
     if (!this.#timer) return;
     clearInterval(this.#timer);
     this.#timer = null;
     this.#clear();
   }
 
+  /** Writes lines of their own, where the progress stands below them. */
+  #above(write: () => void): void {
+    if (!this.#timer) return void write();
+    this.#clear();
+    write();
+    this.#draw();
+  }
+
+  /** Of the terminal, as it is now. */
+  get #columns(): number {
+    return this.#out.columns || DEFAULT_COLUMNS;
+  }
+
+  /** A line that was drawn for a wider terminal takes several rows of a narrower one. */
   #clear(): void {
-    this.#out.write(CLEAR_LINE);
+    if (this.#drawn.length === 0) return;
+    const rows = this.#drawn.map(({ length }) => Math.max(1, Math.ceil(length / this.#columns)));
+    const above = rows.reduce((sum, count) => sum + count, 0) - 1;
+    this.#out.write(CLEAR_LINE + `${LINE_UP}${CLEAR_LINE}`.repeat(above));
+    this.#drawn = [];
   }
 
   #draw(): void {
-    const width = (this.#out.columns || 80) - 1;
-    this.#out.write(CLEAR_LINE + this.#text(this.counts()).slice(0, width));
-  }
-
-  #text(counts: Record<string, number>): string {
-    const figure = (name: string) => (counts[name] ?? 0).toLocaleString('en-US');
-    const parts = [
-      `${figure('relays_checked')} relays checked, ${figure('relays_readable')} readable`,
-      `${figure('events')} events, ${this.#eventsPerSecond(counts.events ?? 0)}/s`,
-    ];
-    const busy = ['synchronising', 'checking']
-      .map((what) => this.#detail(what))
-      .find((text) => text);
-    if (busy) parts.push(busy);
-    return parts.join(' | ');
+    const counts = this.counts();
+    const view = {
+      archive: this.#archive,
+      counts,
+      eventsPerSecond: this.#eventsPerSecond(counts.events ?? 0),
+      statuses: [...this.#statuses.values()],
+    };
+    this.#clear();
+    this.#drawn = progressLines(view, this.#columns - 1);
+    this.#out.write(CLEAR_LINE + this.#drawn.join('\n'));
   }
 
   #eventsPerSecond(events: number): number {
@@ -96,13 +130,6 @@ export class Progress {
     }
     return Math.max(0, this.#rate);
   }
-
-  #detail(what: string): string {
-    const relays = [...this.#statuses.values()]
-      .map(({ details }) => details?.[what])
-      .filter((text) => text);
-    return relays.length > 0 ? `${what} ${relays.join(' ').replace(/\bwss?:\/\//g, '')}` : '';
-  }
 }
 
 function add(sum: Record<string, number>, counts: Readonly<Record<string, number>>): void {
@@ -113,6 +140,6 @@ function levelOf(line: string): string {
   try {
     return String((JSON.parse(line) as { level?: unknown }).level);
   } catch {
-    return 'error'; // not one of our lines: somebody should see it
+    return 'ERROR'; // not a log line, such as a stack trace: it should be seen
   }
 }

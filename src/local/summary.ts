@@ -1,6 +1,6 @@
-import type { Totals } from '../bigbrotr.ts';
+import type { Totals } from '../database/bigbrotr.ts';
 
-/** The table that `--once` ends with: the archive as it is now, and what this round added or refused. */
+/** The table that `--once` prints at its end: the archive as it is now, and what this run added or refused. */
 export function summaryOf(
   totals: Totals,
   counts: Readonly<Record<string, number>>,
@@ -26,7 +26,7 @@ export function summaryOf(
     ['  new in this round', counts.events ?? 0],
     ['sightings', totals.sightings],
     ['  new in this round', counts.sightings ?? 0],
-    ['set aside', totals.quarantined],
+    ['quarantined', totals.quarantined],
     ['invalid in this round', invalid.reduce((sum, [, count]) => sum + count, 0)],
     ...invalid,
     ['seconds', seconds.toFixed(1)],

@@ -16,47 +16,50 @@ export const checkNames = [
 
 export type CheckName = (typeof checkNames)[number];
 
-/** How one check ended. `reason` is one stable word, as in `RelayError`; `durationMs` is milliseconds and may be broken. */
+/** The result of one check. `reason` is one stable word, as in `RelayError`; `durationMs` is in milliseconds, with a fraction. */
 export type CheckResult<Data> =
   | { readonly success: true; readonly durationMs: number; readonly data: Data }
   | { readonly success: false; readonly durationMs: number; readonly reason: string };
 
-/** What was measured of the connection itself; nothing beyond that it opened. */
+/** The connection opened; nothing else is measured. */
 export type OpenData = Record<string, never>;
 
 export interface ReadData {
-  /** The relay answered that it has no event. */
+  /** The relay answered that it has no event at all. */
   readonly empty: boolean;
   /** It answered only after NIP-42. */
   readonly authenticated: boolean;
-  /** With what it was asked: `bare` is any event; the others stand where there is a filter, or any event was refused. */
-  readonly asked: 'bare' | 'filter' | 'kinds';
+  /**
+   * With what it was asked: `bare` is any event; `filter` and `kinds` stand where there is a filter, or any event was
+   * refused; `older` where only a question for older events was answered.
+   */
+  readonly asked: 'bare' | 'filter' | 'kinds' | 'older';
 }
 
 export interface WriteData {
-  /** The test event could be read back; null when the relay did not answer that question. */
+  /** The test event could be read back; null when the relay did not answer that request. */
   readonly stored: boolean | null;
-  /** It was taken only after NIP-42. */
+  /** It was accepted only after NIP-42. */
   readonly authenticated: boolean;
 }
 
 export interface Nip11Data {
-  /** What the relay says of itself (NIP-11), each member with the right type or null. */
+  /** The document (NIP-11), each member with the right type or null. */
   readonly document: Nip11Document;
-  /** The body as it came; null when it is longer than `MAX_RAW_LENGTH`. */
+  /** The body as it was sent; null when it is longer than `MAX_RAW_LENGTH`. */
   readonly raw: string | null;
   /** Members or elements of `raw` that were left out of `document`. */
   readonly dropped: number;
 }
 
-/** The certificate that the relay shows (RFC 5280), and the handshake (RFC 8446). A bad certificate is a result, not a failure. */
+/** The certificate of the relay (RFC 5280), and the handshake (RFC 8446). An invalid certificate is a result, not a failure. */
 export interface TlsData {
   readonly valid: boolean;
-  /** Why it is not valid, as OpenSSL calls it (`CERT_HAS_EXPIRED`); null when it is. */
+  /** Why it is not valid, as the code of OpenSSL (`CERT_HAS_EXPIRED`); null when it is. */
   readonly problem: string | null;
-  /** Organisation or common name of who issued it. */
+  /** Organisation or common name of its issuer. */
   readonly issuer: string | null;
-  /** Common name that it was issued for. */
+  /** Common name of its subject. */
   readonly subject: string | null;
   /** Unix seconds. */
   readonly notBefore: number;
@@ -71,7 +74,7 @@ export interface TlsData {
   readonly fingerprint: string;
 }
 
-/** What DNS says of the host (RFC 1035, RFC 3596), lists sorted. */
+/** DNS records of the host (RFC 1035, RFC 3596), lists sorted. */
 export interface DnsData {
   readonly a: readonly string[];
   readonly aaaa: readonly string[];
@@ -80,19 +83,19 @@ export interface DnsData {
   readonly ns: readonly string[];
   /** Names of the first address. */
   readonly reverse: readonly string[];
-  /** Smallest time to live among the addresses, seconds: what was left of it in the resolver. */
+  /** Smallest time to live of the addresses, seconds: what remained of it in the resolver. */
   readonly ttl: number | null;
 }
 
 export interface NetData {
-  /** The address that was connected to, or the first one that DNS gave. */
+  /** The address that was connected to, or the first one from DNS. */
   readonly ip: string;
   /** Autonomous system (RFC 1930). */
   readonly asn: number | null;
   readonly organisation: string | null;
 }
 
-/** Where the address is, after the operator's database. */
+/** Location of the address, by the operator's database. */
 export interface GeoData {
   /** ISO 3166-1 alpha-2. */
   readonly country: string | null;
@@ -101,24 +104,24 @@ export interface GeoData {
   readonly latitude: number | null;
   /** Degrees, east positive. */
   readonly longitude: number | null;
-  /** Nine characters, about 5 m: far finer than what is known. Null without coordinates. */
+  /** Nine characters, about 5 m: much finer than the accuracy of the database. Null without coordinates. */
   readonly geohash: string | null;
 }
 
-/** Headers of the answer to the upgrade (RFC 9110). */
+/** Headers of the response to the upgrade (RFC 9110). */
 export interface HttpData {
   readonly server: string | null;
   readonly poweredBy: string | null;
   readonly via: string | null;
 }
 
-/** Measured, not claimed. Null: it could not be told. */
+/** Measured, not claimed. Null: undecided. */
 export interface CapabilitiesData {
   readonly nip45: boolean | null;
   readonly nip50: boolean | null;
   readonly nip67: boolean | null;
   readonly nip77: boolean | null;
-  /** Most events that one REQ brings, up to `LIMIT_TRIED`, which means "at least so many". */
+  /** Most events in the answer to one REQ, up to `LIMIT_TRIED`, which means "at least this many". */
   readonly maxLimit: number | null;
 }
 

@@ -2,23 +2,23 @@ import type { EventFilter } from './filter.ts';
 import type { FilterRefusal } from './filter-refusal.ts';
 
 /**
- * How a filter is divided that a relay refuses for its shape. `values`: two filters that share the values of its
- * longest list; together they are the filter. `kinds`: filters that name kinds, which are less than the filter.
+ * How a filter is divided that a relay refuses for its shape. `values`: into two filters with half of its longest list
+ * each, equivalent to the filter. `kinds`: into filters that name kinds, which cover less than the filter.
  */
 export type Division = 'values' | 'kinds';
 
-/** The number of values in the longest list of a filter; 0 where it has none. */
+/** The number of values in the longest list of a filter; 0 when it has none. */
 export function longestList(filter: EventFilter): number {
   return Math.max(0, ...lists(filter).map(([, values]) => values.length));
 }
 
-/** What a relay refused, and with which words. */
+/** Why a relay refused a filter, and its text. */
 export interface RefusedFilter {
   readonly reason: FilterRefusal;
   readonly text: string;
 }
 
-/** How to divide a filter after a refusal; null where nothing is left to divide. */
+/** How to divide a filter after a refusal; null when it cannot be divided further. */
 export function divisionOf(filter: EventFilter, refused: RefusedFilter): Division | null {
   const lacksKinds = filter.kinds === undefined;
   const asksForKinds = refused.reason === 'filter_refused' && /\bkinds?\b/i.test(refused.text);
@@ -27,7 +27,7 @@ export function divisionOf(filter: EventFilter, refused: RefusedFilter): Divisio
   return lacksKinds && filter.ids === undefined ? 'kinds' : null;
 }
 
-/** The two halves of a filter, by its longest list; always the same ones. */
+/** The two halves of a filter, by its longest list. Deterministic. */
 export function halves(filter: EventFilter): EventFilter[] {
   const longest = longestList(filter);
   const [key, values] = lists(filter).find(([, each]) => each.length === longest) ?? [];
@@ -40,7 +40,7 @@ export function halves(filter: EventFilter): EventFilter[] {
   }));
 }
 
-/** The lists of a filter, without repeats, by their names. */
+/** The lists of a filter without duplicates, sorted by key. */
 function lists(filter: EventFilter): (readonly [string, readonly (string | number)[]])[] {
   return Object.entries(filter)
     .flatMap(([key, values]) =>

@@ -1,14 +1,15 @@
 /**
- * What relays say of a filter that they do not take, whatever prefix stands before it. It is a matter of that request:
- * - `filter_refused`: the filter has to name something (kinds, authors, ids), or names what the relay does not serve;
+ * Why a relay refuses a filter, whatever prefix its text has. Only that request is refused, not the client:
+ * - `filter_refused`: the filter must name something (kinds, authors, ids), or names what the relay does not serve;
  * - `too_many_values`: a list of the filter is too long, or there are too many filters.
  *
  * The texts are those of khatru's policies, strfry's filter validation, nostream, eventstore, nostriphant, and of relays
- * with rules of their own (tests/unit/filter-refusal.test.ts has them).
+ * with rules of their own (tests/unit/nostr/filter-refusal.test.ts lists them).
  */
-export type FilterRefusal = 'filter_refused' | 'too_many_values';
+export const FILTER_REFUSALS = ['filter_refused', 'too_many_values'] as const;
+export type FilterRefusal = (typeof FILTER_REFUSALS)[number];
 
-/** What a list of a filter holds. */
+/** Values of a list in a filter. */
 const VALUES =
   '(?:kinds?|authors?|ids?|pubkeys?|public keys?|tags?|values?|filters?|elements?|things)';
 const LISTS = '(?:kinds|authors|ids|pubkeys|public keys|tags|tag values)';
@@ -53,21 +54,21 @@ const REFUSED = [
   '\\b(?:unsupported|disallowed|forbidden|invalid) kinds?\\b|\\bcannot request both\\b',
 ];
 
-/** Where these words stand it is the client that is refused, and the filter is no matter. */
-const ABOUT_US =
+/** Texts with these words refuse the client, whatever else they say about a filter. */
+const ABOUT_CLIENT =
   /\bbann?(?:ed)?\b|\bpay(?:ment|ing)?\b|\bpaid\b|\bauth\w*\b(?<!\bauthors?)|white.?list|nip-?42/i;
 
 const TOO_MANY_VALUES = new RegExp(TOO_MANY.join('|'), 'i');
 const FILTER_REFUSED = new RegExp(REFUSED.join('|'), 'i');
 
-/** Names what a text finds wrong with a filter; null where it speaks of something else. */
+/** Why a text refuses a filter; null when it is about something else. */
 export function filterRefusalOf(text: string): FilterRefusal | null {
-  if (ABOUT_US.test(text)) return null;
+  if (ABOUT_CLIENT.test(text)) return null;
   if (TOO_MANY_VALUES.test(text)) return 'too_many_values';
   return FILTER_REFUSED.test(text) ? 'filter_refused' : null;
 }
 
-/** Whether this reason of `refusalOf` is a matter of the filter that was asked with. */
+/** Whether this reason of `refusalOf` concerns the filter of the request. */
 export function isFilterRefusal(reason: string | null): reason is FilterRefusal {
   return reason === 'filter_refused' || reason === 'too_many_values';
 }

@@ -8,21 +8,16 @@ export interface EventFilter {
   readonly [tag: `#${string}`]: readonly string[] | undefined;
 }
 
-/** A stretch of `created_at`, both ends inclusive, in seconds (as `since` and `until` of NIP-01 are). */
-export interface Window {
-  readonly since: number;
-  readonly until: number;
-}
-
-/** A filter as it is sent in a REQ. */
-export interface ReqFilter {
+/** A filter as it is sent in a REQ (NIP-01); `since` and `until` are Unix seconds. */
+export interface ReqFilter extends EventFilter {
   readonly since?: number;
   readonly until?: number;
   readonly limit?: number;
-  readonly [key: string]: unknown;
+  /** NIP-50. */
+  readonly search?: string;
 }
 
-/** Whether an event answers the filter, its window apart (NIP-01: lists are alternatives, keys are conditions). */
+/** Whether an event matches the filter, its window aside (NIP-01: values of a list are alternatives, keys are conditions). */
 export function matchesFilter(event: NostrEvent, filter: EventFilter): boolean {
   if (filter.ids && !filter.ids.includes(event.id)) return false;
   if (filter.authors && !filter.authors.includes(event.pubkey)) return false;
@@ -38,8 +33,8 @@ function hasTag(event: NostrEvent, name: string, values: readonly unknown[]): bo
 }
 
 /**
- * The same text for the same filter however it was written: keys sorted, values sorted and unique.
- * Coverage is kept for each filter, so two spellings of one filter must be one.
+ * Canonical text of a filter: keys sorted, values sorted and unique. Coverage is stored per filter, so two spellings of
+ * one filter must give the same text.
  */
 export function canonicalFilter(filter: EventFilter): string {
   const entries = Object.entries(filter)

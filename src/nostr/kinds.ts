@@ -1,9 +1,10 @@
+import { isEphemeralKind } from 'nostr-tools/kinds';
 import type { EventFilter } from './filter.ts';
 
 /**
- * The kinds that a relay is asked for which refuses filters without kinds: those of the NIPs and of what the network
- * uses besides, ephemeral ones left out. Each line is one filter, so its kinds stay together: a kind that is added goes
- * into a line of its own at the end, else the coverage of a whole line would begin anew.
+ * The kinds that are requested from a relay that refuses filters without kinds: those of the NIPs and others in use on the
+ * network, ephemeral ones excluded. Each line is one filter with coverage of its own: a new kind goes into a new line at
+ * the end, otherwise the coverage of a whole line starts again from zero.
  */
 export const NETWORK_KINDS: readonly (readonly number[])[] = [
   [0, 1, 3, 5, 6, 7, 9735, 10002, 30023, 1984],
@@ -37,35 +38,50 @@ export const NETWORK_KINDS: readonly (readonly number[])[] = [
   [15128, 30031, 30050, 31987, 34128, 35128, 37515, 39004, 39005, 39006],
 ];
 
-/** Kinds of a filter to begin with: many relays take no more. */
-export const KINDS_A_FILTER = 10;
-/** Kinds beside those of the network that one relay is asked for: a stranger can make up all 65,536. */
+/** Kinds in one filter: many relays accept no more. */
+export const KINDS_PER_FILTER = 10;
+/** Most additional kinds that are requested from one relay: anybody can publish events of all 65,536. */
 export const MAX_OTHER_KINDS = 500;
+/** Additional ones among the kinds that the relay itself has sent. */
+export const MAX_SHOWN_KINDS = 100;
 
-/** Whether relays are expected to keep events of this kind (NIP-01: those from 20000 to 29999 they are not). */
+/** Whether relays are expected to store events of this kind (NIP-01). */
 export function isKept(kind: number): boolean {
-  return kind < 20_000 || kind >= 30_000;
+  return !isEphemeralKind(kind);
 }
 
 /**
- * The filters by kinds that a relay is asked with in place of one that names none. Those that it was asked with before
- * stay as they are; what is new is put into filters of its own.
+ * The filters by kinds that replace a filter without kinds. Earlier ones stay unchanged, since coverage is stored per
+ * filter; new kinds go into new filters.
  *
- * @param archived kinds that the archive holds
+ * @param known kinds that the archive holds, and those that the relay itself has sent, for which there is more room
+ * @param before filters by kinds of earlier visits
  */
 export function filtersByKinds(
   filter: EventFilter,
-  archived: readonly number[],
+  {
+    archived,
+    shown = [],
+  }: { readonly archived: readonly number[]; readonly shown?: readonly number[] },
   before: readonly EventFilter[],
 ): EventFilter[] {
   const asked = new Set(before.flatMap(({ kinds }) => kinds ?? []));
   const known = new Set(NETWORK_KINDS.flat());
-  const others = archived.filter((kind) => isKept(kind) && !known.has(kind));
-  const room = MAX_OTHER_KINDS - [...asked].filter((kind) => !known.has(kind)).length;
-  const added = others.filter((kind) => !asked.has(kind)).slice(0, Math.max(0, room));
+  const others = new Set([...asked].filter((kind) => !known.has(kind)));
+  const added: number[] = [];
+  const add = (kinds: readonly number[], most: number) => {
+    for (const kind of kinds) {
+      if (others.size >= most) return;
+      if (!isKept(kind) || known.has(kind) || others.has(kind)) continue;
+      others.add(kind);
+      added.push(kind);
+    }
+  };
+  add(shown, MAX_OTHER_KINDS + MAX_SHOWN_KINDS);
+  add(archived, MAX_OTHER_KINDS);
   const lines = NETWORK_KINDS.map((line) => line.filter((kind) => !asked.has(kind)));
-  for (let from = 0; from < added.length; from += KINDS_A_FILTER)
-    lines.push(added.slice(from, from + KINDS_A_FILTER));
+  for (let from = 0; from < added.length; from += KINDS_PER_FILTER)
+    lines.push(added.slice(from, from + KINDS_PER_FILTER));
   const fresh = lines.filter((kinds) => kinds.length > 0).map((kinds) => ({ ...filter, kinds }));
   return [...before, ...fresh];
 }

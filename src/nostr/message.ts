@@ -1,7 +1,7 @@
 import { MAX_TAG_STRINGS, MAX_TAGS } from './event.ts';
 import { type FilterRefusal, filterRefusalOf } from './filter-refusal.ts';
 
-/** What a relay sends, parsed once (NIP-01, NIP-42, NIP-45, NIP-67, NIP-77). Anything else is `INVALID` with its reason. */
+/** A message of a relay (NIP-01, NIP-42, NIP-45, NIP-67, NIP-77). Anything else is `INVALID` with its reason. */
 export type RelayMessage =
   | { type: 'EVENT'; subscription: string; event: unknown }
   | { type: 'EOSE'; subscription: string; hint: EoseHint | null }
@@ -14,13 +14,13 @@ export type RelayMessage =
   | { type: 'NEG-ERR'; subscription: string; text: string }
   | { type: 'INVALID'; reason: 'not_json' | 'not_a_message' | 'too_many_elements' };
 
-/** What NIP-67 lets a relay add to EOSE: everything was sent, or there is more. */
+/** Hint in an EOSE (NIP-67): everything was sent, or there is more. */
 export type EoseHint = 'finish' | 'more';
 
 const NOT_A_MESSAGE = { type: 'INVALID', reason: 'not_a_message' } as const;
-/** An empty array takes three characters as text and forty bytes once parsed: longer messages are looked over before. */
-const LOOKED_OVER_ABOVE = 128 * 1024;
-/** More than the largest event has that is accepted: its tags, all their strings, and a few around them. */
+/** Messages above this length, in characters, are scanned before parsing: `[],` becomes forty bytes once parsed. */
+const SCANNED_ABOVE = 128 * 1024;
+/** More elements than the largest accepted event has: its tags, all their strings, and a few around them. */
 const MAX_ELEMENTS = MAX_TAGS + MAX_TAG_STRINGS + 100;
 
 /**
@@ -29,7 +29,7 @@ const MAX_ELEMENTS = MAX_TAGS + MAX_TAG_STRINGS + 100;
  * @returns the message; never throws. JSON too deep for the parser is `not_json`.
  */
 export function parseRelayMessage(data: string): RelayMessage {
-  if (data.length > LOOKED_OVER_ABOVE && hasTooManyElements(data))
+  if (data.length > SCANNED_ABOVE && hasTooManyElements(data))
     return { type: 'INVALID', reason: 'too_many_elements' };
   let message: unknown;
   try {
@@ -42,7 +42,7 @@ export function parseRelayMessage(data: string): RelayMessage {
 
 const [QUOTE, BACKSLASH, COMMA, BRACKET, BRACE] = [0x22, 0x5c, 0x2c, 0x5b, 0x7b];
 
-/** Counts what begins an element, outside of strings. What it says of text that is no JSON does not matter. */
+/** Counts what begins an element, outside of strings. The result is irrelevant for text that is not JSON. */
 function hasTooManyElements(data: string): boolean {
   let elements = 0;
   let isInString = false;
@@ -91,7 +91,7 @@ function countOf(answer: unknown): number | null {
   return typeof count === 'number' && Number.isSafeInteger(count) && count >= 0 ? count : null;
 }
 
-/** NIP-67 sends an array of hints; its first drafts sent the bare word. Contradicting hints count as none. */
+/** NIP-67 defines an array of hints; its first drafts had the bare word. Contradicting hints count as none. */
 function eoseHint(value: unknown): EoseHint | null {
   const hints = Array.isArray(value) ? value : [value];
   const finish = hints.includes('finish');
@@ -107,31 +107,35 @@ function asText(value: unknown): string {
 }
 
 /**
- * Text of a relay that is meant for people, made fit for logs and rows: cut to 500 characters, and without control
- * characters and lone surrogates, since a NUL breaks the statement that stores it (SQLSTATE 22021).
+ * Makes free text of a relay fit for logs and rows: at most 500 characters, without control characters and lone
+ * surrogates, since PostgreSQL refuses NUL (SQLSTATE 22021).
  */
 export function plainText(text: string): string {
   return text.slice(0, MAX_TEXT_LENGTH).replace(/[\p{Cc}\p{Surrogate}]/gu, '\u{fffd}');
 }
 
-/** Why a relay refuses: the machine-readable prefixes of NIP-01 and NIP-42, and what relays say in free text. */
-export type Refusal =
-  | 'rate_limited'
-  | 'auth_required'
-  | 'restricted'
-  | 'blocked'
-  | 'limit'
-  | FilterRefusal
-  | 'other';
+/** Refusals of the client, whatever it requests: they end a visit (NIP-01, NIP-42). */
+export const CLIENT_REFUSALS = ['rate_limited', 'auth_required', 'restricted', 'blocked'] as const;
+export type ClientRefusal = (typeof CLIENT_REFUSALS)[number];
 
-/** Refusals that are meant for us, whatever is asked: they end a visit. */
-export type ClientRefusal = Exclude<Refusal, 'limit' | 'other' | FilterRefusal>;
+/** Why a relay refuses: the machine-readable prefixes of NIP-01 and NIP-42, and what relays write in free text. */
+export type Refusal = ClientRefusal | 'limit' | FilterRefusal | 'other';
 
-/** The machine-readable prefixes; some relays put an `ERROR:` of their own before them. */
+/** Why a relay does not take an event. `rejected`: for no reason that is known. */
+export type EventRefusal = ClientRefusal | 'limit' | 'pow' | 'invalid' | 'error' | 'rejected';
+
+const CLIENT_REFUSAL_SET: ReadonlySet<string | null> = new Set(CLIENT_REFUSALS);
+
+/** Whether this reason of `refusalOf` concerns the client, and not its request. */
+export function isClientRefusal(reason: string | null): reason is ClientRefusal {
+  return CLIENT_REFUSAL_SET.has(reason);
+}
+
+/** The machine-readable prefixes; some relays put `ERROR:` before them. */
 const PREFIX = /^\s*(?:error:\s*)?(rate-limited|auth-required|restricted|blocked):/i;
 
-/** Free text, tried in this order: "rate limit exceeded" is no matter of `limit`. */
-const REFUSALS: [Refusal, RegExp][] = [
+/** Free text, tried in this order: "rate limit exceeded" is not about `limit`. */
+const REFUSALS: readonly (readonly [ClientRefusal | 'limit', RegExp])[] = [
   [
     'rate_limited',
     /rate.?limit|\btoo (many|fast|frequent)|slow(ing)? down|concurrent|quota|throttl|subscriptions?\b.*\b(limit|maximum|reached)/i,
@@ -153,15 +157,45 @@ const REFUSALS: [Refusal, RegExp][] = [
 
 /**
  * Names the refusal in the text of a CLOSED, NOTICE or NEG-ERR. NOTICE carries no subscription id, so its text is all
- * there is. What is said of the filter counts for more than `blocked:` or `restricted:` before it.
- *
- * @param what was refused: of an event that was to be published, no filter is spoken of
+ * there is. What the text says about the filter takes precedence over the prefixes `blocked:` and `restricted:`.
  */
-export function refusalOf(text: string, what: 'request' | 'event' = 'request'): Refusal {
-  const prefix = PREFIX.exec(text)?.[1]?.toLowerCase().replace('-', '_');
-  const isOfUs = prefix === 'rate_limited' || prefix === 'auth_required';
-  const filterRefusal = isOfUs || what === 'event' ? null : filterRefusalOf(text);
+export function refusalOf(text: string): Refusal {
+  const prefix = prefixOf(text);
+  const isOfClient = prefix === 'rate_limited' || prefix === 'auth_required';
+  const filterRefusal = isOfClient ? null : filterRefusalOf(text);
   if (filterRefusal) return filterRefusal;
-  if (prefix) return prefix as Refusal;
-  return REFUSALS.find(([, pattern]) => pattern.test(text))?.[0] ?? 'other';
+  return prefix ?? refusalInWords(text) ?? 'other';
 }
+
+/** The same for the text of an OK or NOTICE about an event that was published; null where it names no refusal. */
+export function eventRefusalOf(text: string): ClientRefusal | 'limit' | null {
+  return prefixOf(text) ?? refusalInWords(text);
+}
+
+/**
+ * Reads the relay's OK for an event (NIP-01). `duplicate:` and `mute:` count as accepted even with false: the second is
+ * what a relay answers to an ephemeral event that passed its rules while no client was subscribed.
+ *
+ * @returns null when the relay takes the event, else why not
+ */
+export function refusalOfOk(accepted: boolean, text: string): EventRefusal | null {
+  if (accepted) return null;
+  const prefix = /^(duplicate|mute|pow|invalid|error):/.exec(text)?.[1];
+  if (prefix === 'duplicate' || prefix === 'mute') return null;
+  if (prefix === 'pow' || prefix === 'invalid' || prefix === 'error') return prefix;
+  return eventRefusalOf(text) ?? 'rejected';
+}
+
+function prefixOf(text: string): ClientRefusal | null {
+  const prefix = PREFIX.exec(text)?.[1]?.toLowerCase().replace('-', '_') ?? null;
+  return isClientRefusal(prefix) ? prefix : null;
+}
+
+function refusalInWords(text: string): ClientRefusal | 'limit' | null {
+  return REFUSALS.find(([, pattern]) => pattern.test(text))?.[0] ?? null;
+}
+
+/** Messages that answer no request of ours, by reason. */
+export type UnusableMessage =
+  | Extract<RelayMessage, { type: 'INVALID' }>['reason']
+  | 'wrong_subscription';

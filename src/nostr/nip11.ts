@@ -1,4 +1,4 @@
-/** JSON as it is kept: no NUL, no lone surrogate, no number beyond what JSON can hold, never deeper than `MAX_DEPTH`. */
+/** JSON that PostgreSQL can store: no NUL, no lone surrogate, finite numbers, at most `MAX_DEPTH` levels. */
 export type JsonValue =
   | string
   | number
@@ -7,7 +7,7 @@ export type JsonValue =
   | JsonValue[]
   | { [member: string]: JsonValue };
 
-/** What a relay says it limits (NIP-11 "Server Limitations"). Claims, not measurements; a missing member says nothing. */
+/** "Server Limitations" of NIP-11: claims, not measurements. A missing member means that nothing is claimed. */
 export interface Nip11Limitation {
   readonly max_message_length?: number;
   readonly max_subscriptions?: number;
@@ -28,9 +28,9 @@ export interface Nip11Limitation {
 }
 
 /**
- * The information document of a relay (NIP-11), names as on the wire. Null: the relay did not say, or said it
- * with a wrong type. Members of the NIP that have no column of their own (`self`, `fees`, `retention` …) and
- * members nobody knows are in `extra_fields`.
+ * The information document of a relay (NIP-11), names as on the wire. A member is null when it is missing or has a wrong
+ * type. Members of the NIP without a column of their own (`self`, `fees`, `retention` …) and unknown members are in
+ * `extra_fields`.
  */
 export interface Nip11Document {
   readonly name: string | null;
@@ -48,10 +48,12 @@ export interface Nip11Document {
   readonly extra_fields: { readonly [member: string]: JsonValue } | null;
 }
 
+/** Why a body is not a NIP-11 document. */
+export type Nip11Failure = 'not_json' | 'not_object';
+
 export type Nip11ParseResult =
-  /** `dropped`: how many members or elements were left out, for a wrong type or for what PostgreSQL cannot hold. */
-  | { ok: true; document: Nip11Document; dropped: number }
-  | { ok: false; reason: 'not_json' | 'not_object' };
+  /** `dropped`: how many members or elements were left out, for a wrong type or because PostgreSQL cannot store them. */
+  { ok: true; document: Nip11Document; dropped: number } | { ok: false; reason: Nip11Failure };
 
 /** Arrays and objects inside one member; real documents stay below 5. */
 const MAX_DEPTH = 8;
@@ -59,15 +61,16 @@ const MAX_EXTRA_FIELDS = 64;
 /** Characters of canonical JSON that all extra fields may take together. */
 const MAX_EXTRA_LENGTH = 32 * 1024;
 
-/** Reads one member: the value to keep, or undefined when its type is wrong. Parts left out are told to `drop`. */
+/** Reads one member: the value to keep, or undefined when its type is wrong. Calls `drop` for each part that is left out. */
 type Reader<T> = (value: unknown, drop: () => void) => T | undefined;
 
 /**
- * Parses the body of a NIP-11 answer. The document is untrusted: what has a wrong type is left out one by one,
- * never the whole document, and counted. Strings with NUL or lone surrogates are left out too, because
- * PostgreSQL's text and jsonb refuse them (22021, 22P05), and so is `__proto__`.
+ * Parses the body of a NIP-11 response. The document is untrusted: single members of a wrong type are left out and
+ * counted, never the whole document. So are strings with NUL or lone surrogates, which text and jsonb of PostgreSQL refuse
+ * (22021, 22P05), and `__proto__`. Never throws.
  *
- * @returns the document, or why the body is none; never throws. Bound the length of `bodyText` before the call.
+ * @param bodyText of bounded length
+ * @returns the document, or why the body is none
  */
 export function parseNip11(bodyText: string): Nip11ParseResult {
   let body: unknown;
@@ -81,8 +84,8 @@ export function parseNip11(bodyText: string): Nip11ParseResult {
 }
 
 /**
- * Writes a value as canonical JSON: members sorted by UTF-16 code units, no white space, numbers as ECMAScript
- * writes them (RFC 8785). Equal values give equal text, so its SHA-256 recognises a document seen before.
+ * Serialises a value as canonical JSON (RFC 8785): members sorted by UTF-16 code units, no white space, numbers as
+ * ECMAScript writes them. Equal values give equal text, so its SHA-256 identifies a document.
  */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map((element) => canonicalJson(element)).join(',')}]`;
@@ -134,7 +137,7 @@ const COLUMNS = new Set([
   'limitation',
 ]);
 
-/** JSON null says the same as a member that is not there. */
+/** JSON null means the same as a missing member. */
 function readMember<T>(value: unknown, reader: Reader<T>, drop: () => void): T | null {
   if (value === undefined || value === null) return null;
   const result = reader(value, drop);
@@ -163,7 +166,7 @@ function readObject(value: unknown, drop: () => void): { [member: string]: JsonV
   return isObject(value) ? readMembers(value, drop, 1) : undefined;
 }
 
-/** Elements of a wrong type are left out, the others stay in their order. */
+/** Elements of a wrong type are left out, the others keep their order. */
 function listOf<T>(reader: Reader<T>): Reader<T[]> {
   return (value, drop) => {
     if (!Array.isArray(value)) return undefined;
@@ -199,7 +202,7 @@ function readLimitation(value: unknown, drop: () => void): Nip11Limitation | und
   return isObject(value) ? readMembers(value, drop, 1, LIMITATION_READERS) : undefined;
 }
 
-/** The members of the NIP that have no column: their types are checked like the others'. */
+/** Members of the NIP without a column; their types are checked as well. */
 const EXTRA_READERS = new Map<string, Reader<JsonValue>>([
   ['self', readText],
   ['supported_nips_at', readInteger],
@@ -212,7 +215,7 @@ const EXTRA_READERS = new Map<string, Reader<JsonValue>>([
   ['fees', readObject],
 ]);
 
-/** Members of the NIP come first, the rest by name, so that the same document always loses the same ones to the bounds. */
+/** Members of the NIP come first, then the rest by name: the bounds cut the same members of the same document each time. */
 function readExtraFields(
   body: Record<string, unknown>,
   drop: () => void,
@@ -238,7 +241,7 @@ function readExtraFields(
   return count > 0 ? fields : null;
 }
 
-/** Copies the members of an object that can be kept; those named in `readers` must have the type given there. */
+/** Copies the members of an object that can be stored; those in `readers` must have the type given there. */
 function readMembers(
   object: Record<string, unknown>,
   drop: () => void,
@@ -271,7 +274,7 @@ function readJson(value: unknown, drop: () => void, depth: number): JsonValue | 
   return isObject(value) ? readMembers(value, drop, depth + 1) : undefined;
 }
 
-/** PostgreSQL holds neither NUL nor a surrogate without its pair. */
+/** PostgreSQL stores neither NUL nor lone surrogates. */
 function isStorable(text: string): boolean {
   return !text.includes('\0') && !/\p{Surrogate}/u.test(text);
 }

@@ -1,20 +1,14 @@
-import { type EventTemplate, finalizeEvent } from 'nostr-tools/pure';
+import { Metadata, RelayDiscovery, RelayList, RelayMonitorAnnouncement } from 'nostr-tools/kinds';
+import type { EventTemplate } from 'nostr-tools/pure';
 import type { CheckName, CheckResults } from './check-result.ts';
 import type { NostrEvent } from './event.ts';
 import { canonicalJson, type JsonValue, type Nip11Document } from './nip11.ts';
 import type { Nip66Result } from './nip66.ts';
+import { signEvent } from './sign.ts';
 
-/** The events that a relay monitor publishes (NIP-66), from what it measured. Pure but for the signature. */
+/** The events that a relay monitor publishes (NIP-66), built from its measurements. Pure but for the signature. */
 
-/** An addressable event for each relay that is alive: what is known of it. */
-export const RELAY_DISCOVERY = 30_166;
-/** Who monitors, how often, and what. */
-export const MONITOR_ANNOUNCEMENT = 10_166;
-const PROFILE = 0;
-/** NIP-65. */
-const RELAY_LIST = 10_002;
-
-/** One check of a relay that is alive. */
+/** One check of a relay that answered. */
 export interface Discovery {
   /** The relay's URL as `RelayUrl` has it. */
   readonly url: string;
@@ -26,19 +20,19 @@ export interface Discovery {
   readonly checks: CheckResults;
 }
 
-/** Relays say what they like in their documents: of each list so many elements are passed on, each so long. */
+/** Documents of relays are untrusted: most elements of a list that are published, and their length in characters. */
 const MAX_LISTED = 50;
 const MAX_WORD_LENGTH = 64;
 const MAX_NIPS = 200;
 /** Characters of the document in `content`; relays commonly refuse events of more than 64 KB. */
 const MAX_DOCUMENT_LENGTH = 16 * 1024;
 
-/** Signs the kind 30166 event of one check. It carries the time of the check. */
+/** Signs the kind 30166 event of one check. Its `created_at` is the time of the check. */
 export function discoveryEvent(discovery: Discovery, secretKey: Uint8Array): NostrEvent {
   const { generatedAt, checks } = discovery;
   const content = documentText(checks);
-  return signed(
-    { kind: RELAY_DISCOVERY, created_at: generatedAt, tags: discoveryTags(discovery), content },
+  return signEvent(
+    { kind: RelayDiscovery, created_at: generatedAt, tags: discoveryTags(discovery), content },
     secretKey,
   );
 }
@@ -60,20 +54,17 @@ function discoveryTags({ url, network, nip66, checks }: Discovery): string[][] {
   ];
 }
 
-/**
- * The normalised URL by RFC 3986 section 6.2.3: the path of a bare host is `/`, as the example of the NIP has it.
- * Ours leaves that slash out.
- */
+/** The normalised URL by RFC 3986 section 6.2.3: the path of a bare host is `/`, as in the NIP; `RelayUrl` omits it. */
 function identifier(url: string): string {
   return new URL(url).href;
 }
 
-/** Of the types that the network talks of, searching is the only one that a check can see. */
+/** Of the relay types in use, search is the only one that a check can detect. */
 function typesOf({ capabilities }: CheckResults): string[] {
   return capabilities?.success && capabilities.data.nip50 === true ? ['Search'] : [];
 }
 
-/** What the document claims, corrected by what was measured. */
+/** The NIPs that the document claims, corrected by measurements. */
 function nipsOf(checks: CheckResults, document: Nip11Document | null): number[] {
   const nips = new Set(document?.supported_nips?.slice(0, MAX_NIPS));
   const set = (nip: number, supported: boolean | null) => {
@@ -97,7 +88,7 @@ function isAuthenticated(check: CheckResults['read'] | CheckResults['write']): b
   return check?.success === true && check.data.authenticated;
 }
 
-/** Requirements that hold, and with `!` those that do not; none where neither check nor document says. */
+/** Requirements that hold, and with `!` those that do not; omitted when neither a check nor the document says. */
 function requirementsOf(checks: CheckResults, document: Nip11Document | null): string[] {
   const claims = document?.limitation;
   const holds: [string, boolean | null][] = [
@@ -114,20 +105,20 @@ function needsAuth({ read }: CheckResults): boolean | null {
   return read?.reason === 'auth_required' ? true : null;
 }
 
-/** A relay that took an event without any work wants none; that it took the work it asked for says nothing. */
+/** A relay that accepted an event without work requires none; accepting the work that it claims proves nothing. */
 function needsWork({ write }: CheckResults, claimed: number | undefined): boolean | null {
   if (write?.success === false && write.reason === 'pow') return true;
   if (claimed !== undefined) return claimed > 0;
   return write?.success ? false : null;
 }
 
-/** The event was signed by a key that the relay has no reason to know. */
+/** The test event was signed by a key that the relay does not know. */
 function restrictsWrites({ write }: CheckResults): boolean | null {
   if (write?.success) return false;
   return ['restricted', 'blocked', 'auth_required'].includes(write?.reason ?? '') ? true : null;
 }
 
-/** Kinds that the relay keeps no second (NIP-11 `retention` with time 0), ranges left out. */
+/** Kinds that the relay does not store (NIP-11 `retention` with time 0), ranges excluded. */
 function refusedKinds(document: Nip11Document | null): number[] {
   const retention = document?.extra_fields?.retention;
   if (!Array.isArray(retention)) return [];
@@ -173,7 +164,7 @@ function wordsOf(value: JsonValue | undefined): string[] {
   return [...new Set(words)].slice(0, MAX_LISTED);
 }
 
-/** The relay's own document without its white space; what is left of it when that is too long; else nothing. */
+/** The relay's document without white space; its known members when that is too long; else empty. */
 function documentText({ nip11 }: CheckResults): string {
   if (!nip11?.success) return '';
   const { document, raw } = nip11.data;
@@ -187,39 +178,39 @@ function compact(json: string | null): string | null {
   try {
     return json === null ? null : JSON.stringify(JSON.parse(json));
   } catch {
-    return null; // its body carries a byte order mark or the like
+    return null; // such as a body with a byte order mark
   }
 }
 
-/** The monitor as it presents itself. */
+/** What the monitor publishes about itself. */
 export interface MonitorSelf {
   /** For its profile (kind 0). */
   readonly name: string;
   /** Seconds from one check of a relay to the next. */
   readonly frequencySeconds: number;
-  /** Deadline of each step of a check at clearnet relays, in milliseconds. */
+  /** Deadline of each step of a check on clearnet relays, in milliseconds. */
   readonly timeoutMs: number;
   readonly checks: readonly CheckName[];
-  /** Where it stands; null: not told. */
+  /** Its location; null when it is not published. */
   readonly geohash: string | null;
-  /** Where it publishes. */
+  /** Relays that it publishes to. */
   readonly relays: readonly string[];
 }
 
-/** Names of checks that the NIP has another word for. */
+/** Names of checks that differ in the NIP. */
 const CHECK_NAMES: Partial<Record<CheckName, string>> = { tls: 'ssl' };
-/** Checks that wait for an answer of the relay. */
+/** Checks with a timeout for the answer of the relay. */
 const TIMED: readonly CheckName[] = ['open', 'read', 'write', 'nip11'];
-/** Which program made the event (NIP-89). By this the monitor knows its own profile again. */
+/** The program that created the event (NIP-89). The monitor recognises its own profile by it. */
 export const CLIENT_TAG: readonly string[] = ['client', 'bigbrotr'];
 
 /**
  * The events about the monitor itself, in the order of their kinds: profile (0), relay list (10002, NIP-65) and
  * announcement (10166).
  *
- * NIP-66 says two things of `timeout`: its text that milliseconds come first, and none but them where they hold for
- * all checks; its example, and every monitor seen, that the check comes first. One tag of the first form and one of
- * the second for each check are right by both.
+ * NIP-66 contradicts itself about `timeout`: by its text milliseconds come first, alone when they hold for all checks; in
+ * its example, and in every monitor seen, the check comes first. One tag of the first form and one of the second for each
+ * check satisfy both.
  *
  * @param createdAt Unix seconds
  */
@@ -234,12 +225,12 @@ export function monitorEvents(self: MonitorSelf, createdAt: number): EventTempla
     content,
   });
   return [
-    template(PROFILE, [], JSON.stringify({ name, about, bot: true })),
+    template(Metadata, [], JSON.stringify({ name, about, bot: true })),
     template(
-      RELAY_LIST,
+      RelayList,
       relays.map((url) => ['r', identifier(url), 'write']),
     ),
-    template(MONITOR_ANNOUNCEMENT, [
+    template(RelayMonitorAnnouncement, [
       ['frequency', `${frequencySeconds}`],
       ['timeout', `${timeoutMs}`],
       ...TIMED.filter((check) => checks.includes(check)).map((check) => [
@@ -251,10 +242,4 @@ export function monitorEvents(self: MonitorSelf, createdAt: number): EventTempla
       ...(geohash === null ? [] : [['g', geohash]]),
     ]),
   ];
-}
-
-/** Plain members only: nostr-tools marks what it signed with a symbol that says nothing to us. */
-export function signed(template: EventTemplate, secretKey: Uint8Array): NostrEvent {
-  const { id, pubkey, created_at, kind, tags, content, sig } = finalizeEvent(template, secretKey);
-  return { id, pubkey, created_at, kind, tags, content, sig };
 }

@@ -1,15 +1,28 @@
+import {
+  BlockedRelaysList,
+  Contacts,
+  DirectMessageRelaysList,
+  FavoriteRelays,
+  RecommendRelay,
+  RelayDiscovery,
+  RelayList,
+  Relaysets,
+  SearchRelaysList,
+  Zap,
+  ZapRequest,
+} from 'nostr-tools/kinds';
 import { decode } from 'nostr-tools/nip19';
 import type { NostrEvent } from './event.ts';
 
 /**
- * Which relays an event names, and where in it. Pure, and bounded: an event is text of a stranger, so that one of four
- * megabytes costs milliseconds and gives no more names than a thousand.
+ * Extracts the relay URLs that an event names, and where it names them. Pure and bounded, as events are untrusted: one of
+ * four megabytes takes milliseconds and gives at most a thousand names.
  */
 
-/** Where a name stood; one stable word, as it is stored. */
+/** Where an event names a relay: one stable word, as it is stored. */
 export type HintSource =
-  | 'recommended_relay' // kind 2 (NIP-01 as it was): the content
-  | 'follow_list' // kind 3 (NIP-02): the JSON that clients put into the content
+  | 'recommended_relay' // kind 2 (deprecated): the content
+  | 'follow_list' // kind 3 (NIP-02): JSON in the content, a convention of clients
   | 'relay_list' // kind 10002 (NIP-65): tag r
   | 'dm_relays' // kind 10050 (NIP-17): tag relay
   | 'blocked_relays' // kind 10006 (NIP-51)
@@ -26,36 +39,34 @@ export type HintSource =
   | 'nevent'
   | 'naddr';
 
-/** A name as it was written: not yet a relay's URL. */
+/** The text as it was written: not yet a relay URL. */
 export interface RelayHint {
   readonly text: string;
   readonly source: HintSource;
 }
 
-/** Names of one event; follow lists carry a few hundred. */
+/** Most names of one event; follow lists have a few hundred. */
 const MAX_HINTS = 1000;
-/** Longer ones are no relay's URL in any spelling (src/relay/url.ts). */
+/** Longer text is not a relay URL in any spelling (src/network/url.ts). */
 const MAX_HINT_CHARS = 1020;
-/** How much of a content is looked through for names, in characters. */
+/** How much of the content is searched, in characters. */
 export const MAX_CONTENT_CHARS = 256 * 1024;
-/** Decoding one takes about 50 µs, sound or not. */
+/** Most entities decoded in one event: each takes about 50 µs, valid or not. */
 const MAX_BECH32_TOKENS = 256;
 
-/** With at most 1,500 characters: one with ten relays has about 600. */
+/** At most 1,500 characters: an entity with ten relays has about 600. */
 const BECH32 =
   /(?<![a-z0-9])n(?:profile|event|addr)1[02-9ac-hj-np-z]{50,1500}(?![02-9ac-hj-np-z])/g;
 
 const TAG_OF_KIND: ReadonlyMap<number, readonly [tag: string, source: HintSource]> = new Map([
-  [10_002, ['r', 'relay_list']],
-  [10_050, ['relay', 'dm_relays']],
-  [10_006, ['relay', 'blocked_relays']],
-  [10_007, ['relay', 'search_relays']],
-  [10_012, ['relay', 'relay_feeds']],
-  [30_002, ['relay', 'relay_set']],
-  [30_166, ['d', 'monitor']],
+  [RelayList, ['r', 'relay_list']],
+  [DirectMessageRelaysList, ['relay', 'dm_relays']],
+  [BlockedRelaysList, ['relay', 'blocked_relays']],
+  [SearchRelaysList, ['relay', 'search_relays']],
+  [FavoriteRelays, ['relay', 'relay_feeds']],
+  [Relaysets, ['relay', 'relay_set']],
+  [RelayDiscovery, ['d', 'monitor']],
 ]);
-const ZAP_REQUEST = 9734;
-const ZAP_RECEIPT = 9735;
 
 const HINT_OF_TAG: ReadonlyMap<string, HintSource> = new Map([
   ['e', 'e_hint'],
@@ -68,8 +79,8 @@ const HINT_OF_TAG: ReadonlyMap<string, HintSource> = new Map([
 ]);
 
 /**
- * The relays that an event names, each text once for each place, in the order in which they stand. What looks like no
- * WebSocket URL at all is left out: pet names and file links stand where hints belong.
+ * The relays that an event names, each text once per source, in order of appearance. Text that does not look like a
+ * WebSocket URL is left out: some clients put pet names and file links where hints belong.
  */
 export function relayHints(event: Pick<NostrEvent, 'kind' | 'tags' | 'content'>): RelayHint[] {
   const hints = new Hints();
@@ -93,13 +104,13 @@ class Hints {
 
 function readTags({ kind, tags }: Pick<NostrEvent, 'kind' | 'tags'>, hints: Hints): void {
   const [wanted, source] = TAG_OF_KIND.get(kind) ?? [];
-  const isZap = kind === ZAP_REQUEST || kind === ZAP_RECEIPT;
+  const isZap = kind === ZapRequest || kind === Zap;
   for (const tag of tags) {
     if (hints.isFull) return;
     const [name = '', value, third] = tag;
     if (name === wanted && source) hints.add(value, source);
     if (isZap && name === 'relays') readRelaysTag(tag, hints);
-    if (kind === ZAP_RECEIPT && name === 'description') readZapRequest(value, hints);
+    if (kind === Zap && name === 'description') readZapRequest(value, hints);
     const hint = HINT_OF_TAG.get(name);
     if (hint && third) hints.add(third, hint);
   }
@@ -110,7 +121,7 @@ function readRelaysTag(tag: readonly unknown[], hints: Hints): void {
   for (const text of tag.slice(1, MAX_HINTS)) hints.add(text, 'zap');
 }
 
-/** A receipt holds the request that it answers, as JSON. */
+/** A zap receipt contains its zap request as JSON (NIP-57). */
 function readZapRequest(description: string | undefined, hints: Hints): void {
   const request = parseJson(description ?? '');
   if (!isRecord(request) || !Array.isArray(request.tags)) return;
@@ -119,8 +130,8 @@ function readZapRequest(description: string | undefined, hints: Hints): void {
 }
 
 function readContent({ kind, content }: Pick<NostrEvent, 'kind' | 'content'>, hints: Hints): void {
-  if (kind === 2) hints.add(content, 'recommended_relay');
-  if (kind === 3) {
+  if (kind === RecommendRelay) hints.add(content, 'recommended_relay');
+  if (kind === Contacts) {
     const relays = parseJson(content);
     if (isRecord(relays)) for (const text of Object.keys(relays)) hints.add(text, 'follow_list');
   }
@@ -138,11 +149,11 @@ function readBech32(token: string, hints: Hints): void {
     if (type === 'nprofile' || type === 'nevent' || type === 'naddr')
       for (const text of data.relays ?? []) hints.add(text, type);
   } catch {
-    // Anybody may write letters that look like an entity and are none.
+    // Text that looks like an entity and is not one.
   }
 }
 
-/** Undefined for what is no JSON, or more of it than a list of relays can be. */
+/** Undefined when the text is not a JSON object, or is longer than any list of relays. */
 function parseJson(text: string): unknown {
   if (!text.startsWith('{') || text.length > MAX_CONTENT_CHARS) return undefined;
   try {

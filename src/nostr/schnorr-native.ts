@@ -19,18 +19,18 @@ export type NativeSchnorr =
 // first release (soname 0) have functions of these names with other arguments, which would crash.
 const SONAMES = ['6', '5', '2', '1'];
 
-/** The names under which libsecp256k1 may be found on this platform, newest release first. */
+/** File names of libsecp256k1 on this platform, newest release first. */
 export function nativeLibraryNames(platform: NodeJS.Platform = process.platform): string[] {
   if (platform === 'linux') return SONAMES.map((version) => `libsecp256k1.so.${version}`);
   if (platform !== 'darwin') return [];
   const names = SONAMES.map((version) => `libsecp256k1.${version}.dylib`);
-  // Homebrew on Apple silicon lies outside the loader's default path.
+  // Homebrew on Apple silicon is outside the loader's default path.
   return [...names, ...names.map((name) => `/opt/homebrew/lib/${name}`)];
 }
 
 /**
- * Opens the system's libsecp256k1 (Debian: `libsecp256k1-1` or `-2`) and gives its Schnorr check,
- * once it has passed the self-test. Never throws: where there is no usable library it says why.
+ * Opens the system's libsecp256k1 (Debian: `libsecp256k1-1` or `-2`) and returns its Schnorr check, after a self-test.
+ * Never throws: without a usable library it returns the reason.
  */
 export async function loadNativeSchnorr(names = nativeLibraryNames()): Promise<NativeSchnorr> {
   if (names.length === 0) return { ok: false, reason: `no library known for ${process.platform}` };
@@ -42,12 +42,12 @@ export async function loadNativeSchnorr(names = nativeLibraryNames()): Promise<N
     if (opened.ok) return { ok: true, library: name, verify: opened.verify };
     problems.push(`${name}: ${opened.reason}`);
   }
-  const telling = problems.filter((problem) => !/no such file/i.test(problem));
-  const reason = telling.join('; ') || `none of ${names.join(', ')} is installed`;
+  const informative = problems.filter((problem) => !/no such file/i.test(problem));
+  const reason = informative.join('; ') || `none of ${names.join(', ')} is installed`;
   return { ok: false, reason };
 }
 
-// Its addon is a binary for each platform; where there is none, the import throws.
+// The addon is a binary per platform; the import throws when there is none.
 async function importKoffi(): Promise<typeof import('koffi') | string> {
   try {
     return await import('koffi');
@@ -85,9 +85,9 @@ function bind(library: LibraryHandle): SchnorrVerify {
     'int secp256k1_schnorrsig_verify(void *context, void *sig, void *message, size_t length, void *key)',
   );
   const context = createContext(CONTEXT_NONE);
-  if (!context) throw new Error('secp256k1_context_create gave no context');
+  if (!context) throw new Error('secp256k1_context_create returned no context');
 
-  // Views are made once: a call then costs 0.2 µs besides the 45 µs of curve arithmetic.
+  // Views are created once: a call then costs 0.2 µs besides the 45 µs of curve arithmetic.
   const memory = Buffer.alloc(MEMORY_BYTES);
   const message = memory.subarray(MESSAGE_AT, MESSAGE_AT + 32);
   const sig = memory.subarray(SIGNATURE_AT, SIGNATURE_AT + 64);

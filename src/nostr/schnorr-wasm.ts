@@ -17,13 +17,13 @@ type Instantiate = (
 ) => Promise<{ instance: { exports: Exports } }>;
 
 /**
- * Gives the Schnorr check of the libsecp256k1 that nostr-wasm carries as WebAssembly.
+ * Loads the Schnorr check of the libsecp256k1 that nostr-wasm contains as WebAssembly.
  *
- * The package itself offers only the check of a whole event: it hashes the event a second time, and
- * in 1 MiB of memory, so that valid events of more than 945 KB end as "Out of memory". We use the
- * functions underneath, which see 128 bytes of an event whatever its size.
+ * The package exports only the check of a whole event: it hashes the event a second time, in 1 MiB of memory, so that
+ * valid events above 945 KB fail with "Out of memory". This uses the functions underneath, which need 128 bytes of an
+ * event whatever its size.
  *
- * @throws Error when the package is not the one that package.json names.
+ * @throws Error when the installed version is not the one in package.json
  */
 export async function loadWasmSchnorr(): Promise<SchnorrVerify> {
   const verify = bind(await instantiate());
@@ -33,8 +33,8 @@ export async function loadWasmSchnorr(): Promise<SchnorrVerify> {
 }
 
 /**
- * The package keeps its WebAssembly instance to itself. It asks for it by WebAssembly.instantiate
- * before its first await, so we listen in for just that one synchronous call.
+ * The package does not export its WebAssembly instance. It calls WebAssembly.instantiate before its first await, so that
+ * function is replaced for just that one synchronous call.
  */
 async function instantiate(): Promise<Exports> {
   const { initNostrWasm } = await import('nostr-wasm');
@@ -53,11 +53,12 @@ async function instantiate(): Promise<Exports> {
     runtime.instantiate = original;
   }
   await ready;
-  if (made === undefined) throw new Error('nostr-wasm made no WebAssembly instance. Run npm ci.');
+  if (made === undefined)
+    throw new Error('nostr-wasm created no WebAssembly instance. Run npm ci.');
   return (await made).instance.exports;
 }
 
-/** The names that the functions of libsecp256k1 have in the build of nostr-wasm 0.1.0. */
+/** Names of the functions of libsecp256k1 in nostr-wasm 0.1.0, which is minified. */
 const NAMES = { memory: 'g', malloc: 'i', contextCreate: 'o', keyParse: 'p', verify: 'u' };
 
 function bind(exports: Exports): SchnorrVerify {
@@ -83,5 +84,5 @@ function functionOf(exports: Exports, name: string): WasmFunction {
   return found as WasmFunction;
 }
 
-/** SECP256K1_CONTEXT_VERIFY, for the older release that the package was built from. */
+/** SECP256K1_CONTEXT_VERIFY, which the older release in the package requires. */
 const CONTEXT_VERIFY = 257;

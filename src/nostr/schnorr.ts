@@ -1,13 +1,12 @@
 /**
- * Checks one BIP-340 signature. All three are lower-case hex: a message of 32 bytes, an x-only
- * public key of 32 and a signature of 64. Anything malformed is false; it never throws.
+ * Checks one BIP-340 signature. All three are lower-case hex: a message of 32 bytes, an x-only public key of 32 and a
+ * signature of 64. Returns false for anything malformed; never throws.
  */
 export type SchnorrVerify = (message: string, pubkey: string, sig: string) => boolean;
 
 /**
- * What a build of libsecp256k1 does with the memory that it shares with us. Slots are where parsed
- * public keys are kept; a slot may be given to `verify` only after `parseKey` was true for it, as
- * the C library aborts the process over a key that it did not parse.
+ * A build of libsecp256k1 that reads its arguments from shared memory. Parsed public keys are kept in slots; a slot may be
+ * passed to `verify` only after `parseKey` returned true for it, because the C library aborts the process otherwise.
  */
 export interface SchnorrLibrary {
   /** {@link MEMORY_BYTES} long, laid out as the constants below say. */
@@ -33,9 +32,9 @@ export function keyAt(slot: number): number {
 }
 
 /**
- * Makes the check out of a library. Parsing a key is a square root modulo p, an eighth of the work
- * of a check, and the events of a page are by few authors: parsed keys are kept, each in the slot
- * that its last 12 bits name. Two keys that share a slot only cost each other the parsing.
+ * Builds the check from a library. Parsing a key is a square root modulo p, an eighth of the work of a check, and the
+ * events of a page have few authors: parsed keys are cached, each in the slot of its last 12 bits. Two keys that share a
+ * slot are parsed again in turn.
  */
 export function schnorrVerifier(library: SchnorrLibrary): SchnorrVerify {
   const { memory } = library;
@@ -46,7 +45,7 @@ export function schnorrVerifier(library: SchnorrLibrary): SchnorrVerify {
     if (!decodeHex(memory, pubkey, PUBKEY_AT, 32)) return false;
     const slot = memory.readUInt16BE(PUBKEY_AT + 30) % KEY_SLOTS;
     if (parsed[slot] !== pubkey) {
-      // A key that does not parse leaves its slot unusable.
+      // A key that does not parse makes its slot unusable.
       parsed[slot] = '';
       if (!library.parseKey(slot)) return false;
       parsed[slot] = pubkey;
@@ -59,7 +58,7 @@ const NIBBLES = new Int8Array(128).fill(-1);
 for (const [value, digit] of [...'0123456789abcdef'].entries())
   NIBBLES[digit.charCodeAt(0)] = value;
 
-// Not Buffer.write(hex): it takes capitals, and characters past U+00FF by their low byte.
+// Not Buffer.write(hex): it accepts capitals, and characters above U+00FF by their low byte.
 function decodeHex(memory: Buffer, hex: string, at: number, bytes: number): boolean {
   if (typeof hex !== 'string' || hex.length !== bytes * 2) return false;
   for (let index = 0; index < bytes; index++) {
@@ -79,8 +78,9 @@ const KNOWN = {
 };
 
 /**
- * Tries a check on test vectors 1 (holds) and 6 (does not) of BIP-340. Gives null when both come
- * out right, else what went wrong, so that a broken library is never put to use.
+ * Runs a check on test vectors 1 (valid) and 6 (invalid) of BIP-340, so that a broken library is never used.
+ *
+ * @returns null when both results are right, else what was wrong
  */
 export function selfTest(verify: SchnorrVerify): string | null {
   if (!verify(KNOWN.message, KNOWN.pubkey, KNOWN.good)) return 'it refuses a valid signature';

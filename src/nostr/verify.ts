@@ -5,30 +5,29 @@ import { loadWasmSchnorr } from './schnorr-wasm.ts';
 
 declare const verified: unique symbol;
 
-/** An event whose id and signature both hold. Only this file makes one. */
+/** An event whose id and signature are valid. Only this file creates one. */
 export type VerifiedEvent = IdentifiedEvent & { readonly [verified]: 'VerifiedEvent' };
 
 export interface Verifier {
   readonly name: 'libsecp256k1' | 'nostr-wasm';
-  /** One sentence for the log: what checks signatures here and, if it is not native, why. */
+  /** One sentence for the log: which library checks signatures and, if it is not native, why. */
   readonly note: string;
-  /** The event as verified, or null where its signature does not hold. Never throws. */
+  /** The event as verified, or null when its signature is invalid. Never throws. */
   verify(event: IdentifiedEvent): VerifiedEvent | null;
 }
 
 export interface VerifierOptions {
-  /** Passes over the native library, to compare or to rule it out. */
+  /** Skips the native library, for comparison or diagnosis. */
   prefer?: 'nostr-wasm';
-  /** Names or paths of the native library, instead of the usual ones. */
+  /** Names or paths of the native library, instead of the defaults. */
   libraries?: string[];
 }
 
 /**
- * Makes the signature check (BIP-340) of one thread: the system's libsecp256k1 where there is one,
- * else WebAssembly, which does about a seventh as much. Either has passed a self-test. It keeps
- * memory that it reuses for every check, so each worker thread makes its own.
+ * Creates the signature check (BIP-340) of one thread: the system's libsecp256k1 if there is one, else WebAssembly, which
+ * is about seven times slower. Both run a self-test. The memory is reused by every check, so each thread needs its own.
  *
- * @throws Error when neither works, which only a broken installation brings about.
+ * @throws Error when neither works: the installation is broken
  */
 export async function createVerifier(options: VerifierOptions = {}): Promise<Verifier> {
   if (options.prefer === 'nostr-wasm') {
@@ -41,9 +40,10 @@ export async function createVerifier(options: VerifierOptions = {}): Promise<Ver
 }
 
 /**
- * An event that the archive already holds needs no signature check: the same id is the same
- * content, and the signature was checked when it was stored. `archivedSig` is the stored one in
- * lower-case hex. Null where the two differ; then the event has to be verified like a new one.
+ * An event that the archive already holds needs no signature check: the same id means the same content, and the signature
+ * was checked when it was stored. Null when the signatures differ: then the event must be verified like a new one.
+ *
+ * @param archivedSig the stored signature in lower-case hex
  */
 export function matchesArchived(event: IdentifiedEvent, archivedSig: string): VerifiedEvent | null {
   return event.sig === archivedSig ? (event as VerifiedEvent) : null;

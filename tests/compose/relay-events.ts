@@ -1,5 +1,5 @@
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { newestFirst, signedEvent, signedEvents } from '../support/events.ts';
+import { newestFirst, signedEvent, signedEvents } from '../fixtures/events.ts';
 
 /** Where the relay of this test answers, as the containers see it: a whole archive and a priority relay. */
 export const RELAY_PORT = 7777;

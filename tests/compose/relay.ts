@@ -1,5 +1,5 @@
 import { connect, createServer, type Socket } from 'node:net';
-import { startScriptedRelay } from '../support/scripted-relay.ts';
+import { startScriptedRelay } from '../relay/scripted-relay.ts';
 import { RELAY_PORT, relayEvents } from './relay-events.ts';
 
 // Runs in a container. The scripted relay listens on loopback, so its port is carried outside.

@@ -30,6 +30,7 @@ const PASSWORDS = {
   POSTGRES_PASSWORD: 'of the writer',
   POSTGRES_ADMIN_PASSWORD: 'of the superuser',
   POSTGRES_OWNER_PASSWORD: 'of the owner',
+  API_DB_PASSWORD: 'of the API',
   POSTGRES_READER_PASSWORD: 'of the reader',
   PGBOUNCER_ADMIN_PASSWORD: 'of the pooler',
   PGADMIN_DEFAULT_PASSWORD: 'of pgAdmin',
@@ -55,7 +56,7 @@ describe.skipIf(missing !== null)('docker compose config', () => {
   });
 
   test('every container is without root, capabilities and a way to get them, and writes to its own volume alone', () => {
-    expect(all()).toHaveLength(10);
+    expect(all()).toHaveLength(11);
     for (const [name, service] of all()) {
       expect(service, name).toMatchObject({
         cap_drop: ['ALL'],
@@ -79,7 +80,7 @@ describe.skipIf(missing !== null)('docker compose config', () => {
         driver: 'json-file',
         options: { 'max-file': expect.any(String), 'max-size': expect.any(String) },
       });
-      const runsOnce = name === 'roles' || name === 'initializer';
+      const runsOnce = ['check_env', 'roles', 'initializer'].includes(name);
       if (!runsOnce) expect(service.stop_grace_period, name).toMatch(/^\d/);
       expect(service.healthcheck === undefined, name).toBe(runsOnce);
     }
@@ -94,7 +95,7 @@ describe.skipIf(missing !== null)('docker compose config', () => {
   test('the network of the database has no way out, and only who visits relays is on the one that has', () => {
     expect(rendered.networks.database?.internal).toBe(true);
     expect(on('egress').sort()).toEqual(
-      ['finder', 'monitor', 'priority-synchronizer', 'synchronizer', 'torproxy'].sort(),
+      ['finder', 'monitor', 'priority_synchronizer', 'synchronizer', 'torproxy'].sort(),
     );
     expect(on('database')).not.toContain('torproxy');
     expect(on('default')).toEqual([]);
@@ -107,9 +108,11 @@ describe.skipIf(missing !== null)('docker compose config', () => {
           ? [name]
           : [],
       );
-    expect(readers('POSTGRES_ADMIN_PASSWORD').sort()).toEqual(['postgres', 'roles']);
-    expect(readers('POSTGRES_OWNER_PASSWORD').sort()).toEqual(['initializer', 'postgres', 'roles']);
-    expect(readers('PGADMIN_DEFAULT_PASSWORD')).toEqual(['pgadmin']);
+    expect(readers('POSTGRES_ADMIN_PASSWORD').sort()).toEqual(['check_env', 'postgres', 'roles']);
+    expect(readers('POSTGRES_OWNER_PASSWORD').sort()).toEqual(
+      ['check_env', 'initializer', 'postgres', 'roles'].sort(),
+    );
+    expect(readers('PGADMIN_DEFAULT_PASSWORD').sort()).toEqual(['check_env', 'pgadmin']);
     for (const name of ['monitor', 'synchronizer', 'finder'])
       expect(
         Object.keys(PASSWORDS).filter((variable) => readers(variable).includes(name)),

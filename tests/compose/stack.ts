@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { projectFile } from '../support/project.ts';
+import { projectFile } from '../processes/project.ts';
 
 const run = promisify(execFile);
 const MINUTE = 60_000;
@@ -71,6 +71,7 @@ const portNames = [
   'SYNCHRONIZER_HEALTH_PORT',
   'PRIORITY_SYNCHRONIZER_HEALTH_PORT',
   'FINDER_HEALTH_PORT',
+  'REFRESHER_HEALTH_PORT',
 ] as const;
 export type PortName = (typeof portNames)[number];
 
@@ -124,6 +125,24 @@ export class ComposeStack {
     return ['compose', '-p', this.project, ...env, ...files, ...args];
   }
 
+  /** Runs a command as people write it, with this project in the place of bigbrotr. @throws with what it says */
+  async shell(command: string): Promise<string> {
+    const env = {
+      ...clientEnvironment,
+      COMPOSE_PROJECT_NAME: this.project,
+      COMPOSE_FILE: this.#files.join(':'),
+      COMPOSE_ENV_FILES: join(this.directory, '.env'),
+    };
+    const own = command.replace(/bigbrotr_(?!owner)/g, `${this.project}_`);
+    // `docker exec -it` asks for a terminal, which script gives it.
+    const args = own.includes(' -it ')
+      ? ['script', '-qec', own, '/dev/null']
+      : ['bash', '-o', 'pipefail', '-c', own];
+    const [program = '', ...rest] = args;
+    const { stdout } = await run(program, rest, { env, timeout: 5 * MINUTE });
+    return stdout.replaceAll(`${this.project}_`, 'bigbrotr_');
+  }
+
   /** Runs `docker compose … < input > output`; the files lie in the stack's directory. */
   async redirect(args: readonly string[], { input = '', output = '' }): Promise<void> {
     const open = (name: string, flags: string) =>
@@ -152,7 +171,9 @@ export class ComposeStack {
   }
 
   async inspect(service: string): Promise<ContainerState> {
-    const [found] = JSON.parse(await docker(['inspect', `${this.project}-${service}-1`]));
+    const [found] = JSON.parse(
+      await docker(['inspect', `${this.project}_${service === 'postgres' ? 'database' : service}`]),
+    );
     return found;
   }
 

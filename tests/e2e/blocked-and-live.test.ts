@@ -1,56 +1,47 @@
-import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { LiveRelays } from '../../src/visit/live.ts';
-import { silent } from '../support/bigbrotr.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { signedEvent, signedEvents } from '../support/events.ts';
+import { rename } from 'node:fs/promises';
+import { beforeAll, describe, expect, vi } from 'vitest';
+import { LiveRelays } from '../../src/sync/live.ts';
+import { signedEvent, signedEvents } from '../fixtures/events.ts';
+import { testArchive } from '../fixtures/visit-context.ts';
+import { silent } from '../postgres/bigbrotr.ts';
+import { stackTest } from '../processes/stack-test.ts';
+import { RelayClient } from '../relay/bare-client.ts';
 import {
   ensureForeignRelay,
   FOREIGN_RELAY_INSTALL_TIMEOUT_MS,
   startForeignRelay,
-} from '../support/foreign-relay.ts';
-import { endPrograms } from '../support/programs.ts';
-import { RelayClient } from '../support/relay-client.ts';
-import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
-import { testArchive } from '../support/visit-context.ts';
+} from '../relay/foreign-relay.ts';
+import type { ScriptedRelay } from '../relay/scripted-relay.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(300, { from: NOW - 100_000, to: NOW - 1000 });
 const SUCCESS = { code: 0, signal: null };
 
-let stack: Stack;
-let database: TestDatabase;
-const relays: ScriptedRelay[] = [];
-
-beforeEach(async () => {
-  stack = await Stack.create();
-  database = await testDatabase();
-  stack.useDatabase(database.config);
-});
-afterEach(async () => {
-  await endPrograms();
-  for (const relay of relays.splice(0)) await relay.stop();
-  await database.drop();
-  await stack.remove();
-});
-
-async function start(): Promise<ScriptedRelay> {
-  const relay = await startScriptedRelay({ events: EVENTS });
-  relays.push(relay);
-  return relay;
-}
-
-const sightings = async ({ url }: ScriptedRelay) =>
-  Number((await database.query('select 1 from events_relays where relay_url = $1', [url])).length);
-
-describe('the blocklist', () => {
-  test('keeps monitor and synchronizers from a relay, whoever lists it', async () => {
-    const [free, blocked] = [await start(), await start()];
+const test = stackTest
+  .override('relayDefaults', { events: EVENTS })
+  .extend(
+    'sightings',
+    ({ database }) =>
+      async ({ url }: ScriptedRelay) =>
+        (await database.query('select from events_relays where relay_url = $1', [url])).length,
+  )
+  /** Two relays on the priority list and in the archive; the second is for the blocklist. */
+  .extend('listed', async ({ startRelay, stack, database }) => {
+    const [free, blocked] = [await startRelay(), await startRelay()];
     const urls = [free.url, blocked.url];
     await stack.relays([], urls);
     await database.query("select insert_relay(url, 'clearnet') from unnest($1::text[]) url", [
       urls,
     ]);
+    return { free, blocked };
+  });
+
+describe('the blocklist', () => {
+  test('keeps monitor and synchronizers from a relay, whichever list names it', async ({
+    listed: { free, blocked },
+    stack,
+    sightings,
+  }) => {
     const path = await stack.write(
       'blocklist.txt',
       `# they asked for it\n${blocked.url} # and this\n`,
@@ -66,8 +57,42 @@ describe('the blocklist', () => {
     expect(blocked.connections.total).toBe(0);
   });
 
-  test('that cannot be used stops the service before it contacts anybody', async () => {
-    const relay = await start();
+  test('that comes to name a relay closes its live connection, and the relay is left alone', async ({
+    listed: { free, blocked },
+    stack,
+  }) => {
+    const path = await stack.write('blocklist.txt', '# nobody yet\n');
+    const program = stack.start('priority-synchronizer', [], { RELAY_BLOCKLIST_PATH: path });
+    for (const relay of [free, blocked])
+      await relay.until(
+        () => relay.requests.some(({ filters, end }) => filters[0]?.limit === 0 && end === 'eose'),
+        'the live subscription',
+        30_000,
+      );
+    // As an editor does it: a new file in the place of the old one.
+    await rename(await stack.write('new.txt', `${blocked.url}\n`), path);
+    await blocked.until(({ connections }) => connections.open === 0, 'the end', 60_000);
+    const { total } = blocked.connections;
+    await vi.waitFor(
+      () =>
+        expect(program.log.filter(({ msg }) => msg === 'blocklist read')).toMatchObject([
+          { path, entries: 0 },
+          { path, entries: 1 },
+        ]),
+      15_000,
+    );
+    program.signal('SIGTERM');
+    expect(await program.ended, program.said).toEqual(SUCCESS);
+    expect(blocked.connections.total).toBe(total);
+    expect(free.connections).toMatchObject({ total: 1, max: 1 });
+  });
+
+  test('that cannot be used stops the service before it contacts anybody', async ({
+    startRelay,
+    stack,
+    database,
+  }) => {
+    const relay = await startRelay();
     await stack.relays([], [relay.url]);
     await database.query("select insert_relay($1, 'clearnet')", [relay.url]);
     const broken = await stack.write('blocklist.txt', 'not a relay\n');
@@ -88,7 +113,7 @@ describe('the blocklist', () => {
   });
 });
 
-describe('a relay that nobody here wrote', () => {
+describe('a relay of another implementation', () => {
   beforeAll(ensureForeignRelay, FOREIGN_RELAY_INSTALL_TIMEOUT_MS);
 
   test('is followed: what it receives is archived at once, backdated or not', async () => {
@@ -119,8 +144,12 @@ describe('a relay that nobody here wrote', () => {
   });
 });
 
-test('the priority synchronizer follows a relay that is caught up, on one connection, to its end', async () => {
-  const relay = await start();
+test('the priority synchronizer follows a relay that is caught up, on one connection, to its end', async ({
+  startRelay,
+  stack,
+  sightings,
+}) => {
+  const relay = await startRelay();
   await stack.relays([], [relay.url]);
   const program = stack.start('priority-synchronizer');
   const isFollowed = () =>

@@ -3,102 +3,14 @@ import * as fs from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import type { EmbeddedPostgresOptions } from '../../src/local/postgres.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
+import { expect } from 'vitest';
 import { installedPrograms } from '../../src/local/postgres-launcher.ts';
-import { ownDirectory } from '../support/directory.ts';
+import { query, embeddedTest as test } from '../postgres/embedded-test.ts';
 
 const isRoot = process.getuid?.() === 0;
 const hasSetpriv = spawnSync('setpriv', ['--pdeathsig', 'INT', '--', 'true']).status === 0;
 if (!isRoot) console.log('Not root: what root does with closed directories is not tested here.');
 if (!hasSetpriv) console.log('No setpriv: that the server ends with its starter is not tested.');
-
-let home: string;
-let counter = 0;
-const logged: string[] = [];
-const keep = (line: string) => void logged.push(line);
-const log = { debug: keep, info: keep, warn: keep, error: keep };
-const servers: EmbeddedPostgres[] = [];
-const starters: ChildProcess[] = [];
-
-beforeAll(() => {
-  home = ownDirectory();
-  // Starters that are to be killed run as processes of their own, from compiled files.
-  const tsc = ['-p', 'tsconfig.build.json', '--outDir', join(home, 'dist')];
-  spawnSync('node_modules/.bin/tsc', tsc, { stdio: 'inherit' });
-  fs.symlinkSync(fs.realpathSync('node_modules'), join(home, 'node_modules'));
-  fs.writeFileSync(join(home, 'package.json'), '{ "type": "module" }');
-});
-
-afterEach(async () => {
-  for (const starter of starters.splice(0)) starter.kill('SIGKILL');
-  await Promise.all(servers.splice(0).map((server) => server.stop()));
-  logged.length = 0;
-});
-
-afterAll(() => fs.rmSync(home, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 }));
-
-function freshDataDir(): string {
-  counter += 1;
-  return join(home, `data-${counter}`, 'postgres');
-}
-
-async function start(
-  dataDir: string,
-  options: Partial<EmbeddedPostgresOptions> = {},
-): Promise<EmbeddedPostgres> {
-  const server = await startEmbeddedPostgres({ dataDir, port: 0, log, durable: false, ...options });
-  servers.push(server);
-  return server;
-}
-
-async function query(server: { connectionString: string }, sql: string) {
-  const client = new pg.Client({ connectionString: server.connectionString });
-  await client.connect();
-  try {
-    return (await client.query<Record<string, unknown>>(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
-
-/** A process that starts a server and then waits for its end. Settles when the server is ready. */
-async function startElsewhere(dataDir: string, options: { path?: string; uid?: number } = {}) {
-  const starter = spawnStarter(dataDir, options);
-  const connectionString = await new Promise<string>((done, fail) => {
-    let output = '';
-    const listen = (chunk: Buffer) => {
-      output += chunk;
-      const found = /READY (\S+)/.exec(output)?.[1];
-      if (found !== undefined) done(found);
-    };
-    starter.stdout?.on('data', listen);
-    starter.stderr?.on('data', listen);
-    starter.once('exit', () => fail(new Error(output)));
-  });
-  return { starter, connectionString };
-}
-
-function spawnStarter(dataDir: string, options: { path?: string; uid?: number } = {}) {
-  const script = `
-    import { startEmbeddedPostgres } from './dist/local/postgres.js';
-    const say = (line) => console.error(line);
-    const log = { debug() {}, info: say, warn: say, error: say };
-    const server = await startEmbeddedPostgres({ dataDir: process.argv[1], port: 0, log, durable: false });
-    console.log('READY ' + server.connectionString);
-    setInterval(() => {}, 60_000);`;
-  const { path = process.env.PATH, uid } = options;
-  const starter = spawn(process.execPath, ['--input-type=module', '-e', script, dataDir], {
-    cwd: home,
-    env: { PATH: path },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    ...(uid !== undefined && { uid, gid: uid }),
-  });
-  starters.push(starter);
-  return starter;
-}
 
 async function kill(starter: ChildProcess): Promise<void> {
   const ended = new Promise((done) => starter.once('exit', done));
@@ -119,8 +31,11 @@ function deadPid(): number {
   return spawnSync('true').pid;
 }
 
-test('the first start makes an archive, the second goes on where the first stopped', async () => {
-  const dataDir = freshDataDir();
+test('the first start makes an archive, the second goes on where the first stopped', async ({
+  dataDir,
+  logged,
+  start,
+}) => {
   const first = await start(dataDir, { durable: true });
   expect(first.connectionString).toBe(
     `postgresql://bigbrotr:${first.password}@127.0.0.1:${first.port}/bigbrotr`,
@@ -136,8 +51,10 @@ test('the first start makes an archive, the second goes on where the first stopp
   expect(logged.join('\n')).not.toContain('was not properly shut down');
 });
 
-test('the archive is durable, checked, Unicode and closed to others', async () => {
-  const dataDir = freshDataDir();
+test('the archive is durable, checked, Unicode and closed to others', async ({
+  dataDir,
+  start,
+}) => {
   const server = await start(dataDir, { durable: true });
   const names = ['fsync', 'synchronous_commit', 'full_page_writes', 'data_checksums'];
   names.push('wal_compression', 'max_wal_size', 'max_connections', 'listen_addresses');
@@ -168,26 +85,32 @@ test('the archive is durable, checked, Unicode and closed to others', async () =
   await expect(query(wrong, 'select 1')).rejects.toThrow('password authentication failed');
 });
 
-test('settings in postgresql.conf are the operator’s to change', async () => {
-  const dataDir = freshDataDir();
+test('settings in postgresql.conf are the operator’s to change', async ({ dataDir, start }) => {
   await (await start(dataDir)).stop();
   fs.appendFileSync(join(dataDir, 'postgresql.conf'), "\nwork_mem = '7MB'\n");
   expect(await query(await start(dataDir), 'show work_mem')).toEqual([{ work_mem: '7MB' }]);
 });
 
-test('a taken port is left to its owner, and the log names the other one', async () => {
+test('a taken port is left to its owner, and the log names the other one', async ({
+  dataDir,
+  logged,
+  start,
+}) => {
   const owner = createServer();
   await new Promise<void>((done) => owner.listen(0, '127.0.0.1', done));
   const address = owner.address();
   const taken = typeof address === 'object' && address !== null ? address.port : 0;
-  const server = await start(freshDataDir(), { port: taken });
+  const server = await start(dataDir, { port: taken });
   owner.close();
   expect(server.port).not.toBe(taken);
   expect(logged).toContain(`Port ${taken} is taken: PostgreSQL listens on ${server.port}.`);
 });
 
-test('a second start on the same data is refused, and the first one goes on', async () => {
-  const dataDir = freshDataDir();
+test('a second start on the same data is refused, and the first one goes on', async ({
+  dataDir,
+  start,
+  startElsewhere,
+}) => {
   const { starter, connectionString } = await startElsewhere(dataDir);
   await expect(start(dataDir)).rejects.toThrow(
     `Another start (process ${starter.pid}) is using the archive in ${dataDir}: stop that one first`,
@@ -195,8 +118,10 @@ test('a second start on the same data is refused, and the first one goes on', as
   expect(await query({ connectionString }, 'select 1 as one')).toEqual([{ one: 1 }]);
 });
 
-test('of two first starts at the same time one wins and the other is refused', async () => {
-  const dataDir = freshDataDir();
+test('of two first starts at the same time one wins and the other is refused', async ({
+  dataDir,
+  startElsewhere,
+}) => {
   const outcomes = await Promise.allSettled([startElsewhere(dataDir), startElsewhere(dataDir)]);
   expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
   const refused = outcomes.find((outcome) => outcome.status === 'rejected');
@@ -204,8 +129,10 @@ test('of two first starts at the same time one wins and the other is refused', a
   expect(fs.readdirSync(dirname(dataDir)).sort()).toEqual(['postgres', 'postgres.password']);
 });
 
-test('the server is in a session of its own, which Ctrl-C at a terminal does not reach', async () => {
-  const dataDir = freshDataDir();
+test('the server is in a session of its own, which Ctrl-C at a terminal does not reach', async ({
+  dataDir,
+  start,
+}) => {
   await start(dataDir);
   const pid = postmaster(dataDir);
   expect(pid).not.toBe(process.pid);
@@ -213,18 +140,25 @@ test('the server is in a session of its own, which Ctrl-C at a terminal does not
   expect(process.kill(-pid, 0)).toBe(true);
 });
 
-test.runIf(hasSetpriv)('the server ends with its starter, even when that is killed', async () => {
-  const dataDir = freshDataDir();
-  const { starter, connectionString } = await startElsewhere(dataDir);
-  await query({ connectionString }, 'create table kept as select 42 as answer');
-  await kill(starter);
-  await until(() => !fs.existsSync(join(dataDir, 'postmaster.pid')));
-  expect(await query(await start(dataDir), 'select answer from kept')).toEqual([{ answer: 42 }]);
-  expect(logged.join('\n')).not.toContain('was not properly shut down');
-});
+test.runIf(hasSetpriv)(
+  'the server ends with its starter, even when that is killed',
+  async ({ dataDir, logged, start, startElsewhere }) => {
+    const { starter, connectionString } = await startElsewhere(dataDir);
+    await query({ connectionString }, 'create table kept as select 42 as answer');
+    await kill(starter);
+    await until(() => !fs.existsSync(join(dataDir, 'postmaster.pid')));
+    expect(await query(await start(dataDir), 'select answer from kept')).toEqual([{ answer: 42 }]);
+    expect(logged.join('\n')).not.toContain('was not properly shut down');
+  },
+);
 
-test('a server that outlived its starter is stopped by the next start', async () => {
-  const dataDir = freshDataDir();
+test('a server that outlived its starter is stopped by the next start', async ({
+  home,
+  dataDir,
+  logged,
+  start,
+  startElsewhere,
+}) => {
   const tools = join(home, 'tools-without-setpriv');
   fs.mkdirSync(tools, { recursive: true });
   const { starter, connectionString } = await startElsewhere(dataDir, { path: tools });
@@ -241,8 +175,11 @@ test('a server that outlived its starter is stopped by the next start', async ()
   expect(await query(server, 'select answer from kept')).toEqual([{ answer: 42 }]);
 });
 
-test('a killed server is reported, and the next start recovers', async () => {
-  const dataDir = freshDataDir();
+test('a killed server is reported, and the next start recovers', async ({
+  dataDir,
+  logged,
+  start,
+}) => {
   const server = await start(dataDir, { durable: true });
   await query(server, 'create table kept as select 42 as answer');
   process.kill(postmaster(dataDir), 'SIGKILL');
@@ -254,8 +191,11 @@ test('a killed server is reported, and the next start recovers', async () => {
   expect(await query(next, 'select answer from kept')).toEqual([{ answer: 42 }]);
 });
 
-test('a postmaster.pid whose number went to another process does not stop a start', async () => {
-  const dataDir = freshDataDir();
+test('a postmaster.pid whose number went to another process does not stop a start', async ({
+  dataDir,
+  start,
+  starters,
+}) => {
   await (await start(dataDir)).stop();
   const { uid, gid } = fs.statSync(dataDir);
   const stranger = spawn('sleep', ['60'], isRoot ? { uid, gid } : {});
@@ -267,8 +207,11 @@ test('a postmaster.pid whose number went to another process does not stop a star
   expect(stranger.exitCode).toBeNull();
 });
 
-test('making the data begins again when it was killed half-way', async () => {
-  const dataDir = freshDataDir();
+test('making the data begins again when it was killed half-way', async ({
+  dataDir,
+  start,
+  spawnStarter,
+}) => {
   const parent = dirname(dataDir);
   const starter = spawnStarter(dataDir);
   const halfMade = () => fs.readdirSync(parent).find((name) => name.startsWith('postgres.new-'));
@@ -283,8 +226,7 @@ test('making the data begins again when it was killed half-way', async () => {
   expect(fs.readdirSync(parent).sort()).toEqual(['postgres', 'postgres.password']);
 });
 
-test('what cannot be served is told in one sentence', async () => {
-  const dataDir = freshDataDir();
+test('data that cannot be used are refused with one sentence', async ({ dataDir, start }) => {
   await (await start(dataDir)).stop();
   await expect(start(dataDir, { settings: { shared_buffers: 'much' } })).rejects.toThrow(
     /PostgreSQL did not start on .*\n.*invalid value for parameter "shared_buffers": "much"/,
@@ -303,8 +245,7 @@ test('what cannot be served is told in one sentence', async () => {
 
 test.runIf(isRoot)(
   'as root it runs as postgres, in a directory that postgres cannot enter',
-  async () => {
-    const dataDir = freshDataDir();
+  async ({ dataDir, start }) => {
     fs.mkdirSync(dirname(dataDir), { mode: 0o700 });
     const server = await start(dataDir);
     expect(fs.statSync(dataDir).uid).not.toBe(0);
@@ -316,33 +257,35 @@ test.runIf(isRoot)(
   },
 );
 
-test.runIf(isRoot)('as root it copies programs that postgres cannot reach', async () => {
-  const original = join(dirname((await installedPrograms()).postgres), '..');
-  const closed = join(home, 'closed');
-  fs.mkdirSync(closed, { mode: 0o700 });
-  fs.cpSync(original, join(closed, 'native'), { recursive: true, verbatimSymlinks: true });
-  const name = `test-${process.pid}`;
-  fs.writeFileSync(join(closed, 'package.json'), JSON.stringify({ name, version: '0' }));
-  const programs = {
-    initdb: join(closed, 'native/bin/initdb'),
-    postgres: join(closed, 'native/bin/postgres'),
-  };
-  const copy = `/var/cache/bigbrotr/${name}-0`;
-  try {
-    const server = await start(freshDataDir(), { programs });
-    expect(await query(server, 'select 1 as one')).toEqual([{ one: 1 }]);
-    expect(fs.existsSync(join(copy, 'bin/postgres'))).toBe(true);
-    expect(logged.some((line) => line.includes(`copying PostgreSQL to ${copy}`))).toBe(true);
-  } finally {
-    fs.rmSync(copy, { recursive: true, force: true });
-  }
-});
+test.runIf(isRoot)(
+  'as root it copies programs that postgres cannot reach',
+  async ({ home, dataDir, logged, start }) => {
+    const original = join(dirname((await installedPrograms()).postgres), '..');
+    const closed = join(home, 'closed');
+    fs.mkdirSync(closed, { mode: 0o700 });
+    fs.cpSync(original, join(closed, 'native'), { recursive: true, verbatimSymlinks: true });
+    const name = `test-${process.pid}`;
+    fs.writeFileSync(join(closed, 'package.json'), JSON.stringify({ name, version: '0' }));
+    const programs = {
+      initdb: join(closed, 'native/bin/initdb'),
+      postgres: join(closed, 'native/bin/postgres'),
+    };
+    const copy = `/var/cache/bigbrotr/${name}-0`;
+    try {
+      const server = await start(dataDir, { programs });
+      expect(await query(server, 'select 1 as one')).toEqual([{ one: 1 }]);
+      expect(fs.existsSync(join(copy, 'bin/postgres'))).toBe(true);
+      expect(logged.some((line) => line.includes(`copying PostgreSQL to ${copy}`))).toBe(true);
+    } finally {
+      fs.rmSync(copy, { recursive: true, force: true });
+    }
+  },
+);
 
 test.runIf(isRoot)(
-  'in an ordinary user’s place root makes data that the user goes on with',
-  async () => {
+  'root creates data in the directory of an ordinary user, who can continue with them',
+  async ({ dataDir, start, startElsewhere }) => {
     const nobody = 65_534;
-    const dataDir = freshDataDir();
     fs.mkdirSync(dirname(dataDir));
     fs.chownSync(dirname(dataDir), nobody, nobody);
     const server = await start(dataDir);
@@ -354,11 +297,13 @@ test.runIf(isRoot)(
   },
 );
 
-test.runIf(isRoot)('an ordinary user is told whose the data are', async () => {
-  const nobody = 65_534;
-  const dataDir = freshDataDir();
-  await (await start(dataDir)).stop();
-  const text = `The archive in ${dataDir} belongs to another user: start as that user or as root.`;
-  fs.chownSync(dirname(dataDir), nobody, nobody);
-  await expect(startElsewhere(dataDir, { uid: nobody })).rejects.toThrow(text);
-});
+test.runIf(isRoot)(
+  'an ordinary user is refused at data of another user, with the reason',
+  async ({ dataDir, start, startElsewhere }) => {
+    const nobody = 65_534;
+    await (await start(dataDir)).stop();
+    const text = `The archive in ${dataDir} belongs to another user: start as that user or as root.`;
+    fs.chownSync(dirname(dataDir), nobody, nobody);
+    await expect(startElsewhere(dataDir, { uid: nobody })).rejects.toThrow(text);
+  },
+);

@@ -1,58 +1,23 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, onTestFinished } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
-import { ask } from '../support/archive.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { signedEvents } from '../support/events.ts';
-import { health, healthPort, untilHealth } from '../support/health-client.ts';
-import { endPrograms } from '../support/programs.ts';
-import { projectFile } from '../support/project.ts';
-import {
-  type ScriptedRelay,
-  type ScriptedRelayOptions,
-  startScriptedRelay,
-} from '../support/scripted-relay.ts';
-import { type Entrypoint, KEYS, Stack } from '../support/stack.ts';
-import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { signedEvents } from '../fixtures/events.ts';
+import { startTcpProxy } from '../network/tcp-proxy.ts';
+import { ask } from '../postgres/archive.ts';
+import type { TestDatabase } from '../postgres/database.ts';
+import { health, healthPort, untilHealth } from '../processes/health-client.ts';
+import { endPrograms } from '../processes/programs.ts';
+import { projectFile } from '../processes/project.ts';
+import { type Entrypoint, KEYS } from '../processes/stack.ts';
+import { stackTest } from '../processes/stack-test.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(1000, { from: NOW - 500_000, to: NOW - 10_000 });
 const SUCCESS = { code: 0, signal: null };
 
-let stack: Stack;
-let undo: (() => Promise<unknown>)[] = [];
-
-beforeEach(async () => {
-  stack = await Stack.create();
-});
-
-afterEach(async () => {
-  await endPrograms();
-  for (const step of undo.reverse()) await step();
-  undo = [];
-  await stack.remove();
-});
-
-async function relay(options: ScriptedRelayOptions): Promise<ScriptedRelay> {
-  const started = await startScriptedRelay(options);
-  undo.push(() => started.stop());
-  return started;
-}
-
-async function ownDatabase(): Promise<TestDatabase> {
-  const database = await testDatabase();
-  undo.push(() => database.drop());
-  stack.useDatabase(database.config);
-  return database;
-}
-
-async function runOnce(entrypoint: Entrypoint, env: Record<string, string> = {}): Promise<void> {
-  const program = stack.start(entrypoint, ['--once'], env);
-  expect(await program.ended, program.said).toEqual(SUCCESS);
-  expect(program.err).toEqual([]);
-}
+const test = stackTest;
 
 /** Rows of events and their times, as far as this relay is concerned. */
 async function seenOn(database: TestDatabase, url: string): Promise<Set<string>> {
@@ -73,10 +38,14 @@ async function covered(database: TestDatabase, url: string) {
 }
 
 describe('one round of each service alone', () => {
-  it('seeds, checks, and archives: each its own part', async () => {
-    const database = await ownDatabase();
-    const plain = await relay({ events: EVENTS.slice(0, 400) });
-    const priority = await relay({ events: EVENTS.slice(300, 700) });
+  test('seeds, checks, and archives: each its own part', async ({
+    startRelay,
+    stack,
+    database,
+    runOnce,
+  }) => {
+    const plain = await startRelay({ events: EVENTS.slice(0, 400) });
+    const priority = await startRelay({ events: EVENTS.slice(300, 700) });
     await stack.relays([plain.url, priority.url], [priority.url]);
     const counts = async () => {
       const tables = ['relays', 'snapshots', 'events', 'sightings'];
@@ -102,52 +71,58 @@ describe('one round of each service alone', () => {
 });
 
 describe('a visit that is cut off', () => {
-  it.each<[Entrypoint, NodeJS.Signals]>([
+  test.for<[Entrypoint, NodeJS.Signals]>([
     ['synchronizer', 'SIGTERM'],
     ['priority-synchronizer', 'SIGINT'],
     ['priority-synchronizer', 'SIGKILL'],
-  ])('of the %s by %s claims nothing that is not stored', async (entrypoint, signal) => {
-    const database = await ownDatabase();
-    const slow = await relay({ events: EVENTS, quirk: { betweenMs: 5 } });
-    const none = 'ws://127.0.0.1:9';
-    await stack.relays([slow.url], [entrypoint === 'synchronizer' ? none : slow.url]);
-    if (entrypoint === 'synchronizer') {
-      await runOnce('initializer');
-      await runOnce('monitor');
-      slow.forget(); // what the monitor was shown
-    }
-    const env = { SYNCHRONIZER_BATCH_SIZE: '100' };
-    const program = stack.start(entrypoint, [], env);
-    await slow.until(({ eventsSent }) => eventsSent > 450, 'a visit under way', 30_000);
-    const before = performance.now();
-    program.signal(signal);
-    const end = await program.ended;
-    expect(performance.now() - before).toBeLessThan(10_000);
-    expect(end, program.said).toEqual(signal === 'SIGKILL' ? { code: null, signal } : SUCCESS);
+  ])(
+    'of the %s by %s claims nothing that is not stored',
+    async ([entrypoint, signal], { startRelay, stack, runOnce, database }) => {
+      const slow = await startRelay({ events: EVENTS, quirk: { betweenMs: 5 } });
+      const none = 'ws://127.0.0.1:9';
+      await stack.relays([slow.url], [entrypoint === 'synchronizer' ? none : slow.url]);
+      if (entrypoint === 'synchronizer') {
+        await runOnce('initializer');
+        await runOnce('monitor');
+        slow.forget(); // what the monitor was shown
+      }
+      const env = { SYNCHRONIZER_BATCH_SIZE: '100' };
+      const program = stack.start(entrypoint, [], env);
+      await slow.until(({ eventsSent }) => eventsSent > 450, 'a visit under way', 30_000);
+      const before = performance.now();
+      program.signal(signal);
+      const end = await program.ended;
+      expect(performance.now() - before).toBeLessThan(10_000);
+      expect(end, program.said).toEqual(signal === 'SIGKILL' ? { code: null, signal } : SUCCESS);
 
-    const stored = await seenOn(database, slow.url);
-    const stretches = await covered(database, slow.url);
-    expect(stretches.length).toBeGreaterThan(0);
-    for (const { since, until } of stretches) {
-      const claimed = EVENTS.filter((event) => {
-        return event.created_at >= since && event.created_at <= until;
-      });
-      expect(claimed.filter(({ id }) => !stored.has(id))).toEqual([]);
-    }
-    expect(stored.size).toBeGreaterThan(200);
-    expect(stored.size).toBeLessThan(EVENTS.length);
-    expect(Math.min(...stretches.map(({ since }) => since))).toBeGreaterThan(NOW - 500_000);
+      const stored = await seenOn(database, slow.url);
+      const stretches = await covered(database, slow.url);
+      expect(stretches.length).toBeGreaterThan(0);
+      for (const { since, until } of stretches) {
+        const claimed = EVENTS.filter((event) => {
+          return event.created_at >= since && event.created_at <= until;
+        });
+        expect(claimed.filter(({ id }) => !stored.has(id))).toEqual([]);
+      }
+      expect(stored.size).toBeGreaterThan(200);
+      expect(stored.size).toBeLessThan(EVENTS.length);
+      expect(Math.min(...stretches.map(({ since }) => since))).toBeGreaterThan(NOW - 500_000);
 
-    slow.change({ quirk: {} });
-    slow.forget();
-    await runOnce(entrypoint, env);
-    expect(await seenOn(database, slow.url)).toEqual(new Set(EVENTS.map(({ id }) => id)));
-    expect(slow.eventsSent).toBeLessThan(EVENTS.length - 200); // it went on where it was cut off
-  });
+      slow.change({ quirk: {} });
+      slow.forget();
+      await runOnce(entrypoint, env);
+      expect(await seenOn(database, slow.url)).toEqual(new Set(EVENTS.map(({ id }) => id)));
+      expect(slow.eventsSent).toBeLessThan(EVENTS.length - 200); // it went on where it was cut off
+    },
+  );
 
-  it('of the monitor leaves no snapshot of a check that did not end', async () => {
-    const database = await ownDatabase();
-    const halfOpen = await relay({ upgrade: 'silent', nip11: 'silent' });
+  test('of the monitor leaves no snapshot of a check that did not end', async ({
+    startRelay,
+    stack,
+    runOnce,
+    database,
+  }) => {
+    const halfOpen = await startRelay({ upgrade: 'silent', nip11: 'silent' });
     await stack.relays([halfOpen.url]);
     await runOnce('initializer');
     const program = stack.start('monitor', [], { MONITOR_REQUEST_TIMEOUT: '60' });
@@ -161,9 +136,13 @@ describe('a visit that is cut off', () => {
 });
 
 describe('a time to stop at that has not come', () => {
-  it('is not covered before it has: what comes until then is archived', async () => {
-    const database = await ownDatabase();
-    const one = await relay({ events: EVENTS.slice(0, 20) });
+  test('is not covered before it has: what comes until then is archived', async ({
+    startRelay,
+    stack,
+    runOnce,
+    database,
+  }) => {
+    const one = await startRelay({ events: EVENTS.slice(0, 20) });
     await stack.relays([], [one.url]);
     const env = {
       SYNCHRONIZER_STOP_TIMESTAMP: String(NOW + 86_400),
@@ -182,10 +161,14 @@ describe('a time to stop at that has not come', () => {
 });
 
 describe('a key that is added later', () => {
-  it('ends the pause of a relay that wants to know who reads', async () => {
-    const database = await ownDatabase();
+  test('ends the pause of a relay that wants to know who reads', async ({
+    startRelay,
+    stack,
+    database,
+    runOnce,
+  }) => {
     const events = EVENTS.slice(0, 20);
-    const members = await relay({ events, auth: {} });
+    const members = await startRelay({ events, auth: {} });
     await stack.relays([], [members.url]);
     const pauses = () =>
       database.query('select reason, not_before > $1 as pauses from relay_manners', [NOW]);
@@ -198,18 +181,24 @@ describe('a key that is added later', () => {
 });
 
 describe('health', () => {
-  it('is 503 until the service is ready, while the database is away, and 200 otherwise', async () => {
+  test('is 503 until the service is ready and while the database is unreachable, otherwise 200', async ({
+    startRelay,
+    stack,
+  }) => {
     const events = EVENTS.slice(0, 200);
-    const archived = await relay({ events });
+    const archived = await startRelay({ events });
     await stack.relays([archived.url], [archived.url]);
     const dataDir = join(stack.folder, 'server');
     let server = await startServer(dataDir, 0);
     const { port } = server;
-    undo.push(() => server.stop());
+    onTestFinished(async () => {
+      await endPrograms();
+      await server.stop();
+    });
     await ask(server.connectionString, await readFile(projectFile('init.sql'), 'utf8'));
     // Behind a door: it opens in time for the last of five tries, which PostgreSQL itself might not.
     const door = await startTcpProxy(server);
-    undo.push(() => door.close());
+    onTestFinished(() => door.close());
     door.refuse(Number.POSITIVE_INFINITY);
     stack.useDatabase({ ...server, host: door.host, port: door.port });
 

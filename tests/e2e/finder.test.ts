@@ -1,63 +1,48 @@
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Bigbrotr } from '../../src/bigbrotr.ts';
+import { describe, expect, onTestFinished } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { batchOf, closeGate, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { forge, makeKeys, signedEvent } from '../support/events.ts';
-import { healthPort, untilHealth } from '../support/health-client.ts';
-import { endPrograms, type LogLine } from '../support/programs.ts';
-import { HTML_PAGE } from '../support/relay-http.ts';
-import {
-  closed,
-  type ScriptedRelay,
-  type ScriptedRelayOptions,
-  startScriptedRelay,
-  unanswered,
-} from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
-import { threadDeath } from '../support/thread-death.ts';
+import { forge, makeKeys, signedEvent } from '../fixtures/events.ts';
+import { batchOf, closeGate, knownRelay } from '../postgres/bigbrotr.ts';
+import { healthPort, untilHealth } from '../processes/health-client.ts';
+import type { LogLine } from '../processes/programs.ts';
+import { stackTest } from '../processes/stack-test.ts';
+import { threadDeath } from '../processes/thread-death.ts';
+import { closed, HTML_PAGE, unanswered } from '../relay/scripted-relay.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const KEYS = makeKeys(20, 9);
 const SUCCESS = { code: 0, signal: null };
 
-let stack: Stack;
-let database: TestDatabase;
-let bigbrotr: Bigbrotr;
-let undo: (() => Promise<unknown>)[] = [];
-
-beforeEach(async () => {
-  stack = await Stack.create();
-  database = await testDatabase();
-  bigbrotr = await openBigbrotr(database);
-  stack.useDatabase(database.config);
-  await stack.relays([], []);
-});
-
-afterEach(async () => {
-  await endPrograms();
-  for (const step of undo.reverse()) await step();
-  undo = [];
-  await bigbrotr.close();
-  await Promise.all([stack.remove(), database.drop()]);
-});
-
-async function relay(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-  const started = await startScriptedRelay(options);
-  undo.push(() => started.stop());
-  return started;
-}
-
-/** Archives events as a synchronizer does. */
-async function archive(events: readonly NostrEvent[]): Promise<void> {
-  const on = await knownRelay(bigbrotr, 'archived');
-  const filterId = await bigbrotr.filterId({});
-  await bigbrotr.store(batchOf({ relay: on, filterId, events }));
-}
+const test = stackTest
+  /** Archives events as a synchronizer does. */
+  .extend('archive', ({ bigbrotr }) => async (events: readonly NostrEvent[]): Promise<void> => {
+    const on = await knownRelay(bigbrotr, 'archived');
+    const filterId = await bigbrotr.filterId({});
+    await bigbrotr.store(batchOf({ relay: on, filterId, events }));
+  })
+  /** Resolves when the transactions of a killed process are rolled back. */
+  .extend('untilGone', ({ database }) => async (): Promise<void> => {
+    const scanning = `select from pg_stat_activity where datname = current_database() and query ~ 'named_relays'
+    and state <> 'idle' and pid <> pg_backend_pid()`;
+    for (let tries = 0; (await database.query(scanning)).length > 0; tries += 1) {
+      if (tries > 500) throw new Error('the killed scan still has its transaction');
+      await sleep(10);
+    }
+  })
+  .extend('states', ({ database }) => async (): Promise<Record<string, unknown>> => {
+    const rows = await database.query<{ relay_url: string; said: string }>(
+      `select p.relay_url, coalesce(c.reason, p.state) as said
+     from relay_provenance p left join relay_candidates c using (relay_url)`,
+    );
+    return Object.fromEntries(rows.map(({ relay_url, said }) => [relay_url, said]));
+  })
+  .extend('known', ({ database }) => async (): Promise<string[]> => {
+    const rows = await database.query<{ url: string }>('select url from relays');
+    return rows.map(({ url }) => url).sort();
+  });
 
 const naming = (author: number, urls: readonly string[], kind = 10_002, created_at = NOW - 500) =>
   signedEvent({
@@ -66,35 +51,6 @@ const naming = (author: number, urls: readonly string[], kind = 10_002, created_
     tags: kind === 30_166 ? [['d', urls[0] ?? '']] : urls.map((url) => ['r', url]),
     ...(KEYS[author] && { secretKey: KEYS[author].secretKey }),
   });
-
-async function runOnce(env: Record<string, string> = {}) {
-  const program = stack.start('finder', ['--once'], env);
-  expect(await program.ended, program.said).toEqual(SUCCESS);
-  return program;
-}
-
-/** Resolves when the transactions of a killed process are rolled back. */
-async function untilGone(): Promise<void> {
-  const scanning = `select from pg_stat_activity where datname = current_database() and query ~ 'named_relays'
-    and state <> 'idle' and pid <> pg_backend_pid()`;
-  for (let tries = 0; (await database.query(scanning)).length > 0; tries += 1) {
-    if (tries > 500) throw new Error('the killed scan still has its transaction');
-    await sleep(10);
-  }
-}
-
-async function states(): Promise<Record<string, unknown>> {
-  const rows = await database.query<{ relay_url: string; said: string }>(
-    `select p.relay_url, coalesce(c.reason, p.state) as said
-     from relay_provenance p left join relay_candidates c using (relay_url)`,
-  );
-  return Object.fromEntries(rows.map(({ relay_url, said }) => [relay_url, said]));
-}
-
-async function known(): Promise<string[]> {
-  const rows = await database.query<{ url: string }>('select url from relays');
-  return rows.map(({ url }) => url).sort();
-}
 
 /** A port where nobody listens. */
 async function closedPort(): Promise<string> {
@@ -105,31 +61,42 @@ async function closedPort(): Promise<string> {
   return `ws://127.0.0.1:${port}`;
 }
 
-async function web(body: string, location?: string): Promise<{ url: string; server: Server }> {
+async function web(body: string, location?: string) {
+  let fetched = 0;
   const server = createServer((_, response) => {
+    fetched += 1;
     if (location) response.writeHead(302, { location }).end();
     else response.end(body);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  undo.push(async () => server.close());
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/list`, server };
+  onTestFinished(async () => void server.close());
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}/list`, server, fetched: () => fetched };
 }
 
+test.beforeEach(({ stack, database: _used }) => stack.relays([], []));
+
 describe('a candidate', () => {
-  it('becomes a relay by EOSE, an event or a demand for NIP-42, and by nothing else', async () => {
+  test('becomes a relay by EOSE, an event or a demand for NIP-42, and by nothing else', async ({
+    startRelay,
+    archive,
+    runOnce,
+    states,
+    known,
+  }) => {
     const [full, empty, locked, refusing, silent, page, nobody] = await Promise.all([
-      relay({ events: [signedEvent({ created_at: NOW - 9 })], quirk: { end: 'silence' } }),
-      relay(),
-      relay({ auth: {} }),
-      relay({ quirk: closed('blocked: not you') }),
-      relay({ quirk: unanswered }),
-      relay({ upgrade: { status: 200, body: HTML_PAGE } }),
+      startRelay({ events: [signedEvent({ created_at: NOW - 9 })], quirk: { end: 'silence' } }),
+      startRelay(),
+      startRelay({ auth: {} }),
+      startRelay({ quirk: closed('blocked: not you') }),
+      startRelay({ quirk: unanswered }),
+      startRelay({ upgrade: { status: 200, body: HTML_PAGE } }),
       closedPort(),
     ]);
     const urls = [full, empty, locked, refusing, silent, page].map(({ url }) => url);
     await archive([naming(0, [...urls, nobody, 'no relay', 'ws://relay.i2p'])]);
-    const program = await runOnce();
+    const program = await runOnce('finder');
     expect(await states()).toEqual({
       [full.url]: 'relay',
       [empty.url]: 'relay',
@@ -145,29 +112,41 @@ describe('a candidate', () => {
     );
     expect(program.log.filter(({ msg }) => msg === 'relay found')).toHaveLength(3);
     const before = urls.length + [full, empty].reduce((sum, one) => sum + one.connections.total, 0);
-    await runOnce();
+    await runOnce('finder');
     const after = urls.length + [full, empty].reduce((sum, one) => sum + one.connections.total, 0);
     expect(after).toBe(before); // those that answered are the monitor's, the others wait
-    expect(silent.connections.total).toBe(1);
+    expect(silent.connections.total).toBe(2); // the second one to request older events, in the first run
   });
 
-  it('that is blocked, or was blocked since it was named, is never contacted', async () => {
-    const [one, other] = await Promise.all([relay(), relay()]);
+  test('that is blocked, or was blocked since it was named, is never contacted', async ({
+    startRelay,
+    archive,
+    stack,
+    runOnce,
+    states,
+  }) => {
+    const [one, other] = await Promise.all([startRelay(), startRelay()]);
     await archive([naming(0, [one.url, other.url])]);
     const RELAY_BLOCKLIST_PATH = await stack.write('blocked.txt', `${one.url}\n`);
-    await runOnce({ RELAY_BLOCKLIST_PATH });
+    await runOnce('finder', { RELAY_BLOCKLIST_PATH });
     expect(one.connections.total).toBe(0);
     expect(await states()).toEqual({ [other.url]: 'relay' });
   });
 });
 
 describe('a flood of invented names', () => {
-  it('by one author costs sixty connections an hour, and no honest name its turn', async () => {
-    const honest = await relay();
+  test('by one author costs sixty connections an hour, and no honest name its turn', async ({
+    startRelay,
+    archive,
+    runOnce,
+    database,
+    states,
+  }) => {
+    const honest = await startRelay();
     const address = (index: number) => `ws://127.1.${index >> 8}.${index & 255}:9`;
     const invented = Array.from({ length: 900 }, (_, index) => address(index * 37));
     await archive([naming(0, invented), naming(1, [honest.url])]);
-    for (let rounds = 0; rounds < 2; rounds += 1) await runOnce();
+    for (let rounds = 0; rounds < 2; rounds += 1) await runOnce('finder');
     const [row] = await database.query(
       `select count(*) filter (where tries > 0)::integer as tried, count(*)::integer as names from relay_candidates`,
     );
@@ -175,21 +154,33 @@ describe('a flood of invented names', () => {
     expect(await states()).toMatchObject({ [honest.url]: 'relay' });
   });
 
-  it('on one host costs sixteen connections, whoever invents them', async () => {
-    const open = await relay();
+  test('on one host costs at most sixteen connections, whatever the number of authors', async ({
+    startRelay,
+    archive,
+    runOnce,
+    known,
+  }) => {
+    const open = await startRelay();
     for (let author = 0; author < 20; author += 1) {
       const paths = Array.from({ length: 50 }, (_, index) => `${open.url}/${author}/${index}`);
       await archive([naming(author, paths)]);
     }
-    await runOnce();
+    await runOnce('finder');
     expect(open.connections.total).toBe(16);
     expect((await known()).filter((url) => url.startsWith(open.url))).toHaveLength(16);
   });
 });
 
 describe('a finder that is killed in the middle of a scan', () => {
-  it('loses nothing and repeats nothing', async () => {
-    const found = await relay();
+  test('loses nothing and repeats nothing', async ({
+    startRelay,
+    archive,
+    database,
+    stack,
+    untilGone,
+    runOnce,
+  }) => {
+    const found = await startRelay();
     const nobody = await closedPort();
     for (let author = 0; author < 15; author += 1)
       await archive([naming(author, [found.url, nobody]), naming(author, [nobody], 10_050)]);
@@ -200,21 +191,29 @@ describe('a finder that is killed in the middle of a scan', () => {
     expect(await killed.ended).toEqual({ code: null, signal: 'SIGKILL' });
     await gate.open();
     await untilGone();
-    const left = await database.query('select from finder_queue');
-    expect(left).toHaveLength(15);
-    await runOnce();
+    const unread = () =>
+      database.query(
+        `select from journal j, journal_readers r
+         where r.name = 'finder' and (j.xid, j.batch_id) > (r.xid, r.batch_id)`,
+      );
+    expect(await unread()).toHaveLength(15);
+    await runOnce('finder');
     const rows = await database.query(
       'select relay_url, times::integer, authors, state from relay_provenance',
     );
     expect(rows).toHaveLength(2);
     expect(rows).toContainEqual({ relay_url: found.url, times: 15, authors: 15, state: 'relay' });
     expect(rows).toContainEqual({ relay_url: nobody, times: 15, authors: 15, state: 'candidate' });
-    expect(await database.query('select from finder_queue')).toEqual([]);
+    expect(await unread()).toEqual([]);
   });
 });
 
 describe('a database that takes no names', () => {
-  it('makes the finder unready until it takes them again, and no name is lost', async () => {
+  test('makes the finder unready until it takes them again, and no name is lost', async ({
+    archive,
+    database,
+    stack,
+  }) => {
     const nobody = await closedPort();
     await archive([naming(0, [nobody])]);
     await database.query(`create function refuse() returns trigger language plpgsql as $$ begin
@@ -242,8 +241,13 @@ describe('a database that takes no names', () => {
 });
 
 describe('a worker that dies again and again', () => {
-  it('keeps no candidate from its turn, though relays are followed that never end', async () => {
-    const [priority, found] = await Promise.all([relay(), relay()]);
+  test('keeps no candidate from its turn, though relays are followed that never end', async ({
+    startRelay,
+    stack,
+    archive,
+    states,
+  }) => {
+    const [priority, found] = await Promise.all([startRelay(), startRelay()]);
     await stack.relays([], [priority.url]);
     const death = await threadDeath(stack);
     const program = stack.start('finder', [], death.env);
@@ -252,7 +256,7 @@ describe('a worker that dies again and again', () => {
       'a subscription',
       30_000,
     );
-    const isReady = ({ level, thread }: LogLine) => level === 'info' && thread === 'worker-1';
+    const isReady = ({ level, thread }: LogLine) => level === 'INFO' && thread === 'worker-1';
     for (let lives = 1; lives <= 3; lives += 1) {
       await program.until(() => program.log.filter(isReady).length === lives, `life ${lives}`);
       if (lives < 3) death.come();
@@ -266,32 +270,78 @@ describe('a worker that dies again and again', () => {
 });
 
 describe('other sources', () => {
-  it('lists over HTTP: of any shape, and not where they redirect to another host', async () => {
-    const [one, two, three, four] = await Promise.all([relay(), relay(), relay(), relay()]);
+  test('lists over HTTP: of any shape, and not where they redirect to another host', async ({
+    startRelay,
+    runOnce,
+    known,
+    database,
+  }) => {
+    const [one, two, three, four] = await Promise.all([
+      startRelay(),
+      startRelay(),
+      startRelay(),
+      startRelay(),
+    ]);
     const json = await web(JSON.stringify({ relays: [{ url: one.url }], [two.url]: 1 }));
     const text = await web(`# good ones\n- ${three.url}, and so on\nrelay.example.com`);
     const elsewhere = await web(four.url);
     const redirect = await web('', elsewhere.url.replace('127.0.0.1', '127.0.0.2'));
     const FINDER_URLS = [json, text, redirect].map(({ url }) => url).join(' ');
-    const program = await runOnce({ FINDER_URLS });
+    const program = await runOnce('finder', { FINDER_URLS });
     expect(await known()).toEqual([one.url, two.url, three.url].sort());
     expect(program.log).toContainEqual(
-      expect.objectContaining({ level: 'warn', url: redirect.url, reason: 'redirect' }),
+      expect.objectContaining({ level: 'WARN', url: redirect.url, reason: 'redirect' }),
     );
     const rows = await database.query('select distinct first_source, listed from relay_provenance');
     expect(rows).toEqual([{ first_source: 'list', listed: true }]);
   });
 
-  it('reports of other monitors on the priority relays, forged ones apart', async () => {
-    const [one, two, forged] = await Promise.all([relay(), relay(), relay()]);
+  test('are read by one of two finders, and by the other when that has died', async ({
+    startRelay,
+    stack,
+    known,
+    database,
+  }) => {
+    const [one, priority] = await Promise.all([startRelay(), startRelay()]);
+    const list = await web(JSON.stringify([one.url]));
+    await stack.relays([], [priority.url]);
+    const env = { FINDER_URLS: list.url, BIGBROTR_LEASE_SECONDS: '3' };
+    const first = stack.start('finder', [], env);
+    await expect.poll(known, { timeout: 30_000 }).toContain(one.url);
+    const second = stack.start('finder', [], env);
+    await healthPort(second, 'finder');
+    await sleep(4000); // longer than the lease
+    expect(list.fetched()).toBe(1);
+    const follows = () =>
+      priority.requests.filter(
+        ({ filters }) => filters[0]?.kinds?.[0] === 30_166 && filters[0]?.limit === 0,
+      );
+    expect(follows()).toHaveLength(1);
+    expect(
+      await database.query("select relay_url, is_valid from claimed_relays where work = 'sources'"),
+    ).toEqual([{ relay_url: null, is_valid: true }]);
+    const naming = 'select times::integer from named_relays where url = $1';
+    expect(await database.query(naming, [one.url])).toEqual([{ times: 1 }]);
+    first.signal('SIGKILL');
+    await expect.poll(() => list.fetched(), { timeout: 40_000 }).toBe(2);
+    await expect.poll(() => follows().length, { timeout: 20_000 }).toBe(2);
+  });
+
+  test('reports of other monitors on the priority relays, forged ones apart', async ({
+    startRelay,
+    stack,
+    runOnce,
+    states,
+  }) => {
+    const [one, two, forged] = await Promise.all([startRelay(), startRelay(), startRelay()]);
     const events = [
       naming(0, [one.url], 30_166),
       forge(naming(1, [forged.url], 30_166), 'signature'),
       naming(2, [forged.url]), // of another kind: it was not asked for
     ];
-    const priority = await relay({ events, quirk: { ignore: ['kinds'] } });
+    const priority = await startRelay({ events, quirk: { ignore: ['kinds'] } });
     await stack.relays([], [priority.url]);
-    await runOnce();
+    await runOnce('finder');
     expect(await states()).toEqual({ [one.url]: 'relay' });
 
     const program = stack.start('finder', []);
@@ -307,18 +357,18 @@ describe('other sources', () => {
     expect(await program.ended, program.said).toEqual(SUCCESS);
   });
 
-  it('of which many are away are waited for without a warning', async () => {
+  test('of which many are away are waited for without a warning', async ({ stack }) => {
     const away = await Promise.all(Array.from({ length: 20 }, () => closedPort()));
     await stack.relays([], away);
     const program = stack.start('finder', [], { LOG_LEVEL: 'debug' });
-    const isOver = ({ msg }: LogLine) => msg === 'no longer listening for reports';
+    const isOver = ({ msg }: LogLine) => msg === 'reports are no longer followed';
     await program.until(() => program.log.filter(isOver).length === away.length, 'all are away');
     program.signal('SIGTERM');
     expect(await program.ended, program.said).toEqual(SUCCESS);
     expect(program.err).toEqual([]);
   });
 
-  it('that cannot be asked are told before anything starts', async () => {
+  test('that cannot be requested are reported before anything starts', async ({ stack }) => {
     const program = stack.start('finder', ['--once'], {
       FINDER_URLS: 'ftp://a.net http://u:p@b.net',
     });

@@ -1,34 +1,37 @@
-import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect } from 'vitest';
+import { probeRelay } from '../../src/monitor/probe.ts';
+import type { RelayUrl } from '../../src/network/url.ts';
 import { checkNames } from '../../src/nostr/check-result.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { probeRelay } from '../../src/probe.ts';
-import type { RelayUrl } from '../../src/relay/url.ts';
 import {
   forge,
   newestFirst,
   realOrSignedEvents,
   signedEvent,
   signedEvents,
-} from '../support/events.ts';
+} from '../fixtures/events.ts';
+import { probeContext } from '../fixtures/probe-context.ts';
+import { RelayClient } from '../relay/bare-client.ts';
 import {
   ensureForeignRelay,
   FOREIGN_RELAY_INSTALL_TIMEOUT_MS,
   type ForeignRelayOptions,
-  startForeignRelay,
-} from '../support/foreign-relay.ts';
-import { probeContext } from '../support/probe-context.ts';
-import { RelayClient } from '../support/relay-client.ts';
+} from '../relay/foreign-relay.ts';
+import { foreignTest } from '../relay/foreign-test.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(1500, { from: NOW - 100_000, to: NOW - 1000 });
 const ids = (events: readonly NostrEvent[]) => events.map(({ id }) => id);
-const running: { stop(): Promise<void> }[] = [];
 
-async function start(options: ForeignRelayOptions = {}) {
-  const relay = await startForeignRelay(options);
-  running.push(relay);
-  return { relay, client: await RelayClient.connect(relay.url) };
-}
+/** `start` gives a relay and a client of it. */
+const test = foreignTest.extend('start', ({ startForeign }) => {
+  return async (options: ForeignRelayOptions = {}) => {
+    const relay = await startForeign(options);
+    return { relay, client: await RelayClient.connect(relay.url) };
+  };
+});
+
+beforeAll(ensureForeignRelay, FOREIGN_RELAY_INSTALL_TIMEOUT_MS);
 
 /** Everything the relay gives to a client that pages downwards. */
 async function served(client: RelayClient): Promise<Map<string, NostrEvent>> {
@@ -43,14 +46,10 @@ async function served(client: RelayClient): Promise<Map<string, NostrEvent>> {
   return found;
 }
 
-beforeAll(ensureForeignRelay, FOREIGN_RELAY_INSTALL_TIMEOUT_MS);
-
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((relay) => relay.stop()));
-});
-
 describe('the foreign relay', () => {
-  it('serves events newest first, with its own limits and no hint of NIP-67', async () => {
+  test('serves events newest first, with its own limits and no hint of NIP-67', async ({
+    start,
+  }) => {
     const { client } = await start({ events: EVENTS });
     const { events, end } = await client.request({ limit: 10 });
     expect(ids(events)).toEqual(ids(EVENTS.slice(0, 10)));
@@ -65,7 +64,7 @@ describe('the foreign relay', () => {
     expect(ids(noted).sort()).toEqual(ids(EVENTS.slice(40, 51)).sort());
   });
 
-  it('answers the same filter from memory for a second, new events or not', async () => {
+  test('answers the same filter from memory for a second, new events or not', async ({ start }) => {
     const { client } = await start();
     const event = signedEvent({ created_at: NOW });
     expect((await client.request({ limit: 5 })).events).toEqual([]);
@@ -74,7 +73,9 @@ describe('the foreign relay', () => {
     expect((await client.request({ limit: 6 })).events).toEqual([event]);
   });
 
-  it('verifies what is published, pushes it, and keeps neither ephemeral nor deleted events', async () => {
+  test('verifies what is published, pushes it, and keeps neither ephemeral nor deleted events', async ({
+    start,
+  }) => {
     const { client, relay } = await start({ filterCacheMs: 0 });
     const note = signedEvent({ created_at: NOW, content: 'a note' });
     const deletion = signedEvent({ created_at: NOW, kind: 5, tags: [['e', note.id]] });
@@ -95,7 +96,7 @@ describe('the foreign relay', () => {
     expect(await relay.heldIds()).toEqual([other.id]);
   });
 
-  it('has a NIP-11 document, its own or a given one', async () => {
+  test('has a NIP-11 document, its own or a given one', async ({ start }) => {
     const documentOf = async (url: string) => {
       const response = await fetch(url.replace('ws:', 'http:'), {
         headers: { accept: 'application/nostr+json' },
@@ -110,7 +111,7 @@ describe('the foreign relay', () => {
     expect(await documentOf(named.url)).toEqual({ name: 'ours' });
   });
 
-  it('is found by the checks of the monitor to do what it does', async () => {
+  test('is described correctly by the checks of the monitor', async ({ start }) => {
     const notes = signedEvents(600, { from: 1_600_000_000, to: 1_700_000_000, kinds: [1] });
     const { relay } = await start({ events: notes, defaultLimit: 20, filterCacheMs: 0 });
     const { checks } = await probeRelay(
@@ -126,9 +127,10 @@ describe('the foreign relay', () => {
     });
   });
 
-  it.each(['store', 'publish'] as const)(
+  test.for(['store', 'publish'] as const)(
     'serves of the real events exactly what it holds: load %s',
-    async (load) => {
+    { timeout: 60_000 },
+    async (load, { start }) => {
       const events = realOrSignedEvents();
       const { client, relay } = await start({ events, load });
       const found = await served(client);
@@ -146,7 +148,6 @@ describe('the foreign relay', () => {
         expect([...found.keys()].sort()).toEqual(ids(newestVersions(events)).sort());
       console.log(`load ${load}: ${events.length} events, ${found.size} served`);
     },
-    60_000,
   );
 });
 

@@ -1,44 +1,34 @@
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { makeCertificate } from '../support/certificates.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { signedEvents } from '../support/events.ts';
-import { writeGeoipFile } from '../support/geoip-file.ts';
-import { endPrograms } from '../support/programs.ts';
-import { startScriptedRelay } from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
-import { startTlsFront } from '../support/tls-front.ts';
+import { expect, onTestFinished } from 'vitest';
+import { signedEvents } from '../fixtures/events.ts';
+import { writeGeoipFile } from '../fixtures/geoip-file.ts';
+import { makeCertificate } from '../network/certificates.ts';
+import { startTlsFront } from '../network/tls-front.ts';
+import { stackTest } from '../processes/stack-test.ts';
 
-let stack: Stack;
-let database: TestDatabase;
-let undo: (() => Promise<unknown>)[] = [];
+const test = stackTest.extend(
+  'monitor',
+  ({ stack }) =>
+    (env: Record<string, string> = {}) =>
+      stack.start('monitor', ['--once'], env),
+);
 
-beforeEach(async () => {
-  stack = await Stack.create();
-  database = await testDatabase();
-  stack.useDatabase(database.config);
-});
-afterEach(async () => {
-  await endPrograms();
-  for (const step of undo.reverse()) await step();
-  undo = [];
-  await database.drop();
-  await stack.remove();
-});
-
-const monitor = (env: Record<string, string> = {}) => stack.start('monitor', ['--once'], env);
-
-test('the monitor measures what it is told to, and leaves it where the README asks for it', async () => {
-  const relay = await startScriptedRelay({
+test('the monitor runs the configured checks, and the queries of the README find their results', async ({
+  startRelay,
+  stack,
+  database,
+  monitor,
+}) => {
+  const relay = await startRelay({
     events: signedEvents(20, { from: 1, to: 99, kinds: [1] }),
     nip11: { document: { name: 'claims', supported_nips: [1, 77], software: 'scripted' } },
     verbs: { 'NEG-OPEN': ([, id], reply) => reply('NEG-ERR', id, 'negentropy is disabled') },
   });
   const expired = makeCertificate({ notAfter: new Date(Date.now() - 60_000) });
   const front = await startTlsFront(expired, relay.port);
-  const gone = await startScriptedRelay();
+  const gone = await startRelay();
   await gone.stop();
-  undo = [() => relay.stop(), () => front.stop()];
+  onTestFinished(() => front.stop());
   const [city, asn] = ['city.mmdb', 'asn.mmdb'].map((name) => join(stack.folder, name));
   writeGeoipFile(city ?? '', 'City', { '127.0.0.0/8': { country: { iso_code: 'CH' } } });
   writeGeoipFile(asn ?? '', 'ASN', { '127.0.0.0/8': { autonomous_system_number: 64_500 } });
@@ -72,12 +62,16 @@ test('the monitor measures what it is told to, and leaves it where the README as
   );
 });
 
-test('a database of places that is none is told before anything begins', async () => {
+test('an invalid GeoIP database is reported before anything starts', async ({
+  database,
+  monitor,
+  stack,
+}) => {
   await database.query("select insert_relay('ws://127.0.0.1:9', 'clearnet')");
   const program = monitor({ GEOIP_CITY_PATH: join(stack.folder, 'missing.mmdb') });
   expect(await program.ended).toMatchObject({ code: 1 });
   expect(program.said).toMatch(
-    /GEOIP_CITY_PATH is no database in the MaxMind format that can be read: .*missing\.mmdb/,
+    /GEOIP_CITY_PATH must name a readable file in the MaxMind format: .*missing\.mmdb/,
   );
   expect(await database.query('select from snapshots')).toEqual([]);
 });

@@ -1,55 +1,54 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
-import { signedEvents } from '../support/events.ts';
-import { healthPort, untilHealth } from '../support/health-client.ts';
-import { endPrograms, type Program } from '../support/programs.ts';
-import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
+import { expect } from 'vitest';
+import { signedEvents } from '../fixtures/events.ts';
+import { healthPort, untilHealth } from '../processes/health-client.ts';
+import type { Program } from '../processes/programs.ts';
+import { stackTest } from '../processes/stack-test.ts';
+import type { ScriptedRelay } from '../relay/scripted-relay.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 
-let stack: Stack;
-let relay: ScriptedRelay;
-/** Keeps the port that every PostgreSQL of `npm start` wants first: another one could take it while ours is away. */
-let placeholder: Server;
-
-beforeEach(async () => {
-  placeholder = createServer().listen(5433, '127.0.0.1');
-  await Promise.race([once(placeholder, 'listening'), once(placeholder, 'error')]).catch(() => {});
-  stack = await Stack.create();
-  relay = await startScriptedRelay({
-    events: signedEvents(100, { from: NOW - 50_000, to: NOW - 10_000 }),
+const test = stackTest
+  /** Keeps the port that every PostgreSQL of `npm start` wants first: another one could take it while ours is stopped. */
+  .extend('placeholder', async ({ startRelay: _ }, { onCleanup }) => {
+    const placeholder = createServer().listen(5433, '127.0.0.1');
+    await Promise.race([once(placeholder, 'listening'), once(placeholder, 'error')]).catch(
+      () => {},
+    );
+    onCleanup(() => {
+      placeholder.close();
+    });
+    return placeholder;
+  })
+  /** Ends the main process of PostgreSQL as the system does when memory is short. */
+  .extend('killPostgres', ({ stack, placeholder: _taken }) => (): void => {
+    const file = join(stack.folder, 'data', 'postgres', 'postmaster.pid');
+    process.kill(Number.parseInt(readFileSync(file, 'utf8'), 10), 'SIGKILL');
   });
-  await stack.relays([relay.url], [relay.url]);
-});
-afterEach(async () => {
-  await endPrograms();
-  placeholder.close();
-  await relay.stop();
-  await stack.remove();
-});
-
-/** Ends the main process of PostgreSQL as the system does when memory is short. */
-function killPostgres(): void {
-  const file = join(stack.folder, 'data', 'postgres', 'postmaster.pid');
-  process.kill(Number.parseInt(readFileSync(file, 'utf8'), 10), 'SIGKILL');
-}
 
 /** Whether every service has its worker: one that is still starting gives up sooner. */
 const allWork = ({ log }: Program) =>
   ['monitor', 'synchronizer', 'priority-synchronizer', 'finder'].every((service) =>
     log.some(
-      (line) => line.service === service && line.thread !== undefined && line.level === 'info',
+      (line) => line.service === service && line.thread !== undefined && line.level === 'INFO',
     ),
   );
 
 const running = ({ log }: Program) =>
   log.filter(({ msg }) => msg.includes('is running again')).length;
 
-it('npm start: a PostgreSQL that dies is started again and the services go on; one that dies too often is left', async () => {
+test('npm start restarts a PostgreSQL that dies and the services go on; after too many deaths it exits', async ({
+  stack,
+  startRelay,
+  killPostgres,
+}) => {
+  const relay = await startRelay({
+    events: signedEvents(100, { from: NOW - 50_000, to: NOW - 10_000 }),
+  });
+  await stack.relays([relay.url], [relay.url]);
   const program = stack.start('local');
   const port = await healthPort(program, 'priority-synchronizer');
   const tellAll = (cause: unknown) => {
@@ -81,5 +80,5 @@ it('npm start: a PostgreSQL that dies is started again and the services go on; o
   killPostgres();
   expect(await program.ended, program.said).toEqual({ code: 1, signal: null });
   expect(program.said).toContain('PostgreSQL ended by itself');
-  expect(program.said).toContain('it is left as it is');
+  expect(program.said).toContain('it is not started again');
 });

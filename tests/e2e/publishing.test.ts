@@ -1,74 +1,42 @@
 import { verifyEvent } from 'nostr-tools/pure';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { signedEvents } from '../support/events.ts';
+import { signedEvents } from '../fixtures/events.ts';
+import { faultsByNip66 } from '../fixtures/nip66-rules.ts';
+import { healthPort, untilHealth } from '../processes/health-client.ts';
+import { KEYS } from '../processes/stack.ts';
+import { stackTest } from '../processes/stack-test.ts';
+import { RelayClient } from '../relay/bare-client.ts';
 import {
   ensureForeignRelay,
   FOREIGN_RELAY_INSTALL_TIMEOUT_MS,
-  type ForeignRelay,
   startForeignRelay,
-} from '../support/foreign-relay.ts';
-import { healthPort, untilHealth } from '../support/health-client.ts';
-import { faultsByNip66 } from '../support/nip66-rules.ts';
-import { endPrograms } from '../support/programs.ts';
-import { RelayClient } from '../support/relay-client.ts';
-import {
-  nip11Document,
-  type ScriptedRelay,
-  startScriptedRelay,
-} from '../support/scripted-relay.ts';
-import { KEYS, Stack } from '../support/stack.ts';
+} from '../relay/foreign-relay.ts';
+import { nip11Document } from '../relay/scripted-relay.ts';
 
 const SUCCESS = { code: 0, signal: null };
 const NOW = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(50, { from: NOW - 50_000, to: NOW - 1000 });
 
-let stack: Stack;
-let database: TestDatabase;
-/** Nobody here wrote it: what it gives back is what others would read. */
-let foreign: ForeignRelay;
-const undo: (() => Promise<unknown>)[] = [];
+const test = stackTest
+  /** Nobody here wrote it: what it gives back is what others would read. */
+  .extend('foreign', async ({ relayDefaults: _ }, { onCleanup }) => {
+    const foreign = await startForeignRelay({ filterCacheMs: 0 });
+    onCleanup(() => foreign.stop());
+    return foreign;
+  })
+  .extend('published', ({ foreign }) => async (): Promise<NostrEvent[]> => {
+    const client = await RelayClient.connect(foreign.url);
+    const { events } = await client.request({ kinds: [0, 10_002, 10_166, 30_166], limit: 1000 });
+    client.socket.close();
+    return events;
+  });
 
 beforeAll(ensureForeignRelay, FOREIGN_RELAY_INSTALL_TIMEOUT_MS);
 
-beforeEach(async () => {
-  stack = await Stack.create();
-  database = await testDatabase();
-  stack.useDatabase(database.config);
+test.beforeEach(({ stack }) => {
   stack.env.MONITOR_CHECKS = 'open,read,write,nip11';
-  foreign = await startForeignRelay({ filterCacheMs: 0 });
-  undo.push(
-    () => stack.remove(),
-    () => database.drop(),
-    () => foreign.stop(),
-  );
 });
-
-afterEach(async () => {
-  await endPrograms();
-  for (const step of undo.splice(0).reverse()) await step();
-});
-
-async function relay(
-  options: Parameters<typeof startScriptedRelay>[0] = {},
-): Promise<ScriptedRelay> {
-  const started = await startScriptedRelay(options);
-  undo.push(() => started.stop());
-  return started;
-}
-
-async function runOnce(entrypoint: 'initializer' | 'monitor', env: Record<string, string> = {}) {
-  const program = stack.start(entrypoint, ['--once'], env);
-  expect(await program.ended, program.said).toEqual(SUCCESS);
-}
-
-async function published(): Promise<NostrEvent[]> {
-  const client = await RelayClient.connect(foreign.url);
-  const { events } = await client.request({ kinds: [0, 10_002, 10_166, 30_166], limit: 1000 });
-  client.socket.close();
-  return events;
-}
 
 const tagsOf = (event: NostrEvent | undefined, name: string) =>
   event?.tags.filter(([tag]) => tag === name).map(([, ...values]) => values.join(' ')) ?? [];
@@ -76,7 +44,14 @@ const about = (events: readonly NostrEvent[], { url }: { url: string }) =>
   events.find((event) => event.kind === 30_166 && tagsOf(event, 'd').includes(`${url}/`));
 
 describe('what the monitor publishes', () => {
-  it('is what it found of each relay that is alive, as NIP-66 has it', async () => {
+  test('is what it found of each relay that is alive, as NIP-66 has it', async ({
+    startRelay,
+    stack,
+    foreign,
+    runOnce,
+    published,
+    database,
+  }) => {
     const document = {
       ...nip11Document(),
       name: 'a talkative relay',
@@ -86,9 +61,9 @@ describe('what the monitor publishes', () => {
       limitation: { auth_required: true, payment_required: false },
       retention: [{ kinds: [4], time: 0 }],
     };
-    const talkative = await relay({ nip11: { document }, events: EVENTS });
-    const closedTo = await relay({ auth: { allow: () => false } });
-    const dead = await relay();
+    const talkative = await startRelay({ nip11: { document }, events: EVENTS });
+    const closedTo = await startRelay({ auth: { allow: () => false } });
+    const dead = await startRelay();
     await dead.stop();
     await stack.relays([talkative.url, closedTo.url, dead.url, foreign.url]);
     await runOnce('initializer');
@@ -156,19 +131,25 @@ describe('what the monitor publishes', () => {
     expect(tagsOf(relayList, 'r')).toEqual([`${foreign.url}/ write`]);
   });
 
-  it('is nothing unless it is asked to', async () => {
+  test('is nothing unless it is asked to', async ({ stack, foreign, runOnce, published }) => {
     await stack.relays([foreign.url]);
     await runOnce('initializer');
     await runOnce('monitor');
     expect(await published()).toEqual([]);
   });
 
-  it('is counted where it is refused, and neither that nor a dead relay holds up a check', async () => {
-    const refusing = await relay({ write: { refuse: 'rate-limited: not so fast' } });
-    const blocked = await relay();
-    const dead = await relay();
+  test('is counted where it is refused, and neither that nor a dead relay holds up a check', async ({
+    startRelay,
+    stack,
+    runOnce,
+    foreign,
+    published,
+  }) => {
+    const refusing = await startRelay({ write: { refuse: 'rate-limited: not so fast' } });
+    const blocked = await startRelay();
+    const dead = await startRelay();
     await dead.stop();
-    const checked = await Promise.all([relay(), relay(), relay()]);
+    const checked = await Promise.all([startRelay(), startRelay(), startRelay()]);
     await stack.relays(checked.map(({ url }) => url));
     await stack.write('blocklist.txt', `${blocked.url}\n`);
     await runOnce('initializer');
@@ -206,7 +187,11 @@ describe('what the monitor publishes', () => {
     expect(await monitor.ended).toEqual(SUCCESS);
   });
 
-  it('is signed with a key that the operator has set, or nothing starts', async () => {
+  test('is signed with a key that the operator has set, or nothing starts', async ({
+    stack,
+    foreign,
+    published,
+  }) => {
     stack.env.MONITOR_PUBLISH_RELAYS = foreign.url;
     for (const name of ['SECRET_KEY', 'PUBLIC_KEY', 'POSTGRES_HOST']) delete stack.env[name];
     const local = stack.start('local', ['--once']);
@@ -214,4 +199,35 @@ describe('what the monitor publishes', () => {
     expect(local.said).toMatch(/MONITOR_PUBLISH_RELAYS is set and SECRET_KEY is not/);
     expect(await published()).toEqual([]);
   });
+});
+
+test('two monitors publish each check once, and announce the monitor once', async ({
+  startRelay,
+  stack,
+  database,
+}) => {
+  const target = await startRelay();
+  const relays = await Promise.all(Array.from({ length: 8 }, () => startRelay({ events: EVENTS })));
+  await stack.relays(relays.map(({ url }) => url));
+  const initializer = stack.start('initializer');
+  expect(await initializer.ended, initializer.said).toEqual(SUCCESS);
+  const env = { MONITOR_PUBLISH_RELAYS: target.url, MONITOR_LOOP_INTERVAL_MINUTES: '1' };
+  const announced = () =>
+    target.published.map(({ kind }) => kind).filter((kind) => kind !== 30_166 && kind < 20_000);
+  const first = stack.start('monitor', [], env);
+  await target.until(() => announced().length === 3, 'the monitor is announced', 30_000);
+  const second = stack.start('monitor', [], env);
+  await untilHealth(await healthPort(second, 'monitor'), ({ status }) => status === 200);
+  await database.query('select recheck_relays(array(select url from relays), 0)');
+  const checks = async () => (await database.query('select from snapshots')).length;
+  await expect.poll(checks, { timeout: 60_000 }).toBeGreaterThanOrEqual(2 * relays.length);
+  for (const program of [first, second]) {
+    program.signal('SIGTERM');
+    expect(await program.ended, program.said).toEqual(SUCCESS);
+  }
+  const published = target.published.filter(({ kind }) => kind === 30_166);
+  const perCheck = published.map((event) => `${tagsOf(event, 'd')} ${event.created_at}`);
+  expect(perCheck).toHaveLength(new Set(perCheck).size);
+  expect(new Set(published.flatMap((event) => tagsOf(event, 'd'))).size).toBe(relays.length);
+  expect(announced().sort((a, b) => a - b)).toEqual([0, 10_002, 10_166]);
 });

@@ -1,18 +1,17 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test as plainTest } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { connectionStringOf } from '../support/archive.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { isValidEvent, realOrSignedEvents } from '../support/events.ts';
+import { isValidEvent, realOrSignedEvents } from '../fixtures/events.ts';
+import { connectionStringOf } from '../postgres/archive.ts';
+import { testDatabase, testServer } from '../postgres/database.ts';
+import { endPrograms, type LogLine } from '../processes/programs.ts';
+import { Stack } from '../processes/stack.ts';
 import {
   ensureForeignRelay,
   FOREIGN_RELAY_INSTALL_TIMEOUT_MS,
-  type ForeignRelay,
   startForeignRelay,
-} from '../support/foreign-relay.ts';
-import { endPrograms, type LogLine } from '../support/programs.ts';
-import { Stack } from '../support/stack.ts';
+} from '../relay/foreign-relay.ts';
 
 const EVENTS = realOrSignedEvents();
 const DOCUMENT = {
@@ -25,61 +24,74 @@ const DOCUMENT = {
   not_in_nip11: { yet: ['kept', 1] },
 };
 
-let stack: Stack;
-let database: TestDatabase;
-let relay: ForeignRelay;
-let half: ForeignRelay;
+/** One archive and two relays for all tests, which continue one another. */
+const test = plainTest
+  .extend('server', { scope: 'file' }, () => testServer())
+  .extend('database', { scope: 'file' }, async ({ server }, { onCleanup }) => {
+    const database = await testDatabase(server);
+    onCleanup(() => database.drop());
+    return database;
+  })
+  .extend('relay', { scope: 'file' }, async ({ server: _server }, { onCleanup }) => {
+    const relay = await startForeignRelay({ events: EVENTS, nip11: DOCUMENT });
+    onCleanup(() => relay.stop());
+    return relay;
+  })
+  /** Holds every second event of the other one. */
+  .extend('half', { scope: 'file' }, async ({ relay }, { onCleanup }) => {
+    const held = new Set(await relay.heldIds()); // of replaceable events only the newest
+    const events = EVENTS.filter(({ id }) => held.has(id));
+    const half = await startForeignRelay({ events: events.filter((_, index) => index % 2 === 0) });
+    onCleanup(() => half.stop());
+    return half;
+  })
+  .extend('stack', { scope: 'file' }, async ({ database, relay }, { onCleanup }) => {
+    const stack = await Stack.create();
+    onCleanup(async () => {
+      await endPrograms();
+      await stack.remove();
+    });
+    stack.useDatabase(database.config);
+    await stack.relays([relay.url], [relay.url]);
+    return stack;
+  })
+  /**
+   * One round of all services as processes, on the server that POSTGRES_HOST names and no other. Returns the visits by
+   * relay.
+   */
+  .extend('round', ({ stack, database }) => async (): Promise<Map<unknown, LogLine>> => {
+    const program = stack.start('local', ['--once']);
+    const end = await program.ended;
+    expect(end, program.said).toEqual({ code: 0, signal: null });
+    expect(existsSync(join(stack.folder, 'data', 'postgres'))).toBe(false);
+    expect(connectionStringOf(program)).toContain(`:${database.config.port}/`);
+    expect(program.said).not.toContain(database.config.password);
+    const visits = program.log.filter(({ msg }) => msg === 'relay visited');
+    return new Map(visits.map((visit) => [visit.relay, visit]));
+  })
+  /** How many rows there are. */
+  .extend('count', ({ database }) => async (relation: string): Promise<number> => {
+    const [row] = await database.query<{ count: string }>(`select count(*) from ${relation}`);
+    return Number(row?.count);
+  })
+  .extend('idsSeenOn', ({ database }) => async (url: string): Promise<string[]> => {
+    const rows = await database.query<{ id: string }>(
+      `select encode(event_id, 'hex') as id from events_relays where relay_url = $1 order by 1`,
+      [url],
+    );
+    return rows.map(({ id }) => id);
+  });
 
-/**
- * One round of all services as processes of their own, on the server that POSTGRES_HOST names and no other.
- * @returns the visits that were made, by relay.
- */
-async function round(): Promise<Map<unknown, LogLine>> {
-  const program = stack.start('local', ['--once']);
-  const end = await program.ended;
-  expect(end, program.said).toEqual({ code: 0, signal: null });
-  expect(existsSync(join(stack.folder, 'data', 'postgres'))).toBe(false);
-  expect(connectionStringOf(program)).toContain(`:${database.config.port}/`);
-  expect(program.said).not.toContain(database.config.password);
-  const visits = program.log.filter(({ msg }) => msg === 'relay visited');
-  return new Map(visits.map((visit) => [visit.relay, visit]));
-}
+beforeAll(ensureForeignRelay, FOREIGN_RELAY_INSTALL_TIMEOUT_MS);
 
-/** How many rows there are. */
-async function count(relation: string): Promise<number> {
-  const [row] = await database.query<{ count: string }>(`select count(*) from ${relation}`);
-  return Number(row?.count);
-}
-
-async function idsSeenOn(url: string): Promise<string[]> {
-  const rows = await database.query<{ id: string }>(
-    `select encode(event_id, 'hex') as id from events_relays where relay_url = $1 order by 1`,
-    [url],
-  );
-  return rows.map(({ id }) => id);
-}
-
-beforeAll(async () => {
-  await ensureForeignRelay();
-  [stack, database, relay] = await Promise.all([
-    Stack.create(),
-    testDatabase(),
-    startForeignRelay({ events: EVENTS, nip11: DOCUMENT }),
-  ]);
-  const held = new Set(await relay.heldIds()); // of replaceable events the latest alone
-  const events = EVENTS.filter(({ id }) => held.has(id));
-  half = await startForeignRelay({ events: events.filter((_, index) => index % 2 === 0) });
-  stack.useDatabase(database.config);
-  await stack.relays([relay.url], [relay.url]);
-}, FOREIGN_RELAY_INSTALL_TIMEOUT_MS);
-
-afterAll(async () => {
-  await endPrograms();
-  await Promise.all([relay?.stop(), half?.stop(), stack?.remove(), database?.drop()]);
-});
-
-describe('the events of the network, on a relay that nobody here wrote', () => {
-  it('are archived in one round: what the relay serves, not one more or less', async () => {
+describe('real events on a relay with an implementation of its own', () => {
+  test('are archived in one round: what the relay serves, not one more or less', async ({
+    database,
+    relay,
+    round,
+    count,
+    idsSeenOn,
+  }) => {
     const held = await relay.heldIds();
     expect(held.length).toBeGreaterThan(1500);
     const visits = await round();
@@ -90,7 +102,7 @@ describe('the events of the network, on a relay that nobody here wrote', () => {
     expect(await count('quarantine')).toBe(0);
   });
 
-  it('come back from PostgreSQL as they were signed, and verify', async () => {
+  test('come back from PostgreSQL as they were signed, and verify', async ({ database, relay }) => {
     const originals = new Map(EVENTS.map((event) => [event.id, event]));
     const rows = await database.query<NostrEvent & { created_at: string }>(
       'select id, pubkey, created_at, kind, tags, content, sig from events_hex',
@@ -101,7 +113,10 @@ describe('the events of the network, on a relay that nobody here wrote', () => {
     expect(archived.filter((event) => !isValidEvent(event))).toEqual([]);
   });
 
-  it('leave the relay readable, with its NIP-11 document and its coverage to see', async () => {
+  test('leave the relay readable, with its NIP-11 document and its coverage to see', async ({
+    database,
+    relay,
+  }) => {
     const readable = await database.query('select * from readable_relays');
     expect(readable).toEqual([
       expect.objectContaining({
@@ -127,7 +142,7 @@ describe('the events of the network, on a relay that nobody here wrote', () => {
     expect(coverage).toEqual([{ share: '1.000000', gaps: '0', holes: '0', outcome: 'complete' }]);
   });
 
-  it('are not stored again in a second round', async () => {
+  test('are not stored again in a second round', async ({ relay, round, count }) => {
     const before = await Promise.all(['events', 'sightings', 'snapshots'].map(count));
     const visits = await round();
     expect(visits.get(relay.url)).toMatchObject({
@@ -138,7 +153,14 @@ describe('the events of the network, on a relay that nobody here wrote', () => {
     expect(await Promise.all(['events', 'sightings', 'snapshots'].map(count))).toEqual(before);
   });
 
-  it('become sightings alone where a second relay holds half of them', async () => {
+  test('become sightings alone where a second relay holds half of them', async ({
+    stack,
+    relay,
+    half,
+    round,
+    count,
+    idsSeenOn,
+  }) => {
     const events = await count('events');
     const sightings = await count('sightings');
     await stack.relays([relay.url, half.url], [half.url]);

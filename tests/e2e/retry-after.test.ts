@@ -1,54 +1,29 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { endPrograms } from '../support/programs.ts';
-import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
+import { describe, expect } from 'vitest';
+import { stackTest } from '../processes/stack-test.ts';
 
 const HEADERS = { 'retry-after': '7200' };
 
-let stack: Stack;
-let database: TestDatabase;
-const undo: (() => Promise<unknown>)[] = [];
+const test = stackTest
+  /** Runs the monitor when every relay is due by its schedule, and was named anew. */
+  .extend('checkAgain', ({ database, runOnce }) => async () => {
+    await database.query('update relay_schedule set due_at = 0, checked_at = 1, seen_again_at = 1');
+    await runOnce('monitor');
+  });
 
-beforeEach(async () => {
-  stack = await Stack.create();
-  database = await testDatabase();
-  stack.useDatabase(database.config);
+test.beforeEach(({ stack }) => {
   stack.env.MONITOR_CHECKS = 'open,read,nip11';
-  undo.push(
-    () => stack.remove(),
-    () => database.drop(),
-  );
 });
-
-afterEach(async () => {
-  await endPrograms();
-  for (const step of undo.splice(0).reverse()) await step();
-});
-
-async function relay(
-  options: Parameters<typeof startScriptedRelay>[0] = {},
-): Promise<ScriptedRelay> {
-  const started = await startScriptedRelay(options);
-  undo.push(() => started.stop());
-  return started;
-}
-
-async function runOnce(entrypoint: 'initializer' | 'monitor') {
-  const program = stack.start(entrypoint, ['--once']);
-  expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
-}
-
-/** Runs the monitor when every relay is due by its schedule, and was named anew. */
-async function checkAgain() {
-  await database.query('update relay_schedule set due_at = 0, checked_at = 1, seen_again_at = 1');
-  await runOnce('monitor');
-}
 
 describe('Retry-After', () => {
-  it('keeps the monitor away from a relay, and from the document of another, until that time', async () => {
-    const refusing = await relay({ upgrade: { status: 429, headers: HEADERS } });
-    const reading = await relay({ nip11: { status: 503, headers: HEADERS } });
+  test('keeps the monitor away from a relay, and from the document of another, until that time', async ({
+    startRelay,
+    stack,
+    runOnce,
+    checkAgain,
+    database,
+  }) => {
+    const refusing = await startRelay({ upgrade: { status: 429, headers: HEADERS } });
+    const reading = await startRelay({ nip11: { status: 503, headers: HEADERS } });
     const counts = () => ({
       upgrades: refusing.fired.upgrade,
       connections: reading.connections.total,

@@ -1,51 +1,35 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { signedEvents } from '../support/events.ts';
-import { healthPort, untilHealth } from '../support/health-client.ts';
-import { endPrograms, type LogLine } from '../support/programs.ts';
-import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
+import { describe, expect } from 'vitest';
+import { signedEvents } from '../fixtures/events.ts';
+import { healthPort, untilHealth } from '../processes/health-client.ts';
+import type { LogLine } from '../processes/programs.ts';
+import { stackTest } from '../processes/stack-test.ts';
+import type { ScriptedRelay } from '../relay/scripted-relay.ts';
 
-/** A round was a barrier: what one relay took its time for, all others waited for. */
-let stack: Stack;
-let database: TestDatabase;
-let relays: ScriptedRelay[];
-
-beforeEach(async () => {
-  stack = await Stack.create();
-  database = await testDatabase();
-  stack.useDatabase(database.config);
-  relays = [];
-});
-
-afterEach(async () => {
-  await endPrograms();
-  for (const relay of relays) await relay.stop();
-  await database.drop();
-  await stack.remove();
-});
-
-async function relay(options: Parameters<typeof startScriptedRelay>[0]): Promise<ScriptedRelay> {
-  const started = await startScriptedRelay(options);
-  relays.push(started);
-  return started;
-}
-
-const now = () => Math.floor(Date.now() / 1000);
-/** Makes the latest visit of a relay older than the interval. */
-const age = ({ url }: ScriptedRelay) =>
-  database.query(
-    `update visits set started_at = started_at - 3600
+const test = stackTest
+  /** Makes the latest visit of a relay older than the interval. */
+  .extend(
+    'age',
+    ({ database }) =>
+      ({ url }: ScriptedRelay) =>
+        database.query(
+          `update visits set started_at = started_at - 3600
      where relay_id = (select relay_id from relays where url = $1) and outcome is not null`,
-    [url],
+          [url],
+        ),
   );
 
+const now = () => Math.floor(Date.now() / 1000);
 describe('the priority synchronizer', () => {
-  it('visits a quick relay whenever it is due, while the one visit of a slow relay goes on', async () => {
-    const quick = await relay({
+  test('visits a quick relay whenever it is due, while the one visit of a slow relay goes on', async ({
+    startRelay,
+    stack,
+    age,
+    database,
+  }) => {
+    const quick = await startRelay({
       events: signedEvents(5, { from: now() - 5000, to: now() - 4000 }),
     });
-    const slow = await relay({
+    const slow = await startRelay({
       events: signedEvents(4000, { from: now() - 500_000, to: now() - 4000 }),
       quirk: { cap: 20, betweenMs: 50 },
     });
@@ -74,9 +58,14 @@ describe('the priority synchronizer', () => {
   });
 });
 
+/** A round was a barrier: what one relay took its time for, all others waited for. */
 describe('the monitor', () => {
-  it('checks a new relay while the check of a silent one goes on', async () => {
-    const silent = await relay({ quirk: { end: 'silence' } });
+  test('checks a new relay while the check of a silent one goes on', async ({
+    startRelay,
+    stack,
+    database,
+  }) => {
+    const silent = await startRelay({ quirk: { end: 'silence' } });
     await stack.relays([silent.url], []);
     const initializer = stack.start('initializer', ['--once']);
     expect(await initializer.ended, initializer.said).toEqual({ code: 0, signal: null });
@@ -87,7 +76,7 @@ describe('the monitor', () => {
     });
     const port = await healthPort(program, 'monitor');
     await untilHealth(port, ({ body }) => body.state === 'running');
-    const quick = await relay({});
+    const quick = await startRelay({});
     await database.query("select insert_relay($1, 'clearnet')", [quick.url]);
     const { body } = await untilHealth(
       port,

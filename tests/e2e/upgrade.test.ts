@@ -1,75 +1,73 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { SCHEMA_VERSION } from '../../src/bigbrotr/version.ts';
+import { expect } from 'vitest';
+import { SCHEMA_VERSION } from '../../src/database/version.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
-import { ask, summaryOf } from '../support/archive.ts';
-import { signedEvents } from '../support/events.ts';
-import { endPrograms } from '../support/programs.ts';
-import { projectFile } from '../support/project.ts';
-import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
+import { signedEvents } from '../fixtures/events.ts';
+import { ask, summaryOf } from '../postgres/archive.ts';
+import { earlierArchiveSql } from '../postgres/earlier-archive.ts';
+import { projectFile } from '../processes/project.ts';
+import { stackTest } from '../processes/stack-test.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(50, { from: NOW - 50_000, to: NOW - 10_000 });
 const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: console.error };
 
-let stack: Stack;
-let relay: ScriptedRelay;
-
-beforeEach(async () => {
-  stack = await Stack.create();
-  relay = await startScriptedRelay({ events: EVENTS });
-  await stack.relays([relay.url], [relay.url]);
-});
-
-afterEach(async () => {
-  await endPrograms();
-  await relay.stop();
-  await stack.remove();
-});
-
-/** Does something with the archive of `npm start` while that does not run. */
-async function withArchive<T>(work: (server: EmbeddedPostgres) => Promise<T>): Promise<T> {
-  const dataDir = join(stack.folder, 'data', 'postgres');
-  const server = await startEmbeddedPostgres({ dataDir, port: 0, log: quiet });
-  try {
-    return await work(server);
-  } finally {
-    await server.stop();
-  }
-}
-
-describe('npm start after an upgrade', () => {
-  it('migrates an archive of the first version and goes on with it', async () => {
-    const firstSql = readFileSync(projectFile('tests/support/init-first.sql'), 'utf8');
-    await withArchive(async ({ connectionString }) => {
-      await ask(connectionString, firstSql);
-      await ask(connectionString, "select insert_relay('wss://kept.example.com', 'clearnet', 7)");
-    });
-    // What .env has for the containers is not for this server.
-    const ofCompose = { POSTGRES_OWNER_PASSWORD: 'of-compose', POSTGRES_DIRECT_HOST: 'postgres' };
-    const program = stack.start('local', ['--once'], ofCompose);
-    expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
-    expect(program.said).toContain('the archive was migrated to this version');
-    expect(summaryOf(program)).toMatchObject({ events: 50, 'visits/complete': 1 });
-    await withArchive(async ({ connectionString }) => {
-      const kept = "select inserted_at::int from relays where url = 'wss://kept.example.com'";
-      expect(await ask(connectionString, kept)).toEqual([{ inserted_at: 7 }]);
-      const newest = 'select name from schema_migrations order by id desc limit 1';
-      expect(await ask(connectionString, newest)).toEqual([{ name: SCHEMA_VERSION }]);
-    });
+const test = stackTest
+  /** Does something with the archive of `npm start` while that does not run. */
+  .extend(
+    'withArchive',
+    ({ stack }) =>
+      async <T>(work: (server: EmbeddedPostgres) => Promise<T>): Promise<T> => {
+        const dataDir = join(stack.folder, 'data', 'postgres');
+        const server = await startEmbeddedPostgres({ dataDir, port: 0, log: quiet });
+        try {
+          return await work(server);
+        } finally {
+          await server.stop();
+        }
+      },
+  )
+  /** Runs `npm start -- --once`, with one relay to archive. */
+  .extend('archive', ({ stack, startRelay }) => async (env: Record<string, string> = {}) => {
+    const relay = await startRelay({ events: EVENTS });
+    await stack.relays([relay.url], [relay.url]);
+    return stack.start('local', ['--once'], env);
   });
 
-  it('refuses an archive of a newer version in one sentence, and leaves it alone', async () => {
-    const initSql = readFileSync(projectFile('init.sql'), 'utf8');
-    await withArchive(async ({ connectionString }) => {
-      await ask(connectionString, initSql);
-      await ask(connectionString, "insert into schema_migrations (name) values ('9999_later')");
-    });
-    const program = stack.start('local', ['--once']);
-    expect(await program.ended, program.said).toEqual({ code: 1, signal: null });
-    expect(program.err).toHaveLength(1);
-    expect(program.err[0]).toMatch(/migrated by a newer version of Bigbrotr \(9999_later; this/);
+test('npm start migrates an archive of the unreleased version and goes on with it', async ({
+  withArchive,
+  archive,
+}) => {
+  await withArchive(async ({ connectionString }) => {
+    await ask(connectionString, earlierArchiveSql());
+    await ask(connectionString, "select insert_relay('wss://kept.example.com', 'clearnet', 7)");
   });
+  // What .env has for the containers is not for this server.
+  const ofCompose = { POSTGRES_OWNER_PASSWORD: 'of-compose', POSTGRES_DIRECT_HOST: 'postgres' };
+  const program = await archive(ofCompose);
+  expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
+  expect(program.said).toContain('the archive was migrated to this version');
+  expect(summaryOf(program)).toMatchObject({ events: 50, 'visits/complete': 1 });
+  await withArchive(async ({ connectionString }) => {
+    const kept = "select inserted_at::int from relays where url = 'wss://kept.example.com'";
+    expect(await ask(connectionString, kept)).toEqual([{ inserted_at: 7 }]);
+    const newest = 'select name from schema_migrations order by id desc limit 1';
+    expect(await ask(connectionString, newest)).toEqual([{ name: SCHEMA_VERSION }]);
+  });
+});
+
+test('npm start refuses an archive of a newer version in one sentence, and leaves it alone', async ({
+  withArchive,
+  archive,
+}) => {
+  const initSql = readFileSync(projectFile('init.sql'), 'utf8');
+  await withArchive(async ({ connectionString }) => {
+    await ask(connectionString, initSql);
+    await ask(connectionString, "insert into schema_migrations (name) values ('9999_later')");
+  });
+  const program = await archive();
+  expect(await program.ended, program.said).toEqual({ code: 1, signal: null });
+  expect(program.err).toHaveLength(1);
+  expect(program.err[0]).toMatch(/migrated by a newer version of Bigbrotr \(9999_later; this/);
 });

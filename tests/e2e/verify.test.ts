@@ -1,15 +1,13 @@
 /** `npm run verify` as people run it: a sound archive, one that was tampered with row by row, and wrong input. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Bigbrotr, Relay } from '../../src/bigbrotr.ts';
+import { describe, expect, vi } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { batchOf, knownRelay, openBigbrotr } from '../support/bigbrotr.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { signedEvent, signedEvents } from '../support/events.ts';
-import { endPrograms, Program } from '../support/programs.ts';
-import { projectFile } from '../support/project.ts';
-import { Stack } from '../support/stack.ts';
+import { signedEvent, signedEvents } from '../fixtures/events.ts';
+import { batchOf, knownRelay } from '../postgres/bigbrotr.ts';
+import { Program } from '../processes/programs.ts';
+import { projectFile } from '../processes/project.ts';
+import { sharedStackTest } from '../processes/stack-test.ts';
 
 const T = 1_700_000_000;
 /** Times of one to twelve digits: rows are read on by a key that begins with the time. */
@@ -23,68 +21,66 @@ const ODD = ['\0', '\ud800', 'a\0b', '\udfff', '\ud800\0'].map((content, index) 
 );
 const ALL = EVENTS.length + ODD.length;
 
-let stack: Stack;
-let database: TestDatabase;
-let bigbrotr: Bigbrotr;
-let relay: Relay;
+/** An event that is found different, where it stands, and why. */
+type Difference = [id: string, place: string, reason: string];
 
-beforeAll(async () => {
-  stack = await Stack.create();
-  database = await testDatabase();
-  stack.useDatabase(database.config);
-  bigbrotr = await openBigbrotr(database);
-});
-beforeEach(async () => {
-  await database.query('truncate relays, events, sightings cascade');
-  relay = await knownRelay(bigbrotr, 'one');
-});
-afterEach(endPrograms);
-afterAll(async () => {
-  await bigbrotr.close();
-  await database.drop();
-  await stack.remove();
-});
-
-async function store(events: readonly NostrEvent[]): Promise<void> {
-  await bigbrotr.store(batchOf({ relay, filterId: await bigbrotr.filterId({}), events }));
-}
-
-function start(args: readonly string[] = [], env: Record<string, string> = {}): Program {
-  return new Program(process.execPath, [projectFile('dist/verify-archive.js'), ...args], {
-    cwd: stack.folder,
-    env: { ...stack.env, ...env },
+const test = sharedStackTest
+  /** Stores events of one relay in the archive, which is empty before each test. */
+  .extend('store', async ({ database, bigbrotr }) => {
+    await database.query('truncate relays, events, sightings cascade');
+    const relay = await knownRelay(bigbrotr, 'one');
+    return async (events: readonly NostrEvent[]): Promise<void> => {
+      await bigbrotr.store(batchOf({ relay, filterId: await bigbrotr.filterId({}), events }));
+    };
+  })
+  .extend(
+    'start',
+    ({ stack, database: _used }) =>
+      (args: readonly string[] = [], env: Record<string, string> = {}): Program =>
+        new Program(process.execPath, [projectFile('dist/verify.js'), ...args], {
+          cwd: stack.folder,
+          env: { ...stack.env, ...env },
+        }),
+  )
+  /** Runs it to its end. @returns what it said: differences, and the figures of the last line. */
+  .extend('verify', ({ start }) => async (args: readonly string[] = [], expected = 0) => {
+    const program = start(args);
+    expect(await program.ended, program.said).toEqual({ code: expected, signal: null });
+    expect(program.err).toEqual([]);
+    const differences = program.out.slice(0, -1).map((line) => line.split('  '));
+    const last = program.out.at(-1) ?? '';
+    const [, read, different] =
+      /^(\d+) events read back, (\d+) different, \d+\.\d s, \d+ events\/s$/.exec(last) ?? [];
+    return { differences, read: Number(read), different: Number(different) };
+  })
+  /** Expects that all events are read back, and that these are different and no others. */
+  .extend('expectDifferent', ({ verify }) => async (expected: readonly Difference[]) => {
+    const { differences, ...figures } = await verify([], 1);
+    expect(figures).toEqual({ read: ALL, different: expected.length });
+    expect(differences.sort()).toEqual([...expected].sort());
   });
-}
-
-/** Runs it to its end. @returns what it said: differences, and the figures of the last line. */
-async function verify(args: readonly string[] = [], expected = 0) {
-  const program = start(args);
-  expect(await program.ended, program.said).toEqual({ code: expected, signal: null });
-  expect(program.err).toEqual([]);
-  const differences = program.out.slice(0, -1).map((line) => line.split('  '));
-  const last = program.out.at(-1) ?? '';
-  const [, read, different] =
-    /^(\d+) events read back, (\d+) different, \d+\.\d s, \d+ events\/s$/.exec(last) ?? [];
-  return { differences, read: Number(read), different: Number(different) };
-}
 
 const sound = (read: number) => ({ read, different: 0, differences: [] });
 
 describe('a sound archive', () => {
-  test('is read back whole, quarantine included', async () => {
+  test('is read back whole, quarantine included', async ({ store, verify }) => {
     expect(await verify()).toEqual(sound(0));
     await store([...EVENTS, ...ODD]);
     expect(await verify()).toEqual(sound(ALL));
   });
 
-  test('or as many events as were asked for', async () => {
+  test('is read back in as many events as were asked for', async ({ store, verify }) => {
     await store(EVENTS.slice(0, 1));
     expect(await verify(['--sample', '5'])).toEqual(sound(5)); // whatever the point, there is an event after it
     await store(EVENTS);
     expect(await verify(['--sample', '250'])).toEqual(sound(250));
   });
 
-  test('that takes its time tells how far it is', async () => {
+  test('that takes longer than a second to read has its progress printed', async ({
+    store,
+    start,
+    database,
+  }) => {
     await store(EVENTS);
     const waiting = async () => {
       const [row] = await database.query<{ count: number }>(
@@ -126,9 +122,13 @@ describe('an archive that was tampered with', () => {
     ['sig', `overlay(sig placing '\\x00' from 64)`, 'bad_signature'],
   ];
 
-  test('in a row is found out, whatever the column, and the event named', async () => {
+  test('in any column of a row has that event named', async ({
+    store,
+    database,
+    expectDifferent,
+  }) => {
     await store([...EVENTS, ...ODD]);
-    const expected: [id: string, place: string, reason: string][] = [];
+    const expected: Difference[] = [];
     for (const [index, [column, value, reason]] of tampering.entries()) {
       const { id } = EVENTS[20 * index] as NostrEvent;
       const where = `where id = decode($1, 'hex') returning 1`;
@@ -136,12 +136,14 @@ describe('an archive that was tampered with', () => {
       expect(changed, value).toHaveLength(1);
       expected.push([id, 'events', reason]);
     }
-    const { differences, ...figures } = await verify([], 1);
-    expect(figures).toEqual({ read: ALL, different: tampering.length });
-    expect(differences.sort()).toEqual(expected.sort());
+    await expectDifferent(expected);
   });
 
-  test('in an id is found out under the id where it stands', async () => {
+  test('in an id has the event named by the id that is stored', async ({
+    store,
+    database,
+    verify,
+  }) => {
     await store(EVENTS);
     await database.query(`update events set id = ${hex('ef', 32)} where id = decode($1, 'hex')`, [
       EVENTS[3]?.id,
@@ -163,20 +165,26 @@ describe('an archive that was tampered with', () => {
     [`raw = raw || '\\xff'::bytea`, 'not_object'],
     [`raw = ''`, 'not_object'],
   ];
-  test('in quarantine is found out, however', async () => {
+  test('in the bytes of the quarantine has each event named with its reason', async ({
+    store,
+    database,
+    expectDifferent,
+  }) => {
     await store([...EVENTS, ...ODD]);
-    const expected: [id: string, place: string, reason: string][] = [];
+    const expected: Difference[] = [];
     for (const [index, [set, reason]] of raws.entries()) {
       const { id } = ODD[index] as NostrEvent;
       await database.query(`update quarantine set ${set} where id = decode($1, 'hex')`, [id]);
       expected.push([id, 'quarantine', reason]);
     }
-    const { differences, ...figures } = await verify([], 1);
-    expect(figures).toEqual({ read: ALL, different: raws.length });
-    expect(differences.sort()).toEqual(expected.sort());
+    await expectDifferent(expected);
   });
 
-  test('in quarantine, by its id', async () => {
+  test('in an id of the quarantine has the event named by that id', async ({
+    store,
+    database,
+    verify,
+  }) => {
     await store(ODD);
     await database.query(
       `update quarantine set id = ${hex('ef', 32)} where id = decode($1, 'hex')`,
@@ -186,7 +194,11 @@ describe('an archive that was tampered with', () => {
     expect(differences).toEqual([['ef'.repeat(32), 'quarantine', 'stands under another id']]);
   });
 
-  test('everywhere: a hundred are named and all are counted; a sample finds it too', async () => {
+  test('everywhere has a hundred events named and all counted; a sample finds it too', async ({
+    store,
+    database,
+    verify,
+  }) => {
     await store(EVENTS);
     await database.query(`update events set content = content || '!'`);
     const { differences, ...figures } = await verify([], 1);
@@ -196,23 +208,20 @@ describe('an archive that was tampered with', () => {
   });
 });
 
-describe('what it cannot do is said in a sentence, with exit code 2', () => {
-  test.each([
-    [
-      ['--sample'],
-      {},
-      '--sample is not understood: give nothing, or --sample and a number above 0.',
-    ],
-    [['--sample', '0'], {}, '--sample 0 is not understood'],
-    [['--sample', '1.5'], {}, '--sample 1.5 is not understood'],
-    [['--all'], {}, '--all is not understood'],
-    [[], { POSTGRES_PASSWORD: 'wrong' }, 'PostgreSQL refuses the login'],
-    [[], { POSTGRES_DB: 'nowhere' }, 'There is no database at'],
-  ])('%j %j', async (args, env, sentence) => {
+test.for<[args: string[], env: Record<string, string>, sentence: string]>([
+  [['--sample'], {}, '--sample is not understood: give nothing, or --sample and a number above 0.'],
+  [['--sample', '0'], {}, '--sample 0 is not understood'],
+  [['--sample', '1.5'], {}, '--sample 1.5 is not understood'],
+  [['--all'], {}, '--all is not understood'],
+  [[], { POSTGRES_PASSWORD: 'wrong' }, 'PostgreSQL refuses the login'],
+  [[], { POSTGRES_DB: 'nowhere' }, 'There is no database at'],
+])(
+  'verify with %j %j exits with 2 and one sentence that says what is wrong',
+  async ([args, env, sentence], { start }) => {
     const program = start(args, env);
     expect(await program.ended).toEqual({ code: 2, signal: null });
     expect(program.out).toEqual([]);
     expect(program.err.join('\n')).toContain(sentence);
     expect(program.err.join('\n')).not.toMatch(/^\s*at /m);
-  });
-});
+  },
+);

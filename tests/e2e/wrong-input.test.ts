@@ -3,14 +3,14 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { summaryOf } from '../support/archive.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { signedEvents } from '../support/events.ts';
-import { endPrograms, type Program } from '../support/programs.ts';
-import { HTML_PAGE } from '../support/relay-http.ts';
-import { noEose, startScriptedRelay, unanswered } from '../support/scripted-relay.ts';
-import { type Entrypoint, KEYS, Stack } from '../support/stack.ts';
+import { describe, expect } from 'vitest';
+import { signedEvents } from '../fixtures/events.ts';
+import { summaryOf } from '../postgres/archive.ts';
+import { testDatabase } from '../postgres/database.ts';
+import type { Program } from '../processes/programs.ts';
+import { type Entrypoint, KEYS } from '../processes/stack.ts';
+import { sharedStackTest } from '../processes/stack-test.ts';
+import { HTML_PAGE, noEose, unanswered } from '../relay/scripted-relay.ts';
 
 const RELAY = 'ws://127.0.0.1:9';
 const NOW = Math.floor(Date.now() / 1000);
@@ -23,34 +23,19 @@ const ALL: readonly Entrypoint[] = [
   'priority-synchronizer',
 ];
 
-let database: TestDatabase;
-let stack: Stack;
-
-beforeAll(async () => {
-  database = await testDatabase();
-});
-
-afterAll(() => database?.drop());
-
-beforeEach(async () => {
-  stack = await Stack.create();
-  stack.useDatabase(database.config);
-  await stack.relays([RELAY], [RELAY]);
-});
-
-afterEach(async () => {
-  await endPrograms();
-  await stack.remove();
-});
-
-/** Expects the program to refuse: exit code 1, and what it says is for people and keeps every secret. */
-async function refusal(program: Program): Promise<string> {
-  expect(await program.ended, program.said).toEqual({ code: 1, signal: null });
-  expect(program.said).not.toMatch(/^\s*at |"stack"|node:internal/m);
-  expect(program.said).not.toContain(KEYS.SECRET_KEY);
-  expect(program.said).not.toContain(database.config.password);
-  return program.said;
-}
+const test = sharedStackTest
+  .extend('start', async ({ stack, database: _used }) => {
+    await stack.relays([RELAY], [RELAY]);
+    return (...how: Parameters<typeof stack.start>): Program => stack.start(...how);
+  })
+  /** Expects the program to refuse: exit code 1, and what it says is for people and keeps every secret. */
+  .extend('refusal', ({ database }) => async (program: Program): Promise<string> => {
+    expect(await program.ended, program.said).toEqual({ code: 1, signal: null });
+    expect(program.said).not.toMatch(/^\s*at |"stack"|node:internal/m);
+    expect(program.said).not.toContain(KEYS.SECRET_KEY);
+    expect(program.said).not.toContain(database.config.password);
+    return program.said;
+  });
 
 /** The sentences after the heading "The configuration cannot be used:". */
 function problems(said: string): string[] {
@@ -60,33 +45,37 @@ function problems(said: string): string[] {
 }
 
 describe('the seed file', () => {
-  it.each([
+  test.for([
     ['is missing', null, 'does not exist'],
     ['is empty', '', 'names no relay'],
-    ['holds comments alone', '# none yet\n\n', 'names no relay'],
+    ['holds only comments', '# none yet\n\n', 'names no relay'],
     ['holds one line that is no relay', 'htp:/nowhere\n', '(line 1, "htp:/nowhere":'],
-  ])('%s', async (_, text, expected) => {
+  ] as const)('is refused when it %s', async ([_, text, expected], { stack, start, refusal }) => {
     if (text === null) stack.env.SEED_RELAYS_PATH = join(stack.folder, 'nothing-here.txt');
     else await stack.write('seed.txt', text);
-    const said = await refusal(stack.start('local', ['--once']));
+    const said = await refusal(start('local', ['--once']));
     expect(said).toContain(`The relay list ${stack.env.SEED_RELAYS_PATH}`);
     expect(said).toContain(expected);
     expect(said).not.toContain('"service":"monitor"'); // nothing was begun
   });
 
-  it('holds a bad line among good ones, which is named and skipped', async () => {
+  test('may hold a bad line among good ones, which is logged and skipped', async ({
+    stack,
+    start,
+  }) => {
     await stack.write('seed.txt', `${RELAY}\nhttp://not.a/relay\n  ${RELAY}/ # again\n`);
-    const program = stack.start('initializer');
+    const program = start('initializer');
     expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
     expect(program.log).toEqual([
       expect.objectContaining({
-        level: 'warn',
+        level: 'WARN',
         line: 2,
         text: 'http://not.a/relay',
         reason: expect.any(String),
         msg: 'a line of the seed file is skipped',
       }),
       expect.objectContaining({ relays: 1, invalid: 1, duplicates: 1 }),
+      expect.objectContaining({ msg: 'relays of the priority list are marked' }),
     ]);
   });
 });
@@ -94,12 +83,12 @@ describe('the seed file', () => {
 describe('the environment', () => {
   const OTHER_KEY = 'e493dbf1c10d80f3581e4904930b1404cc6c13900ee0758474fa94abe8c4cd13';
 
-  it.each<[string, Entrypoint, Record<string, string>, string]>([
+  test.for<[string, Entrypoint, Record<string, string>, string]>([
     [
       'a key pair that is none',
       'monitor',
       { PUBLIC_KEY: OTHER_KEY },
-      'PUBLIC_KEY is not the public key of SECRET_KEY. Make a key pair with: npm run keygen',
+      'PUBLIC_KEY is not the public key of SECRET_KEY. Make a key pair with: npm run keygen (in Docker: docker compose run --rm keygen)',
     ],
     [
       'a filter that is cut off',
@@ -117,7 +106,7 @@ describe('the environment', () => {
       'a placeholder',
       'initializer',
       { POSTGRES_PASSWORD: 'CHANGE_ME' },
-      'POSTGRES_PASSWORD still holds the placeholder CHANGE_ME. Make one with: node -p',
+      'POSTGRES_PASSWORD still holds the placeholder CHANGE_ME. Make one with: openssl rand',
     ],
     [
       'a secret that cannot be read',
@@ -137,22 +126,26 @@ describe('the environment', () => {
       { LOCAL_DATA_PATH: '/dev/null' },
       'LOCAL_DATA_PATH /dev/null cannot be made a directory (EEXIST)',
     ],
-  ])('holds %s', async (_, entrypoint, env, expected) => {
-    const found = problems(await refusal(stack.start(entrypoint, [], env)));
+  ])('is refused when it holds %s', async ([_, entrypoint, env, expected], { start, refusal }) => {
+    const found = problems(await refusal(start(entrypoint, [], env)));
     expect(found).toEqual([expect.stringContaining(expected)]);
     expect(found[0]).toMatch(/^[^\n]{20,300}$/);
   });
 
-  it('does not excuse an argument that no entrypoint knows', async () => {
-    for (const program of ALL.map((entrypoint) => stack.start(entrypoint, ['--onse']))) {
+  test('does not excuse an argument that no entrypoint knows', async ({ start, refusal }) => {
+    for (const program of ALL.map((entrypoint) => start(entrypoint, ['--onse']))) {
       const found = problems(await refusal(program));
       expect(found).toEqual(['unknown argument --onse: the only one is --once']);
     }
   });
 
-  it('is full of mistakes, which are all told at once, and nothing is started', async () => {
+  test('has all of its mistakes reported at once, and nothing is started', async ({
+    stack,
+    start,
+    refusal,
+  }) => {
     const said = await refusal(
-      stack.start('local', [], {
+      start('local', [], {
         POSTGRES_HOST: '',
         MONITOR_NUM_CORES: 'four',
         MONITOR_REQUEST_TIMEOUT: '20s',
@@ -196,32 +189,36 @@ describe('the environment', () => {
     expect(existsSync(join(stack.folder, 'data', 'postgres'))).toBe(false);
   });
 
-  it('names a kept key that is none any more', async () => {
+  test('is refused with a kept key file that holds no secret key', async ({
+    stack,
+    start,
+    refusal,
+  }) => {
     await stack.write('secret-key', 'not a key\n');
     const env = { SECRET_KEY: '', PUBLIC_KEY: '', LOCAL_DATA_PATH: stack.folder };
-    const found = problems(await refusal(stack.start('local', [], env)));
+    const found = problems(await refusal(start('local', [], env)));
     expect(found).toEqual([expect.stringContaining('secret-key does not hold a secret key')]);
   });
 });
 
 describe('a health port that is in use', () => {
-  it('stops a service, and with it all that were started together', async () => {
+  test('stops a service, and keeps npm start from starting anything', async ({
+    start,
+    refusal,
+  }) => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');
     const { port } = other.address() as AddressInfo;
     const env = { SYNCHRONIZER_HEALTH_PORT: String(port) };
     const reason = `Port ${port} on 127.0.0.1 is in use by another program: stop it, or set SYNCHRONIZER_HEALTH_PORT to a free port.`;
     try {
-      const alone = stack.start('synchronizer', [], env);
+      const alone = start('synchronizer', [], env);
       await refusal(alone);
-      expect(alone.log).toContainEqual(expect.objectContaining({ level: 'fatal', reason }));
+      expect(alone.log).toContainEqual(expect.objectContaining({ level: 'FATAL', reason }));
 
-      const together = stack.start('local', [], env);
-      await refusal(together);
-      expect(together.log).toContainEqual(expect.objectContaining({ level: 'fatal', reason }));
-      expect(together.log).toContainEqual(
-        expect.objectContaining({ msg: 'a service cannot start: everything stops' }),
-      );
+      const together = start('local', [], env);
+      expect(await refusal(together)).toContain(reason);
+      expect(together.log).toEqual([]);
     } finally {
       other.close();
     }
@@ -229,10 +226,14 @@ describe('a health port that is in use', () => {
 });
 
 describe('the database', () => {
-  it('refuses a wrong password, whoever brings it', async () => {
+  test('refuses a wrong password, and each entrypoint reports it', async ({
+    start,
+    refusal,
+    database,
+  }) => {
     const { user, host, port } = database.config;
     const env = { POSTGRES_PASSWORD: 'not the password' };
-    for (const program of ALL.map((entrypoint) => stack.start(entrypoint, [], env))) {
+    for (const program of ALL.map((entrypoint) => start(entrypoint, [], env))) {
       const said = await refusal(program);
       expect(said).toContain(`PostgreSQL refuses the login ${user}@${host}:${port}/`);
       expect(said).toContain('check POSTGRES_USER and POSTGRES_PASSWORD');
@@ -240,12 +241,12 @@ describe('the database', () => {
     }
   });
 
-  it('was never given init.sql', async () => {
+  test('is refused while init.sql is not loaded', async ({ start, refusal, database }) => {
     const name = `bigbrotr_bare_${randomBytes(6).toString('hex')}`;
     await database.query(`create database ${name} template template0`);
     const alone = ALL.filter((entrypoint) => entrypoint !== 'local'); // which would load it
     const programs = alone.map((entrypoint) => {
-      return stack.start(entrypoint, ['--once'], { POSTGRES_DB: name });
+      return start(entrypoint, ['--once'], { POSTGRES_DB: name });
     });
     try {
       for (const program of programs) {
@@ -257,17 +258,19 @@ describe('the database', () => {
     }
   });
 
-  it('does not exist', async () => {
-    const said = await refusal(stack.start('initializer', [], { POSTGRES_DB: 'nowhere' }));
+  test('is refused when it does not exist', async ({ start, refusal }) => {
+    const said = await refusal(start('initializer', [], { POSTGRES_DB: 'nowhere' }));
     expect(said).toContain('create it, or check POSTGRES_DB');
   });
 
-  it('does not answer, which is said: by whom, for how long, and until when', async () => {
-    const program = stack.start('initializer', [], { POSTGRES_PORT: '1' });
+  test('is waited for when it does not answer, with its address, the time waited and the deadline in the log', async ({
+    start,
+  }) => {
+    const program = start('initializer', [], { POSTGRES_PORT: '1' });
     const isWaiting = ({ msg }: { msg: string }) => msg === 'database not reachable, trying again';
     const line = await program.logged(isWaiting, 'that it waits');
     expect(line).toMatchObject({
-      level: 'warn',
+      level: 'WARN',
       code: 'ECONNREFUSED',
       reason: expect.stringMatching(/^The database .*:1\/.* failed: .+/),
       waitedSeconds: expect.any(Number),
@@ -279,54 +282,54 @@ describe('the database', () => {
   });
 });
 
-describe('relays that are none', () => {
-  it('do not keep the others out, nor the round from its end', async () => {
-    const events = signedEvents(300, { from: NOW - 100_000, to: NOW - 1000 });
-    const own = await testDatabase();
-    const good = await startScriptedRelay({ events });
-    const html = await startScriptedRelay({
-      upgrade: { status: 200, body: HTML_PAGE },
-      nip11: { body: HTML_PAGE },
-    });
-    const silent = await startScriptedRelay({ events, quirk: unanswered });
-    const endless = await startScriptedRelay({ events: events.slice(0, 100), quirk: noEose });
-    const down = await startScriptedRelay({});
-    const relays = [good, html, silent, endless, down];
-    try {
-      await down.stop();
-      stack.useDatabase(own.config);
-      const urls = relays.map(({ url }) => url);
-      await stack.relays(urls, [endless.url]);
-      const env = { MONITOR_REQUEST_TIMEOUT: '3', SYNCHRONIZER_REQUEST_TIMEOUT: '3' };
-      const program = stack.start('local', ['--once'], env);
-      expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
-      expect(program.said).not.toMatch(/"stack"/);
-      expect(summaryOf(program)).toMatchObject({
-        relays: 5,
-        'relays/readable': 2,
-        'relays/not readable': 3,
-        'visits/complete': 1,
-        'visits/failed': 1,
-        events: 300,
-      });
-      const reasons = await own.query<{ relay_url: string; reason: string }>(
-        'select relay_url, reason from relay_metadata_latest where not readable',
-      );
-      expect(Object.fromEntries(reasons.map((row) => [row.relay_url, row.reason]))).toEqual({
-        [html.url]: 'http_200',
-        [silent.url]: 'timeout',
-        [down.url]: 'refused',
-      });
-      // It showed its events and never an end: they are archived, and nothing of it counts as covered.
-      const covered = await own.query(
-        `select relay_url, share::float, outcome from relay_coverage order by share`,
-      );
-      expect(covered).toEqual([
-        { relay_url: endless.url, share: 0, outcome: 'failed' },
-        { relay_url: good.url, share: 1, outcome: 'complete' },
-      ]);
-    } finally {
-      await Promise.all([...relays.map((relay) => relay.stop()), own.drop()]);
-    }
+test('relays that are none keep neither the others out nor the round from its end', async ({
+  stack,
+  startRelay,
+  onTestFinished,
+}) => {
+  const events = signedEvents(300, { from: NOW - 100_000, to: NOW - 1000 });
+  const own = await testDatabase();
+  onTestFinished(() => own.drop());
+  const good = await startRelay({ events });
+  const html = await startRelay({
+    upgrade: { status: 200, body: HTML_PAGE },
+    nip11: { body: HTML_PAGE },
   });
+  const silent = await startRelay({ events, quirk: unanswered });
+  const endless = await startRelay({ events: events.slice(0, 100), quirk: noEose });
+  const down = await startRelay();
+  await down.stop();
+  stack.useDatabase(own.config);
+  await stack.relays(
+    [good, html, silent, endless, down].map(({ url }) => url),
+    [endless.url],
+  );
+  const env = { MONITOR_REQUEST_TIMEOUT: '3', SYNCHRONIZER_REQUEST_TIMEOUT: '3' };
+  const program = stack.start('local', ['--once'], env);
+  expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
+  expect(program.said).not.toMatch(/"stack"/);
+  expect(summaryOf(program)).toMatchObject({
+    relays: 5,
+    'relays/readable': 2,
+    'relays/not readable': 3,
+    'visits/complete': 1,
+    'visits/failed': 1,
+    events: 300,
+  });
+  const reasons = await own.query<{ relay_url: string; reason: string }>(
+    'select relay_url, reason from relay_metadata_latest where not readable',
+  );
+  expect(Object.fromEntries(reasons.map((row) => [row.relay_url, row.reason]))).toEqual({
+    [html.url]: 'http_200',
+    [silent.url]: 'timeout',
+    [down.url]: 'refused',
+  });
+  // It showed its events and never an end: they are archived, and nothing of it counts as covered.
+  const covered = await own.query(
+    `select relay_url, share::float, outcome from relay_coverage order by share`,
+  );
+  expect(covered).toEqual([
+    { relay_url: endless.url, share: 0, outcome: 'failed' },
+    { relay_url: good.url, share: 1, outcome: 'complete' },
+  ]);
 });

@@ -1,59 +1,70 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Bigbrotr, type Relay } from '../../src/bigbrotr.ts';
-import type { DatabaseConfig } from '../../src/config.ts';
+import { describe, expect, test as plainTest, vi } from 'vitest';
+import type { DatabaseConfig } from '../../src/config/load.ts';
+import { Bigbrotr, type Relay } from '../../src/database/bigbrotr.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
-import { batchOf, closeGate, databaseConfig, knownRelay } from '../support/bigbrotr.ts';
-import { signedEvents } from '../support/events.ts';
-import { type PrivateServer, startPrivateServer } from '../support/private-server.ts';
-import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
+import { signedEvents } from '../fixtures/events.ts';
+import { startTcpProxy } from '../network/tcp-proxy.ts';
+import { batchOf, closeGate, databaseConfig, knownRelay } from '../postgres/bigbrotr.ts';
+import { startPrivateServer } from '../postgres/private-server.ts';
+import { ownDirectory } from '../processes/directory.ts';
 
-let server: PrivateServer;
-let proxy: TcpProxy;
-const opened: Bigbrotr[] = [];
-/** Codes and messages of what was tried again. */
-const retried: string[] = [];
-
-beforeAll(async () => {
-  server = await startPrivateServer();
-});
-afterAll(() => server.remove());
-beforeEach(async () => {
-  await server.database.query(
-    'truncate relays, filters, events, sightings restart identity cascade',
-  );
-  proxy = await startTcpProxy(server.database.config);
-  retried.length = 0;
-});
-afterEach(async () => {
-  await Promise.all(opened.splice(0).map((bigbrotr) => bigbrotr.close()));
-  await proxy.close();
-});
-
-const log = pino(
-  { level: 'debug' },
-  {
-    write: (line) => {
+const test = plainTest
+  .extend('directory', { scope: 'file' }, () => ownDirectory())
+  .extend('serverOfFile', { scope: 'file' }, async ({ directory }, { onCleanup }) => {
+    const server = await startPrivateServer(directory);
+    onCleanup(() => server.remove());
+    return server;
+  })
+  /** PostgreSQL of this file, emptied before each test. */
+  .extend('server', async ({ serverOfFile }) => {
+    await serverOfFile.database.query(
+      'truncate relays, filters, events, sightings restart identity cascade',
+    );
+    return serverOfFile;
+  })
+  /** The wire to it, which can be cut. */
+  .extend('proxy', async ({ server }, { onCleanup }) => {
+    const proxy = await startTcpProxy(server.database.config);
+    onCleanup(() => proxy.close());
+    return proxy;
+  })
+  /** Codes and messages of what was tried again. */
+  .extend('retried', (): string[] => [])
+  /** Opens the archive over the proxy. */
+  .extend('open', ({ server, proxy, retried }, { onCleanup }) => {
+    const opened: Bigbrotr[] = [];
+    onCleanup(async () => {
+      await Promise.all(opened.map((bigbrotr) => bigbrotr.close()));
+    });
+    const write = (line: string) => {
       const { code, err } = JSON.parse(line);
       retried.push(`${code} ${err?.message}`);
-    },
-  },
-);
-
-async function open(parts: Partial<DatabaseConfig> = {}) {
-  const { host, port } = proxy;
-  const bigbrotr = await Bigbrotr.connect(
-    databaseConfig(server.database, { host, port, ...parts }),
-    log,
+    };
+    return async (parts: Partial<DatabaseConfig> = {}) => {
+      const { host, port } = proxy;
+      const config = databaseConfig(server.database, { host, port, ...parts });
+      const bigbrotr = await Bigbrotr.connect(config, pino({ level: 'debug' }, { write }));
+      opened.push(bigbrotr);
+      const [relay, filterId] = [await knownRelay(bigbrotr, 'one'), await bigbrotr.filterId({})];
+      return { bigbrotr, relay, filterId };
+    };
+  })
+  /** What the archive holds must be exactly this, and coverage must claim exactly what it rests on. */
+  .extend(
+    'expectArchive',
+    ({ server: { database } }) =>
+      async (events: readonly NostrEvent[], covered: string): Promise<void> => {
+        const ids = await database.query<{ id: string }>('select id from events_hex order by id');
+        expect(ids.map(({ id }) => id)).toEqual(events.map(({ id }) => id).sort());
+        const [row] = await database.query(
+          `select (select count(*)::int from sightings) as sightings, count_orphan_sightings()::int as orphans,
+                  (select coalesce(range_agg(covered), '{}') from coverage) as covered`,
+        );
+        expect(row).toEqual({ sightings: events.length, orphans: 0, covered });
+      },
   );
-  opened.push(bigbrotr);
-  return {
-    bigbrotr,
-    relay: await knownRelay(bigbrotr, 'one'),
-    filterId: await bigbrotr.filterId({}),
-  };
-}
 
 /** Ten batches of ten events: the first has the newest, and each proves what it holds. */
 const EVENTS = signedEvents(100, { from: 0, to: 9999, authors: 2 });
@@ -66,19 +77,14 @@ function storeSlice(bigbrotr: Bigbrotr, relay: Relay, filterId: number, number: 
   return bigbrotr.store(batchOf({ relay, filterId, events: slice(number), proven }));
 }
 
-/** What the archive holds must be exactly this, and coverage must claim exactly what it rests on. */
-async function expectArchive(events: readonly NostrEvent[], covered: string): Promise<void> {
-  const ids = await server.database.query<{ id: string }>('select id from events_hex order by id');
-  expect(ids.map(({ id }) => id)).toEqual(events.map(({ id }) => id).sort());
-  const [row] = await server.database.query(
-    `select (select count(*)::int from sightings) as sightings, count_orphan_sightings()::int as orphans,
-            (select coalesce(range_agg(covered), '{}') from coverage) as covered`,
-  );
-  expect(row).toEqual({ sightings: events.length, orphans: 0, covered });
-}
-
 describe('PostgreSQL crashes in the middle of a batch', () => {
-  test('nothing of the batch is left; when it is back, all is stored, once', async () => {
+  test('nothing of the batch is stored, and after its restart everything is, once', async ({
+    open,
+    server,
+    proxy,
+    retried,
+    expectArchive,
+  }) => {
     const { bigbrotr, relay, filterId } = await open();
     for (let number = 0; number < 4; number += 1)
       await storeSlice(bigbrotr, relay, filterId, number);
@@ -104,7 +110,12 @@ describe('PostgreSQL crashes in the middle of a batch', () => {
     expect(await bigbrotr.isUp()).toBe(true);
   });
 
-  test('twice in a row, while four writers are at work', async () => {
+  test('twice in a row, while four writers are at work', async ({
+    open,
+    server,
+    proxy,
+    retried,
+  }) => {
     const { bigbrotr, filterId } = await open({ maxPool: 4 });
     const relays = await Promise.all(
       [0, 1, 2, 3].map((index) => knownRelay(bigbrotr, `relay-${index}`)),
@@ -139,8 +150,13 @@ describe('PostgreSQL crashes in the middle of a batch', () => {
   });
 });
 
-describe('the wire to PostgreSQL', () => {
-  test('loses the answer to COMMIT: it is sent again, nothing is there twice, nothing is lost', async () => {
+describe('a connection to PostgreSQL', () => {
+  test('that loses the answer to COMMIT: the transaction is sent again, and stored once', async ({
+    open,
+    proxy,
+    retried,
+    expectArchive,
+  }) => {
     const { bigbrotr, relay, filterId } = await open();
     for (let number = 0; number < 10; number += 1) {
       proxy.swallowCommits(number === 3 || number === 6 ? 2 : 0);
@@ -151,7 +167,12 @@ describe('the wire to PostgreSQL', () => {
     await expectArchive(EVENTS, '{[0,10000)}');
   });
 
-  test('loses it in every other call that writes in a transaction', async () => {
+  test('that loses it in any other call that writes in a transaction', async ({
+    open,
+    server,
+    proxy,
+    expectArchive,
+  }) => {
     const { bigbrotr, relay, filterId } = await open();
     const begin = () =>
       bigbrotr.beginVisit(
@@ -176,7 +197,11 @@ describe('the wire to PostgreSQL', () => {
     await expectArchive(EVENTS.slice(0, 5), '{[0,11)}');
   });
 
-  test('is cut again and again', async () => {
+  test('that is cut again and again: everything is stored once', async ({
+    open,
+    proxy,
+    expectArchive,
+  }) => {
     const { bigbrotr, relay, filterId } = await open();
     let cuts = 0;
     let isOver = false;
@@ -199,7 +224,12 @@ describe('the wire to PostgreSQL', () => {
     await expectArchive(EVENTS, '{[0,10000)}');
   });
 
-  test('goes dead without a word: the statement is given up in time and sent over another', async () => {
+  test('that goes silent: the statement times out and is sent over another', async ({
+    open,
+    proxy,
+    retried,
+    expectArchive,
+  }) => {
     const { bigbrotr, relay, filterId } = await open({ maxPool: 1, commandTimeoutMs: 2000 });
     await storeSlice(bigbrotr, relay, filterId, 0);
     proxy.stall();
@@ -214,7 +244,12 @@ describe('the wire to PostgreSQL', () => {
     await vi.waitFor(async () => expect(await bigbrotr.isUp(100)).toBe(true), 10_000);
   });
 
-  test('goes dead in the middle of a transaction: its locks do not stay in the way', async () => {
+  test('that goes silent within a transaction: its locks are released', async ({
+    open,
+    server,
+    proxy,
+    expectArchive,
+  }) => {
     const { bigbrotr, relay, filterId } = await open({ commandTimeoutMs: 5000 });
     const gate = await closeGate(server.database, 'coverage');
     const storing = storeSlice(bigbrotr, relay, filterId, 0);

@@ -3,16 +3,15 @@ import { randomBytes } from 'node:crypto';
 import { rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, expect, it, vi } from 'vitest';
-import { ownDirectory } from '../support/directory.ts';
-import { newestFirst, signedEvent } from '../support/events.ts';
-import { healthPort, untilHealth } from '../support/health-client.ts';
-import { type MortalServer, startMortalServer } from '../support/mortal-server.ts';
-import { expectHonest, expectWhole } from '../support/pipeline-model.ts';
-import { endPrograms } from '../support/programs.ts';
-import { startScriptedRelay } from '../support/scripted-relay.ts';
-import { mountSmallDisk } from '../support/small-disk.ts';
-import { Stack } from '../support/stack.ts';
+import { afterAll, expect, vi } from 'vitest';
+import { newestFirst, signedEvent } from '../fixtures/events.ts';
+import { expectHonest, expectWhole } from '../fixtures/pipeline-model.ts';
+import { type MortalServer, startMortalServer } from '../postgres/mortal-server.ts';
+import { mountSmallDisk, type SmallDisk } from '../postgres/small-disk.ts';
+import { ownDirectory } from '../processes/directory.ts';
+import { healthPort, untilHealth } from '../processes/health-client.ts';
+import { endPrograms } from '../processes/programs.ts';
+import { stackTest } from '../processes/stack-test.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const MB = 1024 * 1024;
@@ -28,12 +27,7 @@ const EVENTS = Array.from({ length: 1000 }, (_, index) =>
 const directory = ownDirectory();
 const disk = mountSmallDisk(join(directory, 'small-disk'), 192);
 if (typeof disk === 'string') console.info(`the full disk is not tested: ${disk}`);
-const undo: (() => unknown)[] = [];
 
-afterEach(async () => {
-  await endPrograms();
-  for (const step of undo.splice(0).reverse()) await step();
-});
 afterAll(() => {
   if (typeof disk !== 'string') disk.remove();
   rmSync(directory, { recursive: true, force: true });
@@ -71,42 +65,65 @@ async function settled(server: MortalServer): Promise<void> {
   );
 }
 
+/** Whether a line says of this disk that it is so. */
+function isAbout({ path }: SmallDisk, state: string, msg: string): boolean {
+  return msg.startsWith(`the disk that holds ${path} is ${state} (`);
+}
+
 /** Waits until /health is not ready, and gives what it says: database down, or up and storing fails. */
 async function reported(port: number): Promise<string> {
   const { body } = await untilHealth(port, ({ status }) => status === 503, 60_000);
   return `database ${body.database}, storing ${body.storing}`;
 }
 
-it.skipIf(typeof disk === 'string').each(['with', 'without'] as const)(
-  '%s the log of transactions on it: a full disk is reported and claims nothing; with room again the archive becomes whole',
-  async (log) => {
-    if (typeof disk === 'string') return;
-    const dataDir = join(disk.path, log);
-    undo.push(() => rmSync(dataDir, { recursive: true }));
-    const server = await startMortalServer(dataDir, {
-      max_wal_size: '32MB',
-      min_wal_size: '32MB',
-      checkpoint_timeout: '30s',
+const test = stackTest
+  /** Starts PostgreSQL with its data on the small disk, with or without its log of transactions there. */
+  .extend('startOnDisk', ({ stack }, { onCleanup }) => {
+    const undo: (() => unknown)[] = [];
+    onCleanup(async () => {
+      await endPrograms();
+      for (const step of undo.reverse()) await step();
     });
-    undo.push(() => server.stop());
-    if (log === 'without') await moveLog(server, dataDir);
-    const relay = await startScriptedRelay({ events: EVENTS, quirk: { cap: BATCH, betweenMs: 2 } });
-    undo.push(() => relay.stop());
+    return async ({ path, release }: SmallDisk, log: 'with' | 'without'): Promise<MortalServer> => {
+      const dataDir = join(path, log);
+      undo.push(() => rmSync(dataDir, { recursive: true }));
+      const server = await startMortalServer(dataDir, {
+        max_wal_size: '32MB',
+        min_wal_size: '32MB',
+        checkpoint_timeout: '30s',
+        // It would drop the cache of the catalogue, without which no connection can begin on a full disk.
+        autovacuum: 'off',
+      });
+      undo.push(() => server.stop());
+      if (log === 'without') await moveLog(server, dataDir);
+      undo.push(release);
+      stack.useDatabase(server.database.config);
+      stack.env.SYNCHRONIZER_BATCH_SIZE = String(BATCH);
+      return server;
+    };
+  });
+
+test.skipIf(typeof disk === 'string').for(['with', 'without'] as const)(
+  'a full disk %s the log of transactions on it is reported and claims nothing; with room again the archive becomes whole',
+  async (log, { stack, startRelay, startOnDisk }) => {
+    if (typeof disk === 'string') return;
+    const server = await startOnDisk(disk, log);
+    const relay = await startRelay({ events: EVENTS, quirk: { cap: BATCH, betweenMs: 2 } });
     const model = [{ url: relay.url, events: EVENTS }];
-    const stack = await Stack.create();
-    undo.push(() => stack.remove());
-    stack.useDatabase(server.database.config);
-    stack.env.SYNCHRONIZER_BATCH_SIZE = String(BATCH);
     await stack.relays([], [relay.url]);
-    undo.push(() => disk.release());
-    disk.leave(12 * MB);
+    stack.env.DATABASE_DISK_PATH = disk.path;
 
     const service = stack.start('priority-synchronizer');
     const port = await healthPort(service, 'priority-synchronizer');
+    await service.logged(({ msg }) => isAbout(disk, 'getting full', msg), 'a warning before it');
+    disk.leave(12 * MB);
     await untilHealth(port, ({ status }) => status === 200);
     const report = await reported(port);
     const full = () => server.said.filter((line) => line.includes('No space left on device'));
     expect(full().length).toBeGreaterThan(0);
+    await service.logged(({ msg }) => isAbout(disk, 'full', msg), 'which disk is full', 30_000);
+    const { body } = await untilHealth(port, (answer) => answer.body.disk === 'full');
+    expect(body.diskReason).toMatch(/ MiB are free\): free space on it; nothing is lost/);
     await settled(server);
     const answers = server.isRunning();
     if (log === 'without') {

@@ -3,20 +3,15 @@
  * in rows that were inserted past the initializer. All of it in a network namespace where each address there is leads
  * to a listener that sees who dials it, and from which no packet can leave.
  */
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { forbiddenAddress, forbiddenHost } from '../../src/relay/address.ts';
-import { parseRelayUrl, type RelayAddress } from '../../src/relay/url.ts';
-import { ADVERSARIAL_URLS } from '../support/adversarial-urls.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import {
-  type GuardNamespace,
-  namespaceObstacle,
-  startGuardNamespace,
-} from '../support/guard-namespace.ts';
-import { endPrograms } from '../support/programs.ts';
-import { Stack } from '../support/stack.ts';
+import { expect } from 'vitest';
+import { forbiddenAddress, forbiddenHost } from '../../src/network/address.ts';
+import { parseRelayUrl, type RelayAddress } from '../../src/network/url.ts';
+import { ADVERSARIAL_URLS } from '../network/adversarial-urls.ts';
+import { namespaceObstacle, startGuardNamespace } from '../network/guard-namespace.ts';
+import type { Entrypoint } from '../processes/stack.ts';
+import { stackTest } from '../processes/stack-test.ts';
 
-/** Names that only the namespace knows: what the guard sees in them is nothing, what they resolve to is. */
+/** Names that only the namespace knows. Their spelling is harmless, some of their addresses are forbidden. */
 const PUBLIC = ['93.184.215.14', '2606:4700::1111'];
 const NAMES: Record<string, string[][]> = {
   'inward.bigbrotr': [['127.0.0.1']],
@@ -32,7 +27,7 @@ const NAMES: Record<string, string[][]> = {
 };
 const NAMED = Object.keys(NAMES).map((name) => `ws://${name}:7777`);
 
-/** Without those that are let through by their looks: they are public names, which are nothing to dial for a test. */
+/** Without public names and addresses, which the guard lets through: a test must not dial them. */
 const URLS = ADVERSARIAL_URLS.map(({ url }) => url).filter((url) => {
   const parsed = parseRelayUrl(url);
   return !parsed.ok || parsed.network !== 'clearnet' || forbiddenHost(parsed.url) !== null;
@@ -51,38 +46,43 @@ function portOf(url: string): number {
   return Number(port) || (protocol === 'wss:' ? 443 : 80);
 }
 
-let stack: Stack;
-let database: TestDatabase;
-let namespace: GuardNamespace;
-
-beforeAll(async () => {
-  if (obstacle !== null) return;
-  stack = await Stack.create();
-  database = await testDatabase();
-  const { folder } = stack;
-  namespace = await startGuardNamespace({
-    ...{ folder, ports: PORTS, names: NAMES, database: database.config },
+const test = stackTest
+  /** The services run in it, with a database of their own. */
+  .extend('namespace', async ({ stack, database }, { onCleanup }) => {
+    const { folder, env } = stack;
+    const { config } = database;
+    const namespace = await startGuardNamespace({
+      ...{ folder, ports: PORTS, names: NAMES, database: config },
+    });
+    onCleanup(() => namespace.stop());
+    stack.useDatabase({ ...config, host: namespace.databaseHost, port: 5432 });
+    delete env.ALLOW_PRIVATE_RELAYS;
+    delete env.RELAY_BLOCKLIST_PATH; // nothing leaves the namespace: only the guard may hold relays back
+    Object.assign(env, {
+      NETWORK_TEST_HOSTS: 'none', // what is dialled is what relays made us dial
+      MONITOR_REQUESTS_PER_CORE: '200',
+      SYNCHRONIZER_REQUESTS_PER_CORE: '200',
+      PRIORITY_SYNCHRONIZER_LIVE: 'false',
+      LOG_LEVEL: 'debug',
+    });
+    return namespace;
+  })
+  .extend(
+    'run',
+    ({ stack, namespace }) =>
+      (entrypoint: Entrypoint, env: Record<string, string> = {}) =>
+        namespace.run(entrypoint, ['--once'], { ...stack.env, ...env }),
+  )
+  /** Expects that nothing forbidden was dialled and no hidden name looked up. @returns how much else was */
+  .extend('expectQuiet', ({ namespace }) => async () => {
+    const { dialled, asked } = await namespace.take();
+    expect(forbidden(dialled)).toEqual([]);
+    expect(asked.filter((name) => /(onion|i2p|loki)$/.test(name))).toEqual([]);
+    // Names whose spelling is harmless must be looked up, and names of public addresses may be; no others are.
+    const others = [...new Set(asked)].filter((name) => NAMES[name] === undefined);
+    expect(others.filter((name) => !isNameOfPublicAddress(name))).toEqual([]);
+    return { dialled: dialled.length, asked: asked.length };
   });
-  stack.useDatabase({ ...database.config, host: namespace.databaseHost, port: 5432 });
-  delete stack.env.ALLOW_PRIVATE_RELAYS;
-  delete stack.env.RELAY_BLOCKLIST_PATH; // nothing leaves the namespace: the guard alone is to hold them back
-  Object.assign(stack.env, {
-    MONITOR_REQUESTS_PER_CORE: '200',
-    SYNCHRONIZER_REQUESTS_PER_CORE: '200',
-    PRIORITY_SYNCHRONIZER_LIVE: 'false',
-    LOG_LEVEL: 'debug',
-  });
-});
-afterAll(async () => {
-  if (obstacle !== null) return;
-  await namespace?.stop();
-  await endPrograms();
-  await database?.drop();
-  await stack?.remove();
-});
-
-const run = (entrypoint: Parameters<GuardNamespace['run']>[0], env: Record<string, string> = {}) =>
-  namespace.run(entrypoint, ['--once'], { ...stack.env, ...env });
 
 /** What was dialled and must not be. */
 const forbidden = (dialled: readonly string[]) =>
@@ -94,20 +94,9 @@ function isNameOfPublicAddress(name: string): boolean {
   return forbiddenAddress(octets.reverse().join('.')) === null;
 }
 
-/** Expects that nothing forbidden was dialled and no hidden name was asked for. @returns how much else was. */
-async function expectQuiet() {
-  const { dialled, asked } = await namespace.take();
-  expect(forbidden(dialled)).toEqual([]);
-  expect(asked.filter((name) => /(onion|i2p|loki)$/.test(name))).toEqual([]);
-  // What does not show its nature has to be looked up, and the name of a public address may be; nothing else is.
-  const others = [...new Set(asked)].filter((name) => NAMES[name] === undefined);
-  expect(others.filter((name) => !isNameOfPublicAddress(name))).toEqual([]);
-  return { dialled: dialled.length, asked: asked.length };
-}
-
 test.skipIf(obstacle !== null)(
   'no service dials a forbidden address, whoever named it',
-  async () => {
+  async ({ stack, database, run, expectQuiet }) => {
     await stack.relays([...URLS, ...NAMED], [...URLS, ...NAMED]);
     await run('initializer');
     const seeded = await database.query<{ url: string }>('select url from relays');
@@ -138,7 +127,9 @@ test.skipIf(obstacle !== null)(
       if (NAMED.includes(url)) continue;
       const reason =
         network !== 'clearnet' && forbiddenHost(url) === null ? 'no_proxy' : 'forbidden';
-      expect(found.get(url), url).toBe(reason);
+      // Without Tor its relays are left to other hosts: only other spellings of them, here of no network, are asked for.
+      if (network === 'tor') expect(['no_proxy', 'forbidden', undefined]).toContain(found.get(url));
+      else expect(found.get(url), url).toBe(reason);
     }
     for (const name of [
       'inward',
@@ -199,7 +190,7 @@ test.skipIf(obstacle !== null)(
     expect(new Set(others.map(({ reason }) => reason))).toEqual(
       new Set(['forbidden', 'no_proxy', 'invalid']),
     );
-    const refused = said.split('\n').filter((line) => line.includes('no relays to be had'));
+    const refused = said.split('\n').filter((line) => line.includes('source of relays failed'));
     expect(refused.filter((line) => line.includes('"reason":"forbidden"')).length).toBeGreaterThan(
       100,
     );
@@ -212,8 +203,8 @@ test.skipIf(obstacle !== null)(
 );
 
 test.skipIf(obstacle !== null)(
-  'the listener would have seen them: ALLOW_PRIVATE_RELAYS opens the way',
-  async () => {
+  'forbidden addresses are dialled, and seen, with ALLOW_PRIVATE_RELAYS=true',
+  async ({ database, namespace, run }) => {
     await database.query(`select insert_relay(url, 'clearnet') from unnest($1::text[]) url`, [
       [...KNOWN.keys()],
     ]);

@@ -2,72 +2,65 @@
  * The same relays that do everything wrong, met by the monitor and by the finder as processes: each comes to a reason,
  * on time, and the process stays small, quiet and whole.
  */
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { parseBlocklist } from '../../src/relay/blocklist.ts';
-import { RelayNames } from '../../src/relay/relay-names.ts';
-import { openBigbrotr } from '../support/bigbrotr.ts';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { GOOD, HOSTILE, type RunningHostile } from '../support/hostile-relays.ts';
-import { endPrograms, type Program } from '../support/programs.ts';
-import { relayAddress } from '../support/relays.ts';
-import { type ScriptedRelay, startScriptedRelay } from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
-import { watchUsage } from '../support/usage.ts';
+import { expect } from 'vitest';
+import { RelayNames } from '../../src/finder/relay-names.ts';
+import { parseBlocklist } from '../../src/network/blocklist.ts';
+import { stackTest } from '../processes/stack-test.ts';
+import { watchUsage } from '../processes/usage.ts';
+import { GOOD, HOSTILE } from '../relay/hostile-relays.ts';
+import { relayAddress } from '../relay/relays.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 /** Words for what was found, none of them a relay's own. */
 const REASON = /^[a-z][a-z0-9_]{1,39}$/;
 
-let stack: Stack;
-let database: TestDatabase;
-let hostile: { name: string; running: RunningHostile }[];
-let honest: ScriptedRelay;
-let urls: string[];
-
-beforeAll(async () => {
-  stack = await Stack.create();
-  database = await testDatabase();
-  stack.useDatabase(database.config);
-  honest = await startScriptedRelay({ events: GOOD });
-  hostile = await Promise.all(
-    HOSTILE.map(async ({ name, start }) => ({ name, running: await start() })),
+const test = stackTest
+  .extend('honest', ({ startRelay }) => startRelay({ events: GOOD }))
+  .extend('hostile', async ({ stack: _endsFirst }, { onCleanup }) => {
+    const hostile = await Promise.all(
+      HOSTILE.map(async ({ name, start }) => ({ name, running: await start() })),
+    );
+    onCleanup(async () => {
+      await Promise.all(hostile.map(({ running }) => running.stop()));
+    });
+    return hostile;
+  })
+  .extend('urls', ({ honest, hostile }) =>
+    [honest.url, ...hostile.map(({ running }) => running.url)].map((url) => relayAddress(url).url),
+  )
+  /** Runs a service once over all of them. Expects that it ends well and stays small and quiet. */
+  .extend(
+    'runQuietly',
+    ({ stack, database: _used, hostile, urls }) =>
+      async (entrypoint: 'monitor' | 'finder', env: Record<string, string>): Promise<void> => {
+        await stack.relays([], []);
+        const program = stack.start(entrypoint, ['--once'], env);
+        const watched = watchUsage(program);
+        expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
+        const used = watched.stop();
+        expect(program.log.filter(({ level }) => /^(ERROR|FATAL)$/.test(level))).toEqual([]);
+        expect(program.log.filter(({ msg }) => msg.includes('died'))).toEqual([]);
+        expect(program.out.length + program.err.length).toBeLessThan(2 * urls.length);
+        expect(Math.max(...program.out.map((line) => line.length))).toBeLessThan(2000);
+        for (const { name, running } of hostile) expect(running.strayed(), name).toBe(0);
+        console.log(
+          `${entrypoint}: ${urls.length} relays, ${used?.seconds} s of processor, ${used?.megabytes} MB at most, ${program.out.length} lines of log`,
+        );
+        if (used === null) console.log('skipped: memory is not measured without /proc');
+        else expect(used.megabytes).toBeLessThan(400);
+      },
   );
-  urls = [honest.url, ...hostile.map(({ running }) => running.url)].map(
-    (url) => relayAddress(url).url,
-  );
-  await stack.relays([], []);
-});
-afterAll(async () => {
-  await endPrograms();
-  await Promise.all([honest.stop(), ...hostile.map(({ running }) => running.stop())]);
-  await stack.remove();
-  await database.drop();
-});
 
-/** Runs a service once over all of them. Expects that it ends well and stays small and quiet. */
-async function runOnce(entrypoint: 'monitor' | 'finder', env: Record<string, string>) {
-  const program = stack.start(entrypoint, ['--once'], env);
-  const watched = watchUsage(program);
-  expect(await program.ended, program.said).toEqual({ code: 0, signal: null });
-  const used = watched.stop();
-  expect(program.log.filter(({ level }) => /^(error|fatal)$/.test(level))).toEqual([]);
-  expect(program.log.filter(({ msg }) => msg.includes('died'))).toEqual([]);
-  expect(program.out.length + program.err.length).toBeLessThan(2 * urls.length);
-  expect(Math.max(...program.out.map((line) => line.length))).toBeLessThan(2000);
-  for (const { name, running } of hostile) expect(running.strayed(), name).toBe(0);
-  console.log(
-    `${entrypoint}: ${urls.length} relays, ${used?.seconds} s of processor, ${used?.megabytes} MB at most, ${program.out.length} lines of log`,
-  );
-  if (used === null) console.log('skipped: memory is not measured without /proc');
-  else expect(used.megabytes).toBeLessThan(400);
-  return program satisfies Program;
-}
-
-test('the monitor leaves a snapshot of each with its reason', async () => {
-  const bigbrotr = await openBigbrotr(database);
+test('the monitor stores a snapshot of each hostile relay with its reason', async ({
+  database,
+  bigbrotr,
+  honest,
+  hostile,
+  urls,
+  runQuietly,
+}) => {
   await bigbrotr.insertRelays(urls.map(relayAddress));
-  await bigbrotr.close();
-  await runOnce('monitor', { MONITOR_REQUESTS_PER_CORE: '100', MONITOR_REQUEST_TIMEOUT: '6' });
+  await runQuietly('monitor', { MONITOR_REQUESTS_PER_CORE: '100', MONITOR_REQUEST_TIMEOUT: '6' });
   const rows = await database.query<{
     relay_url: string;
     readable: boolean;
@@ -89,15 +82,18 @@ test('the monitor leaves a snapshot of each with its reason', async () => {
   console.log(`what the monitor found: ${JSON.stringify(told)}`);
 });
 
-test('the finder adds those that answer and puts the others off with their reason', async () => {
-  await database.query('truncate relays cascade');
-  const bigbrotr = await openBigbrotr(database);
+test('the finder adds hostile relays that answer and postpones the others with their reason', async ({
+  database,
+  bigbrotr,
+  honest,
+  urls,
+  runQuietly,
+}) => {
   const names = new RelayNames({ blocklist: parseBlocklist('', ''), allowPrivate: true });
   for (const url of urls) names.addListed(url, NOW);
   await bigbrotr.finder.record(names.named());
   await database.query('update named_relays set domain = url'); // the budget of one network is not for all
-  await bigbrotr.close();
-  await runOnce('finder', { FINDER_REQUESTS_PER_CORE: '100', FINDER_REQUEST_TIMEOUT: '6' });
+  await runQuietly('finder', { FINDER_REQUESTS_PER_CORE: '100', FINDER_REQUEST_TIMEOUT: '6' });
   const rows = await database.query<{ url: string; answered: boolean; reason: string | null }>(
     'select url, answered_at is not null as answered, reason from named_relays',
   );

@@ -3,38 +3,37 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { endPrograms } from '../support/programs.ts';
-import { type RawServer, startRawServer } from '../support/raw-server.ts';
-import { HTML_PAGE, type Nip11Answer } from '../support/relay-http.ts';
-import { nip11Document, startScriptedRelay } from '../support/scripted-relay.ts';
-import { Stack } from '../support/stack.ts';
-import { watchUsage } from '../support/usage.ts';
+import { expect } from 'vitest';
+import { startRawServer } from '../network/raw-server.ts';
+import { stackTest } from '../processes/stack-test.ts';
+import { watchUsage } from '../processes/usage.ts';
+import { HTML_PAGE, type Nip11Answer, nip11Document } from '../relay/scripted-relay.ts';
 
 const TIMEOUT_SECONDS = 4;
 
-let stack: Stack;
-let database: TestDatabase;
-/** Where redirects lead: a host that is none of the relay's. */
-let elsewhere: RawServer;
-const stops: (() => Promise<unknown>)[] = [];
-
-beforeAll(async () => {
-  database = await testDatabase();
-  stack = await Stack.create();
-  stack.useDatabase(database.config);
-  elsewhere = await startRawServer((socket) => {
-    socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}');
+const test = stackTest
+  /** Where redirects lead: a host that is none of the relay's. */
+  .extend('elsewhere', async ({ stack: _endsFirst }, { onCleanup }) => {
+    const server = await startRawServer((socket) => {
+      socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}');
+    });
+    onCleanup(() => server.close());
+    return server;
+  })
+  /** A server that is no relay, and whose document of 100 KB inflates to 100 MB. */
+  .extend('bomb', async ({ stack: _endsFirst }, { onCleanup }): Promise<string> => {
+    const compressed = gzipSync(Buffer.alloc(100 << 20, ' '), { level: 9 });
+    const server = createServer((_request, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(compressed);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onCleanup(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`;
   });
-});
-afterAll(async () => {
-  await endPrograms();
-  await Promise.all(stops.map((stop) => stop()));
-  await elsewhere.close();
-  await stack.remove();
-  await database.drop();
-});
 
 const document = (parts: object): Nip11Answer => ({ document: nip11Document({ ...parts }) });
 const body = (text: string): Nip11Answer => ({ body: text });
@@ -119,21 +118,6 @@ function rows(port: number): readonly Row[] {
   ];
 }
 
-/** A server that is no relay, and whose document of 100 KB inflates to 100 MB. */
-async function compressedBomb(): Promise<string> {
-  const bomb = gzipSync(Buffer.alloc(100 << 20, ' '), { level: 9 });
-  const server = createServer((_request, response) => {
-    response.writeHead(200, { 'content-encoding': 'gzip' }).end(bomb);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  stops.push(async () => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
 interface Checked {
   readonly readable: boolean;
   readonly nip11_id: Buffer | null;
@@ -141,13 +125,15 @@ interface Checked {
   readonly [column: string]: unknown;
 }
 
-test('each leaves a snapshot and a reason, and none costs another its check', async () => {
+test('each odd NIP-11 answer leads to a snapshot and a reason, and none costs another relay its check', async ({
+  startRelay,
+  stack,
+  database,
+  elsewhere,
+  bomb,
+}) => {
   const cases = rows(elsewhere.port);
-  const relays = await Promise.all(
-    cases.map(([, nip11]) => startScriptedRelay({ nip11, events: [] })),
-  );
-  stops.push(...relays.map((relay) => () => relay.stop()));
-  const bomb = await compressedBomb();
+  const relays = await Promise.all(cases.map(([, nip11]) => startRelay({ nip11, events: [] })));
   await stack.relays([...relays.map(({ url }) => url), bomb]);
   const initializer = stack.start('initializer');
   expect(await initializer.ended, initializer.said).toEqual({ code: 0, signal: null });
@@ -167,7 +153,7 @@ test('each leaves a snapshot and a reason, and none costs another its check', as
   expect(elsewhere.total).toBe(0); // nobody was led anywhere
   expect(monitor.out.length + monitor.err.length).toBeLessThan(3 * cases.length);
   expect(Math.max(...monitor.out.map((line) => line.length))).toBeLessThan(2000);
-  expect(monitor.log.filter(({ level }) => /^(error|fatal)$/.test(level))).toEqual([]);
+  expect(monitor.log.filter(({ level }) => /^(ERROR|FATAL)$/.test(level))).toEqual([]);
   const used = watched.stop();
   console.log(`${used?.megabytes ?? '?'} MB at most, ${monitor.out.length} lines of log`);
   if (used !== null) expect(used.megabytes).toBeLessThan(300);

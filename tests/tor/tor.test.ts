@@ -1,26 +1,26 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type TestDatabase, testDatabase } from '../support/database.ts';
-import { signedEvents } from '../support/events.ts';
-import {
-  ensureForeignRelay,
-  FOREIGN_RELAY_INSTALL_TIMEOUT_MS,
-  type ForeignRelay,
-  startForeignRelay,
-} from '../support/foreign-relay.ts';
-import { healthPort, untilHealth } from '../support/health-client.ts';
-import { endPrograms } from '../support/programs.ts';
-import { projectFile } from '../support/project.ts';
-import { type ScriptedRelay, startScriptedRelay, unanswered } from '../support/scripted-relay.ts';
-import { type Entrypoint, Stack } from '../support/stack.ts';
-import { type TorStream, watchStreams } from '../support/tor-control.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { signedEvents } from '../fixtures/events.ts';
+import { type TorStream, watchStreams } from '../network/tor-control.ts';
 import {
   startTorNetwork,
   type TorClient,
   type TorNetwork,
   whyNoTor,
-} from '../support/tor-network.ts';
+} from '../network/tor-network.ts';
+import { type TestDatabase, testDatabase } from '../postgres/database.ts';
+import { healthPort, untilHealth } from '../processes/health-client.ts';
+import { endPrograms } from '../processes/programs.ts';
+import { projectFile } from '../processes/project.ts';
+import { type Entrypoint, Stack } from '../processes/stack.ts';
+import {
+  ensureForeignRelay,
+  FOREIGN_RELAY_INSTALL_TIMEOUT_MS,
+  type ForeignRelay,
+  startForeignRelay,
+} from '../relay/foreign-relay.ts';
+import { type ScriptedRelay, startScriptedRelay, unanswered } from '../relay/scripted-relay.ts';
 
 const NOW = Math.floor(Date.now() / 1000);
 const EVENTS = signedEvents(600, { from: NOW - 500_000, to: NOW - 10_000 });
@@ -97,7 +97,7 @@ describe.skipIf(missing !== null)('through a Tor network', () => {
       lookups = join(stack.folder, 'lookups');
       const control = await watchStreams(tor.client.controlPort);
       streams = control.streams;
-      stack.env.NODE_OPTIONS = `--import ${projectFile('tests/support/lookups.mjs')}`;
+      stack.env.NODE_OPTIONS = `--import ${projectFile('tests/network/lookups.mjs')}`;
       stack.env.BIGBROTR_LOOKUPS = lookups;
       await stack.relays([...urls, `ws://localhost:${scripted.port}`]);
       await runOnce(stack, 'initializer');
@@ -109,7 +109,7 @@ describe.skipIf(missing !== null)('through a Tor network', () => {
       };
     });
 
-    it('are checked, synchronised and archived: every event, and nothing else', async () => {
+    test('are checked, synchronised and archived: every event, and nothing else', async () => {
       const checks = await database.query(
         `select relay_url, readable, writable, name is not null as described
          from relay_metadata_latest where relay_url like '%.onion%' order by relay_url`,
@@ -129,13 +129,13 @@ describe.skipIf(missing !== null)('through a Tor network', () => {
       expect(outcomes).toEqual({ all: ['complete', 'complete', 'complete'] });
     });
 
-    it('are never looked up on this machine', () => {
+    test('are never resolved by DNS', () => {
       const names = readFileSync(lookups, 'utf8').split('\n');
       expect(names.filter((name) => name.includes('onion'))).toEqual([]);
       expect(names).toContain('localhost'); // so a look-up would have been heard
     });
 
-    it('have each a circuit of their own, although they are on one host', () => {
+    test('have a circuit each, although they are on one host', () => {
       const ours = streams.filter(({ target }) => target.startsWith(`${tor.onion}:`)); // the others are Tor's own
       const users = new Map<string, Set<string>>();
       for (const { circuit, user } of ours)
@@ -145,7 +145,7 @@ describe.skipIf(missing !== null)('through a Tor network', () => {
     });
   });
 
-  it('Tor that is down makes them unknown, and they go on as soon as it is back', async () => {
+  test('Tor that is down makes relays unknown, and archiving continues when it works again', async () => {
     const { stack, database } = await open(tor.client);
     await tor.client.process.kill();
     await stack.relays(urls, urls);
@@ -180,7 +180,7 @@ describe.skipIf(missing !== null)('through a Tor network', () => {
     expect(await seenOn(database, urls[0])).toEqual(scripted.events.map(({ id }) => id).sort());
   });
 
-  it('Tor that dies during a check makes the relay unknown too', async () => {
+  test('Tor that dies during a check makes the relay unknown too', async () => {
     const { stack } = await open(tor.client);
     scripted.change({ quirk: unanswered });
     undo.push(() => scripted.change({ quirk: {} }));
@@ -195,7 +195,7 @@ describe.skipIf(missing !== null)('through a Tor network', () => {
     expect(line).toMatchObject({ relay: urls[0], openable: false, reason: 'proxy_down' });
   });
 
-  it('and so does Tor that has no circuit, which /health tells apart', async () => {
+  test('Tor without a circuit makes the relay unknown too, and /health says no_circuit', async () => {
     const { stack, database } = await open(tor.cutOff);
     await stack.relays([urls[0]]);
     await runOnce(stack, 'initializer');

@@ -1,54 +1,67 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { projectFile } from '../support/project.ts';
+import { projectFile } from '../processes/project.ts';
 
-/** Imports run one way and never back (docs/invariants.md): a file sees its own room and those that its room may see. */
+const BELOW_SERVICES = [
+  'nostr',
+  'network',
+  'config',
+  'telemetry',
+  'database',
+  'relay-client',
+  'runtime',
+];
+
+/** What the files of a room may import (docs/invariants.md). Imports run one way and never back. */
 interface Room {
   readonly files: RegExp;
   readonly sees: readonly string[];
-  /** Rooms of which it knows types alone: what they do is called by somebody else. */
+  /** Rooms of which only types may be imported. */
   readonly seesTypesOf?: readonly string[];
 }
 
-const BELOW_SERVICES = ['settings', 'watching', 'database', 'relay', 'nostr'];
-
+/** From the bottom up: a room sees some of those before it. */
 const ROOMS: Readonly<Record<string, Room>> = {
-  crashes: { files: /^crash-point\.ts$/, sees: [] },
   nostr: { files: /^nostr\//, sees: [] },
-  relay: { files: /^relay\//, sees: ['nostr'] },
-  checks: { files: /^checks\//, sees: ['nostr', 'relay'] },
-  settings: { files: /^config(\.ts$|\/)/, sees: ['nostr', 'relay'] },
-  watching: {
-    files: /^(logger|health|metrics)\.ts$/,
-    sees: ['settings'],
-    seesTypesOf: ['relay'],
-  },
+  network: { files: /^network\//, sees: ['nostr'] },
+  config: { files: /^config\//, sees: ['nostr', 'network'] },
+  telemetry: { files: /^telemetry\//, sees: [], seesTypesOf: ['nostr'] },
   database: {
-    files: /^(database(-\w+)?\.ts$|bigbrotr(\.ts$|\/))/,
-    sees: ['crashes', 'settings', 'nostr', 'relay'],
+    files: /^database\//,
+    sees: ['nostr', 'network', 'telemetry'],
+    seesTypesOf: ['config'],
   },
-  // The archive is handed to them: who opens it is a worker or an entrypoint.
-  visits: {
-    files: /^(visit\/|finder\/|(archive|probe|snapshot-writer)\.ts$)/,
-    sees: ['crashes', 'nostr', 'relay', 'checks'],
-    seesTypesOf: ['database', 'settings'],
+  'relay-client': { files: /^relay-client\//, sees: ['nostr', 'network'] },
+  nip77: { files: /^nip77\//, sees: ['nostr', 'network', 'relay-client'] },
+  runtime: { files: /^runtime\//, sees: ['network', 'config', 'telemetry', 'database'] },
+  checks: { files: /^monitor\/checks\//, sees: ['nostr', 'network', 'relay-client', 'nip77'] },
+  publish: {
+    files: /^monitor\/publish\//,
+    sees: ['nostr', 'network', 'relay-client'],
+    seesTypesOf: ['config', 'telemetry', 'runtime'],
   },
-  workers: {
-    files: /^(\w+-worker|worker-thread)\.ts$/,
-    sees: [...BELOW_SERVICES, 'checks', 'visits'],
+  monitor: {
+    files: /^monitor\/[^/]+\.ts$/,
+    sees: [...BELOW_SERVICES, 'checks', 'publish'],
   },
-  services: {
-    files:
-      /^(scheduler\/.*|(service|storage-status|scheduler|candidate-loop|due-loop|followed|lanes|run-shown|synchronize|publisher|publishing)\.ts$)/,
-    sees: BELOW_SERVICES,
-    seesTypesOf: ['visits', 'workers'],
+  finder: { files: /^finder\//, sees: BELOW_SERVICES },
+  refresh: { files: /^refresh\//, sees: ['config', 'telemetry', 'database', 'runtime'] },
+  sync: { files: /^sync\//, sees: [...BELOW_SERVICES, 'nip77'] },
+  serve: {
+    files: /^serve\//,
+    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime'],
+  },
+  local: {
+    files: /^local\//,
+    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime'],
   },
   entrypoints: {
-    files:
-      /^(local\/.*|local|initializer|monitor|(priority-)?synchronizer|finder|keygen|verify-archive)\.ts$/,
-    sees: [...BELOW_SERVICES, 'services'],
-    seesTypesOf: ['visits', 'workers'],
+    files: /^[^/]+\.ts$/,
+    sees: [
+      ...['config', 'telemetry', 'database', 'runtime', 'monitor', 'finder', 'refresh'],
+      ...['sync', 'serve', 'local'],
+    ],
   },
 };
 
@@ -113,12 +126,10 @@ function wrongWay({ from, to, typesOnly }: Import): string[] {
   return [`${from} (${here}) must not import ${typesOnly ? 'types of ' : ''}${to} (${there})`];
 }
 
-/** Files that import each other in a circle; types apart, which are gone when it runs. */
+/** Files that import each other in a circle, of types too: none of them can be read, or changed, without the others. */
 function cycles(imports: readonly Import[]): string[] {
   const next = new Map<string, string[]>();
-  for (const { from, to, typesOnly } of imports) {
-    if (!typesOnly) next.set(from, [...(next.get(from) ?? []), to]);
-  }
+  for (const { from, to } of imports) next.set(from, [...(next.get(from) ?? []), to]);
   const done = new Set<string>();
   const found: string[] = [];
   const walk = (file: string, path: readonly string[]): void => {
@@ -142,18 +153,31 @@ const SOURCES: Sources = new Map(
 );
 
 describe('imports', () => {
-  test('run along the way of the data, and never back', () => {
+  test('run from services down to the protocol, and never back', () => {
     expect(SOURCES.size).toBeGreaterThan(30);
     expect(faults(SOURCES)).toEqual([]);
   });
 
-  test('only workers, services and entrypoints open the archive', () => {
+  test('only workers, the life of a service and commands open the archive', () => {
     const openers = [...SOURCES].flatMap(([file, text]) =>
-      importsOf(file, text).filter(({ to, typesOnly }) => to === 'bigbrotr.ts' && !typesOnly),
+      importsOf(file, text).filter(
+        ({ to, typesOnly }) => to === 'database/bigbrotr.ts' && !typesOnly,
+      ),
     );
-    const rooms = new Set(openers.flatMap(({ from }) => roomOf(from)));
-    expect([...rooms].sort()).toEqual(['entrypoints', 'services', 'workers']);
+    const allowed =
+      /^([^/]+\/worker|runtime\/service-host|database\/initialize-archive|local\/(local-stack|(verify|import)-local-archive))\.ts$/;
+    expect(openers.length).toBeGreaterThan(3);
+    expect(openers.map(({ from }) => from).filter((from) => !allowed.test(from))).toEqual([]);
   });
+});
+
+test('entrypoints only compose: at most 40 lines, and no export', () => {
+  const entrypoints = [...SOURCES].filter(([file]) => !file.includes('/'));
+  expect(entrypoints.length).toBeGreaterThan(7);
+  for (const [file, text] of entrypoints) {
+    expect(text.split('\n').length, file).toBeLessThanOrEqual(40);
+    expect(text, file).not.toMatch(/^export /m);
+  }
 });
 
 describe('a wrong import is found', () => {
@@ -165,29 +189,48 @@ describe('a wrong import is found', () => {
   };
 
   test.each([
-    ['nostr/event.ts', "import { connectRelay } from '../relay/connection.ts';", 'relay'],
-    ['nostr/event.ts', "import type { RelayUrl } from '../relay/url.ts';", 'relay'],
-    ['relay/url.ts', "import { readConfig } from '../config.ts';", 'settings'],
-    ['relay/paging.ts', "import type { Bigbrotr } from '../bigbrotr.ts';", 'database'],
-    ['archive.ts', "import { Bigbrotr } from './bigbrotr.ts';", 'database'],
-    ['archive.ts', "import { type Relay, Bigbrotr } from './bigbrotr.ts';", 'database'],
-    ['probe.ts', "import './service.ts';", 'services'],
-    ['bigbrotr.ts', "import {\n  type Visit,\n  Other,\n} from './visit/visit.ts';", 'visits'],
-    ['scheduler.ts', "export { visitRelay } from './archive.ts';", 'visits'],
-    ['config.ts', "export * from './logger.ts';", 'watching'],
-    ['service.ts', "const later = await import('./monitor.ts');", 'entrypoints'],
+    ['nostr/event.ts', "import { dial } from '../network/dial.ts';", 'network'],
+    ['nostr/event.ts', "import type { RelayUrl } from '../network/url.ts';", 'network'],
+    ['network/url.ts', "import { readConfig } from '../config/load.ts';", 'config'],
+    ['sync/paging/pager.ts', "import { x } from '../../monitor/probe.ts';", 'monitor'],
+    [
+      'relay-client/publish.ts',
+      "import type { Bigbrotr } from '../database/bigbrotr.ts';",
+      'database',
+    ],
+    [
+      'monitor/checks/read.ts',
+      "import { Bigbrotr } from '../../database/bigbrotr.ts';",
+      'database',
+    ],
+    ['monitor/probe.ts', "import '../sync/visit.ts';", 'sync'],
+    [
+      'database/bigbrotr.ts',
+      "import {\n  type Visit,\n  Other,\n} from '../sync/visit.ts';",
+      'sync',
+    ],
+    ['runtime/scheduler.ts', "export { visitRelay } from '../sync/visit-relay.ts';", 'sync'],
+    ['config/load.ts', "export * from '../telemetry/logger.ts';", 'telemetry'],
+    ['runtime/service.ts', "const later = await import('../monitor.ts');", 'entrypoints'],
   ])('%s: %s', (file, line, room) => {
     expect(seeded(file, line)).toContainEqual(expect.stringMatching(`^${file} .*\\(${room}\\)$`));
   });
 
-  test('and so are a circle, a file without a room and one that is not there', () => {
-    expect(seeded('relay/url.ts', "import { connectRelay } from './connection.ts';")).toEqual(
+  test.each([
+    ['network/url.ts', "import { transport } from './transport.ts';"],
+    ['network/url.ts', "import type { TransportOptions } from './transport.ts';"],
+    ['sync/proofs.ts', "import type { Visit } from './visit.ts';"],
+    ['runtime/worker-slot.ts', "type Options = import('./scheduler.ts').SchedulerOptions;"],
+  ])('%s: %s: a circle', (file, line) => {
+    expect(seeded(file, line)).toEqual(
       expect.arrayContaining([expect.stringMatching(/^circle: /)]),
     );
-    expect(seeded('relay/url.ts', "import type { Closed } from './connection.ts';")).toEqual([]);
-    expect(seeded('stray.ts', '')).toEqual(['stray.ts is in no room: give it one here']);
-    expect(seeded('relay/url.ts', "import { x } from './nowhere.ts';")).toEqual([
-      'relay/url.ts imports relay/nowhere.ts, which is not there',
+  });
+
+  test('and so are a file without a room and one that is not there', () => {
+    expect(seeded('stray/file.ts', '')).toEqual(['stray/file.ts is in no room: give it one here']);
+    expect(seeded('network/url.ts', "import { x } from './nowhere.ts';")).toEqual([
+      'network/url.ts imports network/nowhere.ts, which is not there',
     ]);
   });
 });

@@ -1,0 +1,124 @@
+import { crashPoint } from '../../telemetry/crash-point.ts';
+import { NOW, type Query } from '../connection.ts';
+import { advanceReader, type JournalRead, readNext } from '../journal.ts';
+import { applyDay, lockFigures } from './apply-day.ts';
+import { countDay } from './count-day.ts';
+import {
+  addCurrentAuthors,
+  eventsOf,
+  eventsOfDay,
+  replaceDeleted,
+  type SomeEvents,
+  setCurrent,
+} from './current-events.ts';
+import { claimDay, cleanDay, dirtyDays, markDays } from './dirty-days.ts';
+import { followLists } from './edges.ts';
+import { addZaps, readZaps, removeDeletedZaps } from './zaps.ts';
+
+/** What the refresher does in one transaction each. */
+
+/** Rows of the journal and event keys that are read in one transaction. */
+const AT_A_TIME = { rows: 500, eventKeys: 10_000 };
+
+/**
+ * Marks the days of the next rows of the journal as dirty, and brings current events, edges and zaps up to date.
+ *
+ * @returns whether rows were read, or why not
+ */
+export async function followJournal(query: Query): Promise<JournalRead['state']> {
+  const read = await readNext(query, 'refresher', AT_A_TIME);
+  if (read.state !== 'rows') return read.state;
+  const { rows } = read;
+  const deleted = rows.flatMap(({ relayId, days }) => (relayId === null ? days : []));
+  const keys = rows.flatMap(({ eventKeys }) => eventKeys);
+  await takeUp(query, eventsOf(keys), [...new Set(deleted)]);
+  await markDays(query, rows);
+  await advanceReader(query, 'refresher', rows.at(-1) ?? rows[0]);
+  crashPoint('days-marked', '');
+  return read.state;
+}
+
+/**
+ * Brings current events, edges and zaps up to date with events that were stored, and events of some days that were
+ * deleted. Keys of authors are added before the lock is taken: a recount that adds the same ones may wait for it.
+ */
+async function takeUp(query: Query, added: SomeEvents, deletedOn: readonly number[]) {
+  await addCurrentAuthors(query, added);
+  const zaps = await readZaps(query, added);
+  await lockFigures(query);
+  const deleted = await replaceDeleted(query, deletedOn);
+  const replaced = await setCurrent(query, added);
+  await followLists(query, [...deleted, ...replaced]);
+  await removeDeletedZaps(query, deletedOn);
+  await addZaps(query, zaps);
+}
+
+/** What a recount has read. */
+export interface Recounted {
+  readonly events: number;
+  readonly sightings: number;
+}
+
+/** Recounts a dirty day. @returns null if another refresher recounts it, or has done so */
+export async function recountDay(query: Query, day: number): Promise<Recounted | null> {
+  const claimed = await claimDay(query, day);
+  if (!claimed) return null;
+  const counted = await countDay(query, day);
+  crashPoint('day-counted', '');
+  if (claimed.isRebuild) await takeUp(query, eventsOfDay(day), [day]);
+  else await lockFigures(query);
+  await applyDay(query, day);
+  await cleanDay(query, claimed);
+  crashPoint('day-applied', '');
+  return counted;
+}
+
+/**
+ * Counts the events of the latest hour, day, week and 30 days: whole days from what was counted of them, the rest by the
+ * index of `events` by time.
+ */
+export async function countRecent(query: Query): Promise<void> {
+  await query(
+    `insert into recent_events (counted_at, last_hour, last_day, last_week, last_month)
+     select n.now, ${eventsSince(3600)}, ${eventsSince(86_400)}, ${eventsSince(7 * 86_400)}, ${eventsSince(30 * 86_400)}
+     from (select ${NOW} as now) n
+     on conflict (only_row) do update
+     set counted_at = excluded.counted_at, last_hour = excluded.last_hour, last_day = excluded.last_day,
+         last_week = excluded.last_week, last_month = excluded.last_month`,
+  );
+}
+
+/** SQL: events dated within so many seconds before now, or later. The first day of the stretch is counted in part. */
+const eventsSince = (seconds: number) => `(
+    select (
+        select count(*) from events
+        where created_at >= n.now - ${seconds} and created_at < ((n.now - ${seconds}) / 86400 + 1) * 86400
+    ) + (
+        select coalesce(sum(events), 0) from day_sums where day > (n.now - ${seconds}) / 86400
+    )
+)`;
+
+/** Tables that are made anew. Keys of authors stay. */
+const FIGURES = [
+  ...['daily_counts', 'scope_stats', 'scope_kinds', 'scope_authors', 'daily_kinds'],
+  ...['daily_replication', 'replication_totals', 'day_sums', 'recent_events', 'current_events'],
+  ...['follow_edges', 'relay_list_edges', 'relay_list_totals', 'zaps', 'daily_zaps'],
+  ...['dirty_periods', 'period_users', 'cohorts', 'daily_samples', 'cover_ranks'],
+  ...['daily_references', 'reference_totals'],
+].join(', ');
+
+/**
+ * Empties all figures and marks every day for a recount, unless an earlier rebuild is not finished: that goes on.
+ *
+ * @returns how many days are left
+ */
+export async function startRebuild(
+  query: Query,
+): Promise<{ readonly days: number; readonly isResumed: boolean }> {
+  await lockFigures(query);
+  const { rebuild } = await dirtyDays(query);
+  if (rebuild > 0) return { days: rebuild, isResumed: true };
+  await query(`truncate ${FIGURES}`);
+  const { rows } = await query<{ days: number }>('select mark_all_days() as days');
+  return { days: rows[0]?.days ?? 0, isResumed: false };
+}

@@ -1,0 +1,108 @@
+import { NOW, type Query } from '../connection.ts';
+import { rangeOf, rowsOfDay } from './count-day.ts';
+
+/** Tables `daily_samples` and `daily_references`, and what follows from all days together. */
+
+/** SQL: an id of the sample begins with this, so that a sixteenth of all events, or a 256th of all targets, belongs to it. */
+const IN_EVENT_SAMPLE = 'get_byte(id, 0) < 16';
+const TARGET_SAMPLE = '^00[0-9a-f]{62}$';
+
+/** Keeps the samples of a day, of which `countDay` has read the events. */
+export async function replaceSamples(query: Query, day: number): Promise<void> {
+  await query('delete from daily_samples where day = $1', [day]);
+  await query(
+    `insert into daily_samples (day, relays, events)
+     select $1, s.relays, count(*)
+     from (
+         select array(select unnest(relays) order by 1) as relays from day_events
+         where ${IN_EVENT_SAMPLE} and cardinality(relays) > 0
+     ) s
+     group by s.relays`,
+    [day],
+  );
+  await query('delete from daily_references where day = $1', [day]);
+  await query(
+    `insert into daily_references (day, kind, target, "references")
+     select $3, r.kind, decode(r.target, 'hex'), count(*)
+     from (
+         select distinct e.event_key, e.kind, t.tag ->> 1 as target
+         from events e
+         cross join lateral jsonb_array_elements(e.tags) as t (tag)
+         where ${rowsOfDay('e')} and t.tag ->> 0 = 'e' and t.tag ->> 1 ~ '${TARGET_SAMPLE}'
+     ) r
+     group by r.kind, r.target`,
+    rangeOf(day),
+  );
+}
+
+/** Keeps other refreshers from replacing the same rows until the transaction ends. */
+async function lockSamples(query: Query): Promise<void> {
+  await query(`select pg_advisory_xact_lock(hashtext('bigbrotr samples'))`);
+}
+
+/** Counts anew how many sampled references lead to events that the archive lacks. */
+export async function countReferences(query: Query): Promise<void> {
+  await lockSamples(query);
+  await query('delete from reference_totals');
+  await query(
+    `insert into reference_totals (kind, "references", missing, as_of)
+     select r.kind, sum(r."references"), coalesce(sum(r."references") filter (where f.id is null), 0), figures_as_of()
+     from daily_references r
+     left join lateral (select id from events where id = r.target limit 1) f on true
+     group by r.kind`,
+  );
+}
+
+interface RelaySet {
+  readonly relays: readonly number[];
+  readonly events: number;
+}
+
+/** Ranks relays anew by how much each adds to those before it. */
+export async function rankRelays(query: Query): Promise<void> {
+  await lockSamples(query);
+  const { rows: times } = await query<{ as_of: number }>('select figures_as_of() as as_of');
+  const { rows } = await query<RelaySet & Record<string, unknown>>(
+    'select relays, sum(events)::bigint as events from daily_samples group by relays',
+  );
+  const ranks = coverRanks(rows);
+  const sampled = rows.reduce((sum, { events }) => sum + events, 0);
+  await query('delete from cover_ranks');
+  await query(
+    `insert into cover_ranks (rank, relay_id, new_events, covered, sampled, as_of)
+     select place, relay_id, events, sum(events) over (order by place), $3, coalesce($4, ${NOW})
+     from unnest($1::integer[], $2::bigint[]) with ordinality as t (relay_id, events, place)`,
+    [
+      ranks.map(({ relay }) => relay),
+      ranks.map(({ events }) => events),
+      sampled,
+      times[0]?.as_of ?? null,
+    ],
+  );
+}
+
+/** Greedy set cover: the relay with the most events that none before it has; of equal ones the lowest key. */
+export function coverRanks(sets: readonly RelaySet[]): { relay: number; events: number }[] {
+  const setsOf = new Map<number, RelaySet[]>();
+  const left = new Map<number, number>();
+  for (const set of sets)
+    for (const relay of set.relays) {
+      const held = setsOf.get(relay);
+      if (held) held.push(set);
+      else setsOf.set(relay, [set]);
+      left.set(relay, (left.get(relay) ?? 0) + set.events);
+    }
+  const covered = new Set<RelaySet>();
+  const ranks: { relay: number; events: number }[] = [];
+  for (;;) {
+    const [best] = [...left].sort(([a, ofA], [b, ofB]) => ofB - ofA || a - b);
+    if (!best || best[1] === 0) return ranks;
+    const [relay, events] = best;
+    ranks.push({ relay, events });
+    for (const set of setsOf.get(relay) ?? []) {
+      if (covered.has(set)) continue;
+      covered.add(set);
+      for (const other of set.relays) left.set(other, (left.get(other) ?? 0) - set.events);
+    }
+  }
+}

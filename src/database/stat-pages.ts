@@ -1,0 +1,186 @@
+import type { Query } from './connection.ts';
+
+/** The figures that are kept, as pages: each is a view of init.sql with the key that its pages follow. */
+
+/** A column of a page's key: a name of the view, its type, and its direction. */
+interface KeyColumn {
+  readonly column: string;
+  readonly type: 'bigint' | 'text' | 'date';
+}
+
+interface StatView {
+  /** What is selected; every name stands as the API shows it. */
+  readonly select: string;
+  readonly from: string;
+  readonly key: readonly KeyColumn[];
+  readonly descends: boolean;
+  /** The column that `since` and `until` are about: a UTC day. */
+  readonly day?: string;
+}
+
+const STATS = {
+  // the primary key of day_sums
+  days: {
+    select: 'day::text, event_count, unique_pubkeys, unique_kinds, counted_at',
+    from: 'event_daily_counts',
+    key: [{ column: 'day', type: 'date' }],
+    descends: true,
+    day: 'day',
+  },
+  // the primary key of daily_kinds
+  day_kinds: {
+    select: 'day::text, kind, events, authors, content_bytes',
+    from: `(select date '1970-01-01' + day as day, kind, events, authors, content_bytes from daily_kinds) d`,
+    key: [
+      { column: 'day', type: 'date' },
+      { column: 'kind', type: 'bigint' },
+    ],
+    descends: true,
+    day: 'day',
+  },
+  kinds: {
+    select: 'kind, category, event_count, unique_pubkeys',
+    from: 'kind_counts',
+    key: [{ column: 'kind', type: 'bigint' }],
+    descends: false,
+  },
+  // scope_authors_events_index
+  authors: {
+    select: 'pubkey, event_count, unique_kinds, first_event_timestamp, last_event_timestamp',
+    from: 'pubkey_counts',
+    key: [
+      { column: 'event_count', type: 'bigint' },
+      { column: 'pubkey', type: 'text' },
+    ],
+    descends: true,
+  },
+  networks: {
+    select: 'network, relay_count, event_count, unique_pubkeys, unique_kinds',
+    from: 'network_stats',
+    key: [{ column: 'network', type: 'text' }],
+    descends: false,
+  },
+  active_users: {
+    select: 'grain, start::text, users, new_users, with_profile, with_follows, counted_at',
+    from: 'active_users',
+    key: [
+      { column: 'start', type: 'date' },
+      { column: 'grain', type: 'text' },
+    ],
+    descends: true,
+    day: 'start',
+  },
+  retention: {
+    select: 'cohort_week::text, age_weeks, users',
+    from: 'retention',
+    key: [
+      { column: 'cohort_week', type: 'date' },
+      { column: 'age_weeks', type: 'bigint' },
+    ],
+    descends: false,
+    day: 'cohort_week',
+  },
+  replication: {
+    select: 'relays, events, share::float8',
+    from: 'replication',
+    key: [{ column: 'relays', type: 'bigint' }],
+    descends: false,
+  },
+  relay_lists: {
+    select: 'relay_url, authors, readers, writers, is_known',
+    from: 'relay_distribution',
+    key: [
+      { column: 'authors', type: 'bigint' },
+      { column: 'relay_url', type: 'text' },
+    ],
+    descends: true,
+  },
+  zaps: {
+    select: 'day::text, zaps, senders, recipients, millisats::text',
+    from: 'zap_stats',
+    key: [{ column: 'day', type: 'date' }],
+    descends: true,
+    day: 'day',
+  },
+  software: {
+    select: 'software, version, relay_count',
+    from: 'relay_software_counts',
+    key: [
+      { column: 'software', type: 'text' },
+      { column: 'version', type: 'text' },
+    ],
+    descends: false,
+  },
+  nips: {
+    select: 'nip, relay_count',
+    from: 'supported_nip_counts',
+    key: [{ column: 'nip', type: 'bigint' }],
+    descends: false,
+  },
+} as const satisfies Record<string, StatView>;
+
+export type Stat = keyof typeof STATS;
+
+/** A page of rows, and the time up to which everything is counted, Unix seconds. */
+export interface StatPage {
+  readonly rows: readonly Record<string, unknown>[];
+  readonly asOf: number;
+}
+
+/** Days in the form YYYY-MM-DD: from the first up to, and without, the last. */
+export interface DayRange {
+  readonly since?: string | undefined;
+  readonly until?: string | undefined;
+}
+
+/** Rows of a figure after a key, in its order. */
+export async function statPage(
+  query: Query,
+  stat: Stat,
+  { since, until }: DayRange,
+  after: readonly unknown[] | null,
+  limit: number,
+): Promise<StatPage> {
+  const view: StatView = STATS[stat];
+  const values: unknown[] = [limit];
+  const add = (value: unknown, type: string) => `$${values.push(value)}::${type}`;
+  const where = ['true'];
+  if (view.day && since !== undefined) where.push(`${view.day} >= ${add(since, 'date')}`);
+  if (view.day && until !== undefined) where.push(`${view.day} < ${add(until, 'date')}`);
+  if (after) {
+    const columns = view.key.map(nameOf).join(', ');
+    const place = view.key.map(({ type }, index) => add(after[index], type)).join(', ');
+    where.push(`(${columns}) ${view.descends ? '<' : '>'} (${place})`);
+  }
+  const order = view.key.map((key) => `${nameOf(key)}${view.descends ? ' desc' : ''}`).join(', ');
+  const { rows } = await query(
+    `select ${view.select} from ${view.from} where ${where.join(' and ')} order by ${order} limit $1`,
+    values,
+  );
+  const { rows: times } = await query<{ asOf: number }>('select figures_as_of() as "asOf"');
+  return { rows, asOf: times[0]?.asOf ?? 0 };
+}
+
+/** Texts are compared by their bytes, as cursors are. */
+function nameOf({ column, type }: KeyColumn): string {
+  return type === 'text' ? `${column} collate "C"` : column;
+}
+
+/** The key of a row, for the cursor after it. */
+export function keyOfStat(stat: Stat, row: Readonly<Record<string, unknown>>): unknown[] {
+  return STATS[stat].key.map(({ column }) => row[column]);
+}
+
+/** The whole archive in one row of the view event_stats. */
+export async function eventStats(query: Query): Promise<Record<string, unknown>> {
+  const { rows } = await query(
+    `select event_count, unique_pubkeys, unique_kinds, earliest_event_timestamp, latest_event_timestamp,
+            regular_event_count::bigint, replaceable_event_count::bigint, ephemeral_event_count::bigint,
+            addressable_event_count::bigint,
+            event_count_last_1h, event_count_last_24h, event_count_last_7d, event_count_last_30d,
+            events_per_day::float8, as_of
+     from event_stats`,
+  );
+  if (!rows[0]) throw new Error('event_stats gave no row');
+  return rows[0];
+}

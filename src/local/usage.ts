@@ -1,0 +1,15 @@
+/** What `npm start -- --help` prints. */
+export const USAGE = `npm start                runs the whole archive on this machine, until Ctrl-C
+npm start -- --once      visits every relay that is due once, prints a summary, and ends
+npm start -- --help      prints this
+
+It starts its own PostgreSQL in ./data (LOCAL_DATA_PATH), or uses the server that POSTGRES_HOST names.
+Every setting is an environment variable or a line of .env: env.example explains each with its default.
+
+npm run status           prints how the archive stands, and what the services do
+npm run explain -- URL   prints everything about one relay
+npm run verify           reads the archive back and checks every id and signature again
+npm run keygen           prints a key pair for .env
+npm run import-python    copies a Python archive (docs/from-python.md)
+npm run demo             shows it with relays on this machine, without the internet
+`;

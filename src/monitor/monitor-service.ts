@@ -1,0 +1,185 @@
+/** The monitor as a service: it checks every relay that is due, by the schedule in the archive. */
+import type { MonitorConfig } from '../config/load.ts';
+import type { DueCheck, Relay } from '../database/bigbrotr.ts';
+
+import { networkOf } from '../network/url.ts';
+import { toNip66Result } from '../nostr/nip66.ts';
+import { unixNow } from '../nostr/unix-time.ts';
+import { DueLoop, type DueLoopOptions, type Ending, endingOf } from '../runtime/due-loop.ts';
+import { HeldBack } from '../runtime/held-back.ts';
+import { runReported } from '../runtime/run-reported.ts';
+import { Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
+import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
+import { ServiceHost } from '../runtime/service-host.ts';
+import {
+  claimWith,
+  endClaim,
+  lookUpReachable,
+  lookWhenBack,
+  relayLoop,
+  startWorkers,
+  workersOf,
+} from '../runtime/service-parts.ts';
+import type { HealthNames } from '../telemetry/metrics.ts';
+import { type Publishing, startPublishing } from './publish/publishing.ts';
+import type { ProbeReport } from './worker.ts';
+
+/** Interval of look-ups while no relay is due, in milliseconds. */
+const POLL_MS = 10_000;
+/** A relay whose check was lost is checked again after this, in milliseconds. */
+const LOST_MS = 60_000;
+/** A relay is looked up this long before it is due, in seconds: time for the next look-up and a free slot. */
+const AHEAD_SECONDS = 60;
+
+const HEALTH_NAMES: HealthNames = {
+  visits: 'relays_checked',
+  outcomes: { readable: 'relays_readable', [WORKER_DIED]: 'relays_set_aside' },
+  stops: { network_down: 'checks_without_network' },
+};
+
+/** The monitor, not started yet. */
+export function createMonitor(config: MonitorConfig, options: ServiceOptions): ServiceHost {
+  const workerUrl = new URL('./worker.js', import.meta.url);
+  return new ServiceHost(
+    config,
+    { healthNames: HEALTH_NAMES, workerUrl, begin: startMonitoring },
+    options,
+  );
+}
+
+async function startMonitoring(
+  config: MonitorConfig,
+  service: Service,
+  workerUrl: URL,
+): Promise<Work> {
+  const scheduler = new Scheduler<Relay, ProbeReport>(workersOf(config, service, workerUrl));
+  await startWorkers(scheduler, config, service);
+  const publishing = await startPublishing(config, service);
+  /** Relays that are being checked, by their keys. */
+  const checked = new Map<number, Relay>();
+  service.claims.onLost('check', (relayId) => {
+    const relay = checked.get(relayId);
+    if (relay) scheduler.cancel(relay.url);
+  });
+  const heldBack = new HeldBack();
+  const loop: DueLoop<DueCheck> = new DueLoop<DueCheck>({
+    ...dueRelays(config, service, heldBack),
+    keyOf: ({ relayId }) => relayId,
+    freeSlots: () => scheduler.totalFreeSlots,
+    claim: claimWith(service, 'check', null),
+    run: async (relay) => {
+      checked.set(relay.relayId, relay);
+      const ending = await check(relay, config, service, { scheduler, publishing, heldBack });
+      checked.delete(relay.relayId);
+      endClaim(service, 'check', relay.relayId, ending);
+      return ending;
+    },
+    pollMs: POLL_MS,
+    lostMs: LOST_MS,
+    ...relayLoop(service, config.loopIntervalSeconds),
+  });
+  lookWhenBack(service, heldBack, loop);
+  return {
+    run: async () => {
+      await loop.run();
+      await publishing?.flush();
+    },
+    stop: async () => {
+      await Promise.all([scheduler.stop(), publishing?.publisher.stop()]);
+    },
+  };
+}
+
+/** Relays that are due by the schedule. New relays, and those that were named again, are due immediately. */
+function dueRelays(
+  { frequencySeconds, loopIntervalSeconds, blocklistPath, tor }: MonitorConfig,
+  service: Service,
+  heldBack: HeldBack,
+): Pick<DueLoopOptions<DueCheck>, 'lookUp'> {
+  const { bigbrotr, claims, once, network } = service;
+  const ages = {
+    intervalSeconds: frequencySeconds,
+    aheadSeconds: once ? 0 : AHEAD_SECONDS,
+    leastSeconds: once ? 0 : loopIntervalSeconds,
+  };
+  return {
+    lookUp: lookUpReachable(
+      { blocklistPath, heldBack, network: once ? null : network },
+      service,
+      (limit, except) =>
+        bigbrotr.relaysToCheck(ages, {
+          ...{ limit, except, holder: claims.holder },
+          withoutTor: tor === null,
+        }),
+    ),
+  };
+}
+
+/** What the checks of a monitor share. */
+interface Checking {
+  readonly scheduler: Scheduler<Relay, ProbeReport>;
+  readonly publishing: Publishing | null;
+  readonly heldBack: HeldBack;
+}
+
+async function check(
+  relay: Relay,
+  config: MonitorConfig,
+  service: Service,
+  { scheduler, publishing, heldBack }: Checking,
+): Promise<Ending> {
+  const beganMs = performance.now();
+  const outcome = await runReported('checking', relay.url, relay, scheduler, service);
+  if (!outcome.ok) {
+    if (outcome.crashesWorker) await setAside(relay, outcome.reason, config, service);
+    else if (outcome.claimLost)
+      service.log.warn({ relay: relay.url }, 'check given up: another process checks the relay');
+    else if (!service.signal.aborted) {
+      service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
+      if (outcome.notStored) service.noteStored(false, `${relay.url}: ${outcome.reason}`);
+    }
+    return endingOf(outcome);
+  }
+  const { discovery, ...report } = outcome.result;
+  const { state, openable, readable, writable, nip11Reason, reason } = report;
+  if (reason === 'network_down') {
+    heldBack.add(relay.relayId, beganMs);
+    service.metrics.visitStopped(reason);
+    service.log.debug({ relay: relay.url }, 'relay not checked: our network is down');
+    return 'held_back';
+  }
+  service.noteStored(true);
+  if (!readable) service.noteFailure(reason ?? 'unreadable');
+  if (discovery) publishing?.publisher.publish(discovery);
+  if (networkOf(relay.url) === 'tor') service.noteCircuit(reason !== 'proxy_down');
+  service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
+  service.metrics.count({
+    [`relays_${state}`]: 1,
+    relays_openable: Number(openable),
+    relays_writable: Number(writable),
+    [nip11Reason === null ? 'nip11_documents' : `no_nip11_${nip11Reason}`]: 1,
+  });
+  service.log.debug({ relay: relay.url, ...report }, 'relay checked');
+  return readable ? 'good' : 'failed';
+}
+
+/** Schedules a relay as down because its check crashes a worker that runs nothing else. */
+async function setAside(
+  relay: Relay,
+  reason: string,
+  { frequencySeconds }: MonitorConfig,
+  { bigbrotr, log, metrics }: Service,
+): Promise<void> {
+  log.error({ relay: relay.url, reason }, 'relay set aside: its checks crash their worker');
+  metrics.relayVisited(WORKER_DIED);
+  metrics.count({ relays_down: 1 });
+  const nip66 = toNip66Result({ ok: false, reason: WORKER_DIED });
+  const generatedAt = unixNow();
+  const open = { name: 'open', success: false, reason: WORKER_DIED, data: null, duration_ms: 0 };
+  const snapshot = { relay, generatedAt, nip11: null, nip66, checks: [open] };
+  try {
+    await bigbrotr.insertSnapshots([snapshot], frequencySeconds);
+  } catch (err) {
+    log.error({ relay: relay.url, err }, 'setting a relay aside could not be stored');
+  }
+}

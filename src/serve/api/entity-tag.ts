@@ -1,0 +1,50 @@
+import { createHash } from 'node:crypto';
+import type { FastifyInstance } from 'fastify';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** For how long caches may give an answer again, in seconds; 0 or absent: not without asking. */
+    readonly maxAge?: number;
+    /** A path that shows what the route does. */
+    readonly example?: string;
+  }
+}
+
+const LENGTH = 22;
+
+/**
+ * Adds `ETag` and `Cache-Control` to answers of routes with `maxAge`, and answers 304 to `If-None-Match`. The tag is weak
+ * and of the data alone: `meta` has the time, which is another one in each answer.
+ */
+export function addEntityTags(api: FastifyInstance): void {
+  api.addHook('preSerialization', async (request, reply, payload: unknown) => {
+    const { maxAge } = request.routeOptions.config;
+    if (maxAge === undefined || reply.statusCode !== 200) return payload;
+    reply.header('etag', tagOf(payload));
+    reply.header('cache-control', maxAge > 0 ? `public, max-age=${maxAge}` : 'no-cache');
+    return payload;
+  });
+  api.addHook('onSend', async (request, reply, payload: unknown) => {
+    const tag = reply.getHeader('etag');
+    if (typeof tag !== 'string' || !matches(request.headers['if-none-match'], tag)) return payload;
+    reply.code(304).removeHeader('content-type').removeHeader('content-length');
+    return '';
+  });
+}
+
+function tagOf(payload: unknown): string {
+  const { meta: _, ...rest } = payload as Record<string, unknown>;
+  const hash = createHash('sha256').update(JSON.stringify(rest)).digest('base64url');
+  return `W/"${hash.slice(0, LENGTH)}"`;
+}
+
+function matches(header: string | undefined, tag: string): boolean {
+  if (header === undefined) return false;
+  const strong = tag.slice(2);
+  return header.split(',').some((part) => isSame(part.trim(), strong));
+}
+
+/** Compared weakly (RFC 9110, 8.8.3.2). */
+function isSame(given: string, strong: string): boolean {
+  return given === '*' || given === strong || given === `W/${strong}`;
+}

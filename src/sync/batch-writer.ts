@@ -1,0 +1,215 @@
+import type { Batch, Bigbrotr, Evidence, Refused, Relay, Stored } from '../database/bigbrotr.ts';
+import { ClaimLost } from '../database/claims.ts';
+import type { IdentifiedEvent } from '../nostr/event.ts';
+import { matchesArchived, type VerifiedEvent, type Verifier } from '../nostr/verify.ts';
+import { crashPoint } from '../telemetry/crash-point.ts';
+import type { OffenceTally } from './offence-tally.ts';
+import type { Verdict } from './paging/pager.ts';
+import { TimeSlice } from './time-slice.ts';
+import { boundsOf } from './windows.ts';
+
+/** What a page or a reconciliation proved. */
+export interface Proof extends Omit<Verdict, 'evidence'> {
+  readonly evidence: Evidence;
+}
+
+export interface BatchWriterOptions {
+  readonly bigbrotr: Bigbrotr;
+  readonly verifier: Verifier;
+  readonly relay: Relay;
+  readonly filterId: number;
+  readonly batchSize: number;
+  /** What was refused and is not stored yet: it goes with the next batch, the last of it with `flush`. */
+  readonly offences: OffenceTally;
+  readonly onStored: (stored: Stored) => void;
+  readonly onInvalid: (reason: 'bad_signature', id: string) => void;
+  readonly now: () => number;
+}
+
+/** A batch is also full at this many characters of content and tags, whatever its number of events. */
+const MAX_BATCH_CHARS = 2 * 1024 * 1024;
+/** Batches in flight: one is stored, one verified, one waits. More would only take memory. */
+const MAX_IN_FLIGHT = 3;
+/** Maximum characters of the batches in flight of one relay. */
+const MAX_CHARS_IN_FLIGHT = 2 * MAX_BATCH_CHARS;
+/** Stretches with refused events that are kept apart; with more they become one. */
+const MAX_REFUSED_STRETCHES = 100;
+
+type Prepared = Required<Pick<Batch, 'events' | 'known' | 'keys'>>;
+
+const NOTHING_PROVEN: Proof = { proven: [], holes: [], evidence: 'paging' };
+
+/**
+ * Writes the events of one visit: batch → look up which are archived → verify the others → store. Batches are stored in
+ * order, and what a page proves is stored with its last batch, so that coverage never runs ahead of its events. A failed
+ * batch fails all that follow; after a lost claim they are still stored, and prove nothing.
+ */
+export class BatchWriter {
+  readonly #options: BatchWriterOptions;
+  #events: IdentifiedEvent[] = [];
+  #chars = 0;
+  /** Keys by id. */
+  #sighted = new Map<string, string>();
+  /** What batches before could not keep: a later page may prove the time in which it lies. */
+  #refused: Refused[] = [];
+  #inFlight: { readonly stored: Promise<void>; readonly chars: number }[] = [];
+  #lastStored: Promise<void> = Promise.resolve();
+  /** Whether another process holds the claim on the relay now. */
+  #claimLost = false;
+
+  constructor(options: BatchWriterOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Takes one event. Returns a promise only under back-pressure: most events need no turn of the event loop. A batch that
+   * is full by number is submitted with the event after it, so that a page that fills one is stored together with what
+   * it proves. @throws DatabaseError of an earlier batch, ClaimLost
+   */
+  add(event: IdentifiedEvent): Promise<void> | undefined {
+    if (this.#events.length < this.#options.batchSize) return this.#take(event);
+    return this.#submit(NOTHING_PROVEN).then(() => this.#take(event));
+  }
+
+  #take(event: IdentifiedEvent): Promise<void> | undefined {
+    this.#events.push(event);
+    this.#chars += event.content.length + charsOfTags(event);
+    return this.#chars >= MAX_BATCH_CHARS ? this.#submit(NOTHING_PROVEN) : undefined;
+  }
+
+  /** Takes id and key of an event that the archive holds and the relay says it holds. @throws DatabaseError */
+  async addSighted(id: string, key: string): Promise<void> {
+    this.#sighted.set(id, key);
+    if (this.#sighted.size >= this.#options.batchSize) await this.#submit(NOTHING_PROVEN);
+  }
+
+  /** Ends a page: what waits is stored together with what the page proved. @throws DatabaseError */
+  async endPage(verdict: Proof): Promise<void> {
+    if (this.#isWaiting || verdict.proven.length > 0 || verdict.holes.length > 0) {
+      await this.#submit(verdict);
+    }
+  }
+
+  /** Waits until everything given is stored. @throws DatabaseError */
+  async flush(): Promise<void> {
+    if (this.#isWaiting) await this.#submit(NOTHING_PROVEN);
+    await this.#lastStored;
+    if (this.#options.offences.isEmpty) return;
+    await this.#submit(NOTHING_PROVEN);
+    await this.#lastStored;
+  }
+
+  /** Stores what was given when the claim on the relay is lost: events stay valid, whichever process stores them. @throws DatabaseError */
+  async storeRest(): Promise<void> {
+    await this.flush().catch(unlessClaimLost);
+    await this.flush().catch(unlessClaimLost); // what waited while an earlier batch told of the loss
+  }
+
+  get #isWaiting(): boolean {
+    return this.#events.length + this.#sighted.size > 0;
+  }
+
+  get #isCrowded(): boolean {
+    const chars = this.#inFlight.reduce((sum, batch) => sum + batch.chars, 0);
+    return this.#inFlight.length >= MAX_IN_FLIGHT || chars > MAX_CHARS_IN_FLIGHT;
+  }
+
+  async #submit(verdict: Proof): Promise<void> {
+    const events = this.#events;
+    const sighted = this.#sighted;
+    const chars = this.#chars;
+    this.#events = [];
+    this.#chars = 0;
+    this.#sighted = new Map();
+    const prepared = this.#prepare(events);
+    const previous = this.#lastStored;
+    const stored = (async () => {
+      const [batch] = await Promise.all([prepared, previous.catch(unlessClaimLost)]);
+      const keys = new Map([...sighted, ...batch.keys]);
+      await this.#store(
+        { ...batch, keys, sighted: [...sighted.keys()] },
+        this.#claimLost ? NOTHING_PROVEN : verdict,
+      );
+    })();
+    stored.catch(() => {}); // reported by the next wait
+    this.#lastStored = stored;
+    this.#inFlight.push({ stored, chars });
+    while (this.#isCrowded) await this.#inFlight.shift()?.stored;
+  }
+
+  async #prepare(received: IdentifiedEvent[]): Promise<Prepared> {
+    const unique = withoutRepeats(received);
+    const archived = await this.#options.bigbrotr.archivedEvents(unique);
+    crashPoint('after-known', this.#options.relay.url);
+    const known: VerifiedEvent[] = [];
+    const keys = new Map<string, string>();
+    const events: VerifiedEvent[] = [];
+    const accepted = new Set<string>();
+    const slice = new TimeSlice();
+    for (const event of unique) {
+      if (accepted.has(event.id)) continue;
+      const held = archived.get(event.id);
+      const same = held === undefined ? null : matchesArchived(event, held.sig);
+      const verified = same ?? this.#options.verifier.verify(event);
+      if (verified) accepted.add(event.id);
+      if (!verified) this.#options.onInvalid('bad_signature', event.id);
+      else if (held === undefined) events.push(verified);
+      else {
+        known.push(verified);
+        keys.set(event.id, held.key);
+      }
+      if (slice.isOver) await slice.pause();
+    }
+    crashPoint('after-verify', this.#options.relay.url);
+    return { events, known, keys };
+  }
+
+  async #store(batch: Prepared & Pick<Batch, 'sighted'>, verdict: Proof): Promise<void> {
+    const { bigbrotr, relay, filterId, offences, now } = this.#options;
+    const stored = await bigbrotr.store({
+      relay,
+      filterId,
+      seenAt: now(),
+      ...batch,
+      proven: verdict.proven,
+      holes: verdict.holes,
+      evidence: verdict.evidence,
+      refused: this.#refused,
+      offences: offences.take(),
+    });
+    crashPoint('after-commit', relay.url);
+    if (stored.refused) this.#refused.push(stored.refused);
+    if (this.#refused.length > MAX_REFUSED_STRETCHES) this.#refused = asOne(this.#refused);
+    this.#options.onStored(stored);
+    this.#claimLost ||= stored.claimLost === true;
+    if (this.#claimLost) throw new ClaimLost('visit', relay.relayId);
+    if (verdict.proven.length > 0) crashPoint('after-coverage', relay.url);
+  }
+}
+
+/** @throws any error but ClaimLost */
+function unlessClaimLost(error: unknown): void {
+  if (!(error instanceof ClaimLost)) throw error;
+}
+
+/** The stretch from the first to the last of these, with the counts of all. */
+function asOne(stretches: readonly Refused[]): Refused[] {
+  const bounds = boundsOf(stretches);
+  return bounds ? [{ ...bounds, count: stretches.reduce((sum, { count }) => sum + count, 0) }] : [];
+}
+
+function charsOfTags(event: IdentifiedEvent): number {
+  let chars = 0;
+  for (const tag of event.tags) for (const value of tag) chars += value.length + 4;
+  return chars;
+}
+
+/** Keeps one id with two signatures twice: a forged copy must not replace the valid one. */
+function withoutRepeats(events: readonly IdentifiedEvent[]): IdentifiedEvent[] {
+  const first = new Map<string, string>();
+  return events.filter(({ id, sig }) => {
+    const known = first.get(id);
+    if (known === undefined) first.set(id, sig);
+    return known !== sig;
+  });
+}

@@ -1,0 +1,162 @@
+/** Each service in this process, on an archive of the tests: created, started and stopped, with stub workers. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import {
+  type Environment,
+  loadFinderConfig,
+  loadMonitorConfig,
+  loadSynchronizerConfig,
+} from '../../../src/config/load.ts';
+import { createFinder } from '../../../src/finder/finder-service.ts';
+import { createMonitor } from '../../../src/monitor/monitor-service.ts';
+import type { ServiceOptions, StatusReport } from '../../../src/runtime/service.ts';
+import type { ServiceHost } from '../../../src/runtime/service-host.ts';
+import {
+  createPrioritySynchronizer,
+  createSynchronizer,
+} from '../../../src/sync/synchronizer-service.ts';
+import { knownRelay, openBigbrotr, silent } from '../../postgres/bigbrotr.ts';
+import { type TestDatabase, testDatabase } from '../../postgres/database.ts';
+import { health } from '../../processes/health-client.ts';
+import { KEYS } from '../../processes/stack.ts';
+
+const CREATED: Readonly<
+  Record<string, (env: Environment, result: object, options: ServiceOptions) => ServiceHost>
+> = {
+  monitor: (env, result, options) =>
+    createMonitor({ ...loadMonitorConfig(env), ...result }, options),
+  synchronizer: (env, result, options) =>
+    createSynchronizer({ ...loadSynchronizerConfig('synchronizer', env), ...result }, options),
+  'priority-synchronizer': (env, result, options) =>
+    createPrioritySynchronizer(
+      { ...loadSynchronizerConfig('priority-synchronizer', env), ...result },
+      options,
+    ),
+  finder: (env, result, options) => createFinder({ ...loadFinderConfig(env), ...result }, options),
+};
+const NAMES = Object.keys(CREATED);
+
+let database: TestDatabase;
+let folder: string;
+let env: Environment;
+let host: ServiceHost | null = null;
+
+beforeAll(async () => {
+  database = await testDatabase();
+  folder = await mkdtemp(join(tmpdir(), 'bigbrotr-services-'));
+});
+beforeEach(async () => {
+  await database.query('truncate relays, claims cascade');
+  await writeFile(join(folder, 'priority.txt'), '# none\n');
+  const { config } = database;
+  env = {
+    ...KEYS,
+    POSTGRES_HOST: config.host,
+    POSTGRES_PORT: `${config.port}`,
+    POSTGRES_USER: config.user,
+    POSTGRES_PASSWORD: config.password,
+    POSTGRES_DB: config.database,
+    SYNCHRONIZER_PRIORITY_RELAYS_PATH: join(folder, 'priority.txt'),
+    MONITOR_HEALTH_PORT: '0',
+    SYNCHRONIZER_HEALTH_PORT: '0',
+    PRIORITY_SYNCHRONIZER_HEALTH_PORT: '0',
+    FINDER_HEALTH_PORT: '0',
+  };
+});
+afterEach(async () => {
+  await host?.stop('end of the test');
+  host = null;
+});
+afterAll(async () => {
+  await database.drop();
+  await rm(folder, { recursive: true });
+});
+
+/** @param result what the stub workers answer to each job */
+function create(name: string, options: Partial<ServiceOptions> = {}, result: unknown = null) {
+  const workerUrl = new URL('../../processes/stub-worker.mjs', import.meta.url);
+  const created = CREATED[name]?.(
+    env,
+    { result },
+    { once: false, log: silent, workerUrl, ...options },
+  );
+  if (!created) throw new Error(`there is no service ${name}`);
+  host = created;
+  return created;
+}
+
+describe.each(NAMES)('%s on an empty archive', (name) => {
+  test('starts, is ready, and stops with exit code 0', async () => {
+    const reports: StatusReport[] = [];
+    const service = create(name, { onStatus: (report) => reports.push(report) });
+    await service.start();
+    const port = service.healthPort ?? 0;
+    expect(await health(port)).toMatchObject({
+      status: 200,
+      body: { service: name, state: 'waiting', database: 'up', counts: {}, lastRound: null },
+    });
+    expect(await service.stop('a test')).toBe(0);
+    expect(await health(port)).toBeNull();
+    expect(reports.at(-1)).toMatchObject({ service: name, status: { state: 'stopping' } });
+  });
+
+  test('with --once ends by itself with exit code 0', async () => {
+    const service = create(name, { once: true });
+    await service.start();
+    expect(await service.ended).toBe(0);
+  });
+});
+
+describe('start of a service', () => {
+  test('ends with exit code 1 without a database with --once', async () => {
+    env = { ...env, POSTGRES_DB: 'no_such_database' };
+    const service = create('monitor', { once: true });
+    await service.start();
+    expect(await service.ended).toBe(1);
+  });
+
+  test('ends with exit code 1 if the priority list cannot be read', async () => {
+    env = { ...env, SYNCHRONIZER_PRIORITY_RELAYS_PATH: join(folder, 'nowhere.txt') };
+    const service = create('priority-synchronizer');
+    await service.start();
+    expect(await service.ended).toBe(1);
+  });
+
+  test('ends with exit code 0 if the service is stopped while it waits for its database', async () => {
+    env = { ...env, POSTGRES_PORT: '1' };
+    const service = create('synchronizer');
+    const started = service.start();
+    expect(await service.stop('a test')).toBe(0);
+    await started;
+  });
+});
+
+test('/health counts a check by the figures of the registry', async () => {
+  const bigbrotr = await openBigbrotr(database);
+  await knownRelay(bigbrotr, 'one');
+  await bigbrotr.close();
+  const checked = { state: 'up', openable: true, readable: true, writable: false };
+  const report = { ...checked, nip11Reason: 'http_404', reason: null, discovery: null };
+  const reports: StatusReport[] = [];
+  const service = create(
+    'monitor',
+    { once: true, onStatus: (status) => reports.push(status) },
+    report,
+  );
+  await service.start();
+  expect(await service.ended).toBe(0);
+  expect(reports.at(-1)).toMatchObject({
+    status: {
+      lastRound: { relays: 1, failed: 0 },
+      counts: {
+        relays_checked: 1,
+        relays_up: 1,
+        relays_openable: 1,
+        relays_readable: 1,
+        no_nip11_http_404: 1,
+      },
+    },
+  });
+});

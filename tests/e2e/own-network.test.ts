@@ -1,0 +1,198 @@
+/**
+ * Outages of our own network, in namespaces: the monitor judges no relay by them, whatever is cut, and goes on within seconds
+ * of its return.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, vi } from 'vitest';
+import { type Cut, outageObstacle } from '../network/outage-namespace.ts';
+import {
+  ALIVE,
+  DEAD,
+  LITERALS,
+  LIVING,
+  leftWithout,
+  networkWords,
+  outageTest,
+  portOf,
+  SIX,
+  said,
+  untilWords,
+  urlOf,
+} from '../network/outage-test.ts';
+import type { Program } from '../processes/programs.ts';
+
+const obstacle = outageObstacle();
+if (obstacle !== null) console.log(`skipped: outages of our own network, ${obstacle}`);
+
+/** The relays whose latest check is not older than the last `makeDue`, by state. */
+const CHECKED = `select r.url, c.state from relay_schedule c join relays r using (relay_id)
+                 where c.checked_at > unix_now() - 7000`;
+const ALL_STATES = 'select distinct state from relay_states';
+
+const test = outageTest
+  .extend(
+    'makeDue',
+    ({ database }) =>
+      () =>
+        database.query(
+          `update relay_schedule set due_at = 0, checked_at = checked_at - 7200, known_until = known_until + 7200;
+           update snapshots set generated_at = generated_at - 7200`,
+        ),
+  )
+  .extend(
+    'allUp',
+    ({ until }) =>
+      (what = 'all relays up') =>
+        until<{ state: string }>(
+          CHECKED,
+          (rows) => rows.length === LIVING.length && rows.every(({ state }) => state === 'up'),
+          what,
+        ),
+  )
+  .extend('expectNobodyJudged', ({ database }) => async () => {
+    expect(await database.query(ALL_STATES)).toEqual([{ state: 'up' }]);
+  })
+  /** A monitor that has found all relays up. */
+  .extend('monitor', async ({ startWith, allUp }) => {
+    const monitor = await startWith('monitor', LIVING);
+    await allUp();
+    return monitor;
+  });
+
+/** What rounds say of relays that failed. */
+const failedInRounds = (monitor: Program) =>
+  monitor.log
+    .filter(({ msg }) => msg.startsWith('round finished'))
+    .map(({ failed }) => Number(failed));
+
+describe.skipIf(obstacle !== null)('the monitor', () => {
+  test('judges no relay while our network is cut, says so once, and checks all within seconds of its return', async ({
+    monitor,
+    database,
+    world,
+    makeDue,
+    allUp,
+    expectNobodyJudged,
+  }) => {
+    const port = await portOf(monitor);
+    const { body: before } = await world.health(port);
+    expect(before).toMatchObject({ network: 'up' });
+
+    const words: string[] = [];
+    for (const cut of ['cable', 'address'] as const) {
+      await world.cut(cut);
+      await makeDue();
+      words.push('network is down');
+      await untilWords(monitor, words);
+      await vi.waitFor(async () => {
+        const { code, body } = await world.health(port);
+        expect({ code, network: body.network }).toEqual({ code: 503, network: 'down' });
+        expect(body.waitsForNetwork).toBe(LIVING.length);
+      }, 30_000); // 503 from the moment when a due relay is left out
+      await sleep(5000); // a check of a due relay would be stored by now
+      expect(await database.query(CHECKED)).toEqual([]);
+      await world.cut('nothing');
+      words.push('network is up');
+      await untilWords(monitor, words);
+      await allUp(`all relays up after ${cut}`);
+    }
+    await expectNobodyJudged();
+    const readable = await database.query('select from readable_relays');
+    expect(readable).toHaveLength(LIVING.length);
+    // Each relay was checked three times: what the outages prevented counts neither as checked nor as failed.
+    const { body } = await world.health(port);
+    expect(body.counts).toMatchObject({ relays_checked: 3 * LIVING.length });
+    expect(new Set(failedInRounds(monitor))).toEqual(new Set([0]));
+  });
+
+  test.for([
+    ['dns', [...ALIVE, ...SIX], 'network is down'],
+    ['ipv6', SIX, 'network is degraded'],
+    ['ipv4', [...ALIVE, ...LITERALS], 'network is degraded'],
+  ] as const)(
+    'goes on with the relays that can be reached while %s is cut',
+    async ([cut, lost, msg], {
+      monitor,
+      database,
+      world,
+      until,
+      makeDue,
+      allUp,
+      expectNobodyJudged,
+    }) => {
+      await world.cut(cut satisfies Cut);
+      await makeDue();
+      await untilWords(monitor, [msg]);
+      const left = leftWithout(lost);
+      // DNS servers are asked by IPv4 and IPv6.
+      await until(CHECKED, (rows) => rows.length >= left.length, 'the others checked');
+      const checked = await database.query<{ url: string; state: string }>(CHECKED);
+      expect(checked.map(({ url }) => url).sort()).toEqual(left);
+      await world.cut('nothing');
+      await untilWords(monitor, [msg, 'network is up']);
+      await allUp(`all relays up after ${cut}`);
+      await expectNobodyJudged();
+      expect(new Set(failedInRounds(monitor))).toEqual(new Set([0]));
+    },
+  );
+
+  test('judges no relay by name at a first start without DNS, and all of them when DNS works', async ({
+    stack,
+    world,
+    start,
+    until,
+    allUp,
+    expectNobodyJudged,
+  }) => {
+    await stack.relays(LIVING);
+    await start('initializer').ended;
+    await world.cut('dns');
+    const monitor = start('monitor');
+    await untilWords(monitor, ['network is down']);
+    await until(CHECKED, (rows) => rows.length === LITERALS.length, 'the literals checked');
+    await world.cut('nothing');
+    await allUp('all relays up');
+    await expectNobodyJudged();
+    expect(networkWords(monitor)).toEqual(['network is down', 'network is up']);
+  });
+
+  test('judges nobody by an outage that comes and goes every few seconds, in the middle of rounds', async ({
+    monitor,
+    world,
+    makeDue,
+    allUp,
+    expectNobodyJudged,
+  }) => {
+    for (const cut of ['cable', 'dns', 'address', 'cable', 'ipv4'] as const) {
+      await makeDue(); // the checks are under way when the cut comes
+      await sleep(300);
+      await world.cut(cut);
+      await sleep(4000);
+      await world.cut('nothing');
+      await sleep(2000);
+    }
+    await allUp('all relays up at last');
+    await expectNobodyJudged();
+    expect(monitor.isRunning).toBe(true);
+  });
+
+  test('finds dead relays dead in a world where nine of ten are', async ({
+    database,
+    startWith,
+    until,
+  }) => {
+    const some = [...DEAD, ...LITERALS.slice(0, 2), ...ALIVE].map(urlOf);
+    const monitor = await startWith('monitor', some);
+    await until(CHECKED, (rows) => rows.length === some.length, 'all relays checked');
+    const states = await database.query<{ state: string; relays: number }>(
+      'select state, count(*)::int as relays from relay_schedule group by state order by state',
+    );
+    expect(states).toEqual([
+      { state: 'down', relays: DEAD.length },
+      { state: 'up', relays: some.length - DEAD.length },
+    ]);
+    const round = await said(monitor, 'round finished with many failed relays');
+    expect(round).toMatchObject({ failed: DEAD.length, reasons: { timeout: DEAD.length } });
+    expect(networkWords(monitor)).toEqual([]);
+  });
+});

@@ -1,0 +1,82 @@
+import { describe, expect, test } from 'vitest';
+import { parseStatusArguments } from '../../../src/local/archive-status.ts';
+import { parseExplainArguments } from '../../../src/local/explain-relay.ts';
+import { doingOf } from '../../../src/runtime/archive-status.ts';
+import type { HealthStatus } from '../../../src/telemetry/health.ts';
+
+describe('parseExplainArguments', () => {
+  test.each([
+    [['wss://relay.example.com'], 'wss://relay.example.com', false],
+    [['--json', 'Relay.Example.com/'], 'wss://relay.example.com', true],
+    [['ws://127.0.0.1:7777', '--json'], 'ws://127.0.0.1:7777', true],
+  ])('reads %j', (args, url, json) => {
+    expect(parseExplainArguments(args)).toEqual({ url, json });
+  });
+
+  test.each([
+    [
+      [],
+      /^Name one relay: npm run explain -- wss:\/\/relay\.example\.com \(--json: for programs\)\.$/,
+    ],
+    [['a.example', 'b.example'], /^Name one relay: /],
+    [['--all'], /^Name one relay: /],
+    [['https://x.example'], /^"https:\/\/x\.example" names no relay \(.+\): npm run explain/],
+    [[''], /^"" names no relay \(it is empty\)/],
+  ])('refuses %j with one sentence', (args, expected) => {
+    expect(() => parseExplainArguments(args)).toThrow(expected);
+  });
+});
+
+describe('parseStatusArguments', () => {
+  test('reads --json and addresses of services', () => {
+    expect(parseStatusArguments([])).toEqual({ json: false, services: [] });
+    expect(parseStatusArguments(['monitor:8081', '--json', '[::1]:9'])).toEqual({
+      ...{ json: true, services: ['monitor:8081', '[::1]:9'] },
+    });
+  });
+
+  test.each(['--all', 'monitor', 'http://monitor:8081', 'monitor:8081/health', 'a b:1'])(
+    'refuses %s with one sentence',
+    (argument) => {
+      expect(() => parseStatusArguments([argument])).toThrow(/ is not understood: npm run status/);
+    },
+  );
+});
+
+describe('doingOf', () => {
+  const idle: HealthStatus = {
+    ...{
+      state: 'running',
+      ready: true,
+      database: 'up',
+      storing: 'works',
+      tor: 'off',
+      network: 'up',
+    },
+    ...{ uptimeSeconds: 9, lastRound: null, counts: {}, details: { checking: '' } },
+  };
+
+  test('names the state alone where nothing else is to be said', () => {
+    expect(doingOf(idle)).toBe('running');
+  });
+
+  test('names what is done, and how the last round ended', () => {
+    const lastRound = {
+      ...{ startedAt: '2026-11-30T10:00:00Z', finishedAt: '2026-11-30T10:01:00Z', seconds: 60 },
+      ...{ relays: 261, failed: 3, reasons: { timeout: 2, dns: 1 } },
+    };
+    expect(doingOf({ ...idle, lastRound, details: { synchronising: 'wss://one.example' } })).toBe(
+      'running; synchronising wss://one.example; last round: 261 relays, 3 failed (2 timeout, 1 dns), until 2026-11-30T10:01:00Z',
+    );
+  });
+
+  test('names everything that is down, with its reason', () => {
+    const down: HealthStatus = {
+      ...{ ...idle, database: 'down', databaseReason: 'no route', storing: 'fails' },
+      ...{ storingReason: 'disk full', tor: 'no_circuit', network: 'down' },
+    };
+    expect(doingOf(down)).toBe(
+      'running; the database is down: no route; storing fails: disk full; our network is down; Tor is no_circuit',
+    );
+  });
+});

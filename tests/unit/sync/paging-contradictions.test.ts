@@ -1,0 +1,149 @@
+import { describe, expect, test } from 'vitest';
+import type { PageEnd } from '../../../src/relay-client/subscription.ts';
+import { Pager, PageTally, type Verdict } from '../../../src/sync/paging/pager.ts';
+import { type ModelEvent, ModelRelay, type ModelRelayOptions } from '../../relay/model-relay.ts';
+import { ModelArchive } from '../../relay/model-visits.ts';
+
+const EOSE: PageEnd = { type: 'eose' };
+const WANTED = { since: 1000, until: 100_000 };
+
+/** Three events a second, from the first to the last wanted second. */
+const EVENTS: ModelEvent[] = Array.from({ length: 100 }, (_, i) => 1000 + i * 1000).flatMap(
+  (createdAt) => [0, 1, 2].map((n) => ({ id: `${createdAt} ${n}`, createdAt, valid: true })),
+);
+
+function answer(pager: Pager, seconds: readonly number[], end: PageEnd = EOSE): Verdict {
+  const request = pager.next();
+  if (!request) throw new Error('nothing was asked');
+  const tally = new PageTally(request);
+  for (const second of seconds) tally.add(`${second}`, second);
+  return pager.accept(tally, end);
+}
+
+function visited(options: Omit<ModelRelayOptions, 'events'>, extra: readonly ModelEvent[] = []) {
+  const relay = new ModelRelay({ cap: 50, ...options, events: [...EVENTS, ...extra] });
+  const archive = new ModelArchive(relay, { limit: 100 });
+  archive.visit(WANTED);
+  return { relay, archive };
+}
+
+describe('a known event that is not shown', () => {
+  test('makes its second a hole, whatever else is shown, and loses nothing around it', () => {
+    const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 500 });
+    const newest = Array.from({ length: 50 }, (_, i) => 1000 - i);
+    answer(pager, newest);
+    const verdicts: Verdict[] = [];
+    for (let i = 0; i < 30 && pager.next(); i += 1) {
+      const { since, until } = pager.next()?.wanted ?? { since: 0, until: 0 };
+      const shown = [900, 890].filter((second) => since <= second && second <= until);
+      verdicts.push(answer(pager, shown));
+    }
+    const holes = verdicts.flatMap((verdict) => verdict.holes);
+    expect(holes).toEqual([{ since: 951, until: 951, reason: 'contradicted', count: 0 }]);
+    const proven = verdicts.flatMap((verdict) => verdict.proven);
+    expect(proven.some(({ since, until }) => since <= 951 && until >= 951)).toBe(false);
+  });
+});
+
+describe.each(['newest-first', 'oldest-first', 'shuffled'] as const)(
+  'a relay that sends %s',
+  (order) => {
+    test.each([[['until'] as const], [['since'] as const], [['since', 'until'] as const]])(
+      'and takes %s as exclusive is archived completely, both outer seconds with it',
+      (exclusive) => {
+        const { relay, archive } = visited({ order, exclusive });
+        expect(relay.fired.exclusive).toBeGreaterThan(3);
+        expect(archive.unexplained(WANTED)).toEqual([]);
+        expect(archive.lost()).toBeNull();
+        expect(archive.events.size).toBe(EVENTS.length);
+      },
+    );
+
+    test.each(['disconnect', 'closed', 'silence'] as const)(
+      'and breaks off by %s at two places is read around them',
+      (poison) => {
+        const bad = [20_500, 70_500].map((createdAt) => ({
+          ...{ id: `bad ${createdAt}`, createdAt, valid: true, poison },
+        }));
+        const { relay, archive } = visited({ order }, bad);
+        expect(relay.fired.poison).toBeGreaterThan(2);
+        expect(archive.events.size).toBe(EVENTS.length);
+        expect(archive.holes.map(({ since, until }) => [since, until])).toEqual(
+          expect.arrayContaining([
+            [20_500, 20_500],
+            [70_500, 70_500],
+          ]),
+        );
+        expect(archive.holes).toHaveLength(2);
+        expect(archive.unexplained(WANTED)).toEqual([]);
+        expect(archive.lost()).toBeNull();
+      },
+    );
+  },
+);
+
+describe('a relay that fails whatever it is asked', () => {
+  test.each(['disconnected', 'closed', 'timeout', 'oversized'] as const)(
+    'by %s is left after four requests at most',
+    (type) => {
+      const pager = new Pager([{ ...WANTED, anchor: null }], { limit: 100 });
+      let requests = 0;
+      for (; pager.next(); requests += 1) answer(pager, [], { type, text: 'error: no' });
+      expect(requests).toBeLessThanOrEqual(4);
+      expect(pager.stopped?.reason).toBe(type);
+    },
+  );
+});
+
+describe('a reading comes to an end', () => {
+  const at = (createdAt: number, count: number): ModelEvent[] =>
+    Array.from({ length: count }, (_, i) => ({ id: `${createdAt}.${i}`, createdAt, valid: true }));
+  const read = (options: ModelRelayOptions) => {
+    const archive = new ModelArchive(new ModelRelay(options), { mostPages: 300 });
+    archive.visit({ since: 0, until: 100_000 });
+    expect(archive.lost()).toBeNull();
+    return archive;
+  };
+
+  test('when requests for events that were shown before break off as well', () => {
+    const poison: ModelEvent = { id: 'bad', createdAt: 2, valid: true, poison: 'disconnect' };
+    const events = [...at(0, 18), ...at(1, 2), poison];
+    const { stopped } = read({ events, cap: 20, order: 'oldest-first', ignores: ['until'] });
+    expect(stopped).toMatch(/^disconnected/);
+  });
+
+  test('when a page is full of the first second, and since is exclusive', () => {
+    const { events } = read({
+      ...{ events: at(0, 20), cap: 20, order: 'oldest-first', exclusive: ['since'] },
+    });
+    expect(events.size).toBe(20);
+  });
+
+  test('with a hole when the event that breaks it off is the oldest of the window', () => {
+    const bad: ModelEvent = { id: 'bad', createdAt: 1010, valid: true, poison: 'closed' };
+    const { archive } = visited({}, [bad]);
+    expect(archive.holes.map(({ since, until }) => [since, until])).toEqual([[1010, 1010]]);
+    expect(archive.unexplained(WANTED)).toEqual([]);
+    expect(archive.events.size).toBe(EVENTS.length);
+  });
+});
+
+describe('a page that says finish', () => {
+  test('proves nothing when it does not show a known event', () => {
+    const pager = new Pager([{ since: 1, until: 1000, anchor: null }], { limit: 500 });
+    answer(pager, [10, 900], { type: 'more' });
+    expect(answer(pager, [900], { type: 'finish' }).proven).toHaveLength(1);
+    expect(pager.next()?.wanted?.since).toBe(1);
+    expect(answer(pager, [300], { type: 'finish' }).proven).toEqual([]);
+  });
+});
+
+describe('a window that has answered', () => {
+  test('is not divided for two requests that break off', () => {
+    const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 500 });
+    answer(pager, []);
+    const first = pager.next()?.wanted;
+    for (let i = 0; i < 3; i += 1) answer(pager, [], { type: 'disconnected', text: 'code 1006' });
+    expect(pager.next()?.wanted).toEqual(first);
+  });
+});
