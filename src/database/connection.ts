@@ -19,7 +19,7 @@ export { DatabaseError, isDataError, isTransient } from './error.ts';
 
 /** Timeouts and retries of a database that does not answer, in milliseconds. */
 export interface Patience {
-  /** Longest wait for a free connection, or for a new one. */
+  /** Longest wait for a free connection. */
   readonly connectionWaitMs: number;
   /** A start waits for its database this long; Infinity: until it answers. */
   readonly startWaitMs: number;
@@ -43,6 +43,12 @@ export const SERVICE_PATIENCE: Patience = {
   startWaitMs: Number.POSITIVE_INFINITY,
   retryForMs: 15_000,
 };
+
+/**
+ * Longest wait for a new connection, in milliseconds. One that was begun while the server was mute stays mute after its
+ * return, and keeps its place in the pool.
+ */
+const NEW_CONNECTION_MS = 10_000;
 
 /** SQLSTATE of a write in a read-only transaction. Transient for a writer (a standby before its promotion), final for a reader. */
 const WRITE_REFUSED = '25006';
@@ -121,7 +127,9 @@ export class Database {
     this.#readOnly = readOnly;
     this.#log = log;
     this.#patience = patience;
+    const newConnectionMs = Math.min(NEW_CONNECTION_MS, config.commandTimeoutMs);
     this.#pool = new pg.Pool({
+      Client: clientThatConnectsWithin(newConnectionMs),
       host: config.host,
       port: config.port,
       user: config.user,
@@ -185,6 +193,21 @@ export class Database {
 
   /** Runs one statement, with retries after transient errors. @throws DatabaseError */
   query: Query = (text, values) => this.#retrying(() => this.#queryOnce(text, values));
+
+  /**
+   * Runs statements that are of use within some milliseconds only: once each, and a connection on which no answer comes
+   * by then is closed. @throws DatabaseError
+   */
+  queryWithin(ms: number): Query {
+    return async (text, values) => {
+      try {
+        const statement = { text, values: values as unknown[], query_timeout: ms };
+        return await this.#withClient((client) => client.query(statement as pg.QueryConfig));
+      } catch (error) {
+        throw this.#asDatabaseError(error, !isTransient(error));
+      }
+    };
+  }
 
   /**
    * Runs `work` in one transaction, again from its start after a transient error. It must be idempotent, since a COMMIT
@@ -306,6 +329,16 @@ export class Database {
   async close(): Promise<void> {
     await this.#pool.end();
   }
+}
+
+/** The pool waits for a free connection with the same option as a client for the server. */
+function clientThatConnectsWithin(ms: number): pg.PoolConfig['Client'] {
+  return class extends pg.Client {
+    constructor(config?: pg.ClientConfig) {
+      const password = config?.password; // a spread leaves it out: the pool hides it
+      super({ ...config, password, connectionTimeoutMillis: ms });
+    }
+  };
 }
 
 /** Services set `waitsForever` (`runService`); everything else is a command. */

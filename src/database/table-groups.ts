@@ -18,7 +18,6 @@ import * as withheldKinds from './withheld-kinds.ts';
 
 const CLAIMS = {
   take: claims.takeClaims,
-  renew: claims.renewClaims,
   release: claims.releaseClaims,
   forgetOld: claims.forgetOldClaims,
   holdersLike: claims.holdersLike,
@@ -101,7 +100,12 @@ export function tableGroups(database: Database) {
   const { query } = database;
   const transaction: Transaction = (work) => database.transaction(work);
   return {
-    claims: bind(query, CLAIMS),
+    claims: {
+      ...bind(query, CLAIMS),
+      /** As `renewClaims`, once. @param withinMs an answer that comes later is of no use, in milliseconds */
+      renew: (held: readonly claims.Claim[], leaseSeconds: number, withinMs: number) =>
+        claims.renewClaims(database.queryWithin(withinMs), held, leaseSeconds),
+    },
     finder: { ...bind(query, CANDIDATES), ...bindTransactions(transaction, FINDER) },
     journal: { ...bind(query, JOURNAL_FIGURES), ...bindTransactions(transaction, JOURNAL) },
     figures: { ...bind(query, FIGURES), ...bindTransactions(transaction, FIGURE_CHANGES) },

@@ -79,6 +79,8 @@ export class ClaimKeeper {
   #releaseTimer: NodeJS.Timeout | undefined;
   #watchTimer: NodeJS.Timeout | undefined;
   #forgetAtMs = 0;
+  /** When the latest renewal was asked for, in `performance.now()` milliseconds. */
+  #renewAskedMs = 0;
   /** What is being written: the latest of each kind. */
   #writing: Promise<unknown> = Promise.resolve();
 
@@ -231,14 +233,15 @@ export class ClaimKeeper {
     const { archive, log } = this.#options;
     const before = [...this.#held.values()].map(({ claim }) => claim);
     const askedMs = performance.now();
+    this.#renewAskedMs = askedMs;
+    this.#renewIn(this.#renewMs); // not after the answer: a connection that has died gives none
     try {
-      const renewed = await archive.renew(before, this.leaseSeconds);
+      const renewed = await archive.renew(before, this.leaseSeconds, this.#renewMs);
       this.#note(before, renewed, askedMs);
-      this.#renewIn(this.#renewMs - (performance.now() - askedMs));
       await this.#forgetOld();
     } catch (error) {
       log.debug({ err: error }, 'claims could not be renewed');
-      this.#renewIn(RETRY_MS);
+      if (this.#renewAskedMs === askedMs) this.#renewIn(RETRY_MS);
     }
   }
 
@@ -247,7 +250,7 @@ export class ClaimKeeper {
     for (const { work, key, token } of before) {
       const held = this.#held.get(nameOf(work, key));
       if (held?.claim.token !== token) continue; // it was released meanwhile
-      if (tokens.has(token)) held.renewedMs = askedMs;
+      if (tokens.has(token)) held.renewedMs = Math.max(held.renewedMs, askedMs);
       else this.lose(work, key);
     }
   }

@@ -88,7 +88,7 @@ describe('claims', () => {
     const held = await take('one', [relay, other]);
     await endLeases();
     await take('two', [other]);
-    expect(await bigbrotr.claims.renew(held, LEASE)).toEqual([held[0]]);
+    expect(await bigbrotr.claims.renew(held, LEASE, 20_000)).toEqual([held[0]]);
     expect(
       await database.query(
         `select relay_id from claims where holder = 'one' and until between unix_now() + 50 and unix_now() + 60`,
@@ -125,7 +125,7 @@ describe('claims', () => {
     );
     expect(taken).toBeDefined();
     await bigbrotr.claims.release({ ended: [mine, interrupted], interrupted: [] });
-    expect(await bigbrotr.claims.renew(taken ? [taken] : [], LEASE)).toHaveLength(1);
+    expect(await bigbrotr.claims.renew(taken ? [taken] : [], LEASE, 20_000)).toHaveLength(1);
   });
 
   test('noted while the clock of the database was ahead do not last', async ({
@@ -360,7 +360,7 @@ describe('a claim under which a transaction writes', () => {
     await endLeases();
     expect(await take('two', [relay])).toEqual([]); // at once: it does not wait for a lock
     const held = [{ work: 'visit' as const, key: relay.relayId, token: mine.token ?? 0 }];
-    expect(await bigbrotr.claims.renew(held, LEASE)).toHaveLength(1);
+    expect(await bigbrotr.claims.renew(held, LEASE, 20_000)).toHaveLength(1);
     await endLeases();
     await gate.open();
     expect((await storing).claimLost).toBeUndefined();

@@ -278,6 +278,34 @@ describe('the pool', () => {
     await database.query('select 1');
   });
 
+  test('of use for some milliseconds only fails after them, once, and its connection leaves the pool', async ({
+    proxy,
+    open,
+  }) => {
+    const database = await open({ maxPool: 1 });
+    const promptly = database.queryWithin(200);
+    expect((await promptly('select 1 as one')).rows).toEqual([{ one: 1 }]);
+    proxy.stall();
+    const error = await failure(promptly('select 1'));
+    expect(error).toMatchObject({ permanent: false });
+    expect(delays).toEqual([]);
+    proxy.recover();
+    await database.query('select 1');
+  });
+
+  test('does not wait long for a connection that was begun while the server was mute', async ({
+    proxy,
+    open,
+  }) => {
+    const patience = { connectionWaitMs: 60_000, retryForMs: 60_000 };
+    const database = await open({ maxPool: 1, commandTimeoutMs: 500 }, patience);
+    proxy.stall();
+    expect(await database.isUp(1200)).toBe(false); // the idle connection
+    expect(await database.isUp(100)).toBe(false); // a new one
+    proxy.recover();
+    await database.query('select 1');
+  }, 20_000);
+
   test('knows whether the server is up, and never throws', async ({ made, opened, open }) => {
     const proxy = await startTcpProxy(made.config);
     const database = await open({ host: proxy.host, port: proxy.port });

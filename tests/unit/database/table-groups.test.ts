@@ -40,10 +40,12 @@ test('functions of a group get the query of the pool, those that write several t
     };
   const database = {
     query: through('pool'),
+    queryWithin: (ms: number) => through(`within ${ms} ms`),
     transaction: (work: (query: Query) => Promise<unknown>) => work(through('transaction')),
   } as unknown as Database;
   const groups = tableGroups(database);
-  await groups.claims.renew([{ work: 'visit', key: 1, token: 1 }], 60);
+  await groups.claims.renew([{ work: 'visit', key: 1, token: 1 }], 60, 20);
+  await groups.claims.forgetOld();
   await groups.filterParts.record({ relayId: 1 } as never, 2);
-  expect(log).toEqual(['pool: update claims', 'transaction: select record_parts_coverage($1,']);
+  expect(log).toEqual(['within 20 ms: update claims', 'pool: delete from', 'transaction: select record_parts_coverage($1,']);
 });

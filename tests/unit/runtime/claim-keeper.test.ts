@@ -16,6 +16,8 @@ class Table {
   readonly rows = new Map<string, { holder: string; token: number }>();
   readonly statements: string[] = [];
   away = false;
+  /** Whether renewals get no answer. */
+  mute = false;
   #token = 0;
 
   asArchive(): ClaimKeeperOptions['archive'] {
@@ -36,6 +38,7 @@ class Table {
       },
       renew: async (claims) => {
         said(`renew ${claims.map(({ key }) => key)}`);
+        if (this.mute) return new Promise<never>(() => {});
         return claims.filter(
           ({ work, key, token }) => this.rows.get(`${work} ${key}`)?.token === token,
         );
@@ -187,6 +190,16 @@ describe('ClaimKeeper', () => {
     expect(lost).toEqual([2]);
     await pass(30_000);
     expect(keeper.shown).toMatchObject({ held: 1, lost: 1 });
+  });
+
+  test('asks anew for a renewal that got no answer in a third of a lease', async () => {
+    await claim(1);
+    table.mute = true;
+    await pass(25_000);
+    table.mute = false;
+    await pass(60_000);
+    expect(lost).toEqual([]);
+    expect(keeper.shown.held).toBe(1);
   });
 
   test('gives claims up that it could not renew, a sixth of the lease before its end', async () => {
