@@ -46,21 +46,27 @@ const test = visitTest
         ),
   );
 
+/** Makes the relay answer by the number of the request, from 1. @returns how many there were */
+function answering(relay: ScriptedRelay, answer: (number: number) => Quirk | 'answer') {
+  let requests = 0;
+  relay.change({
+    onRequest: () => {
+      requests += 1;
+      return answer(requests);
+    },
+  });
+  return () => requests;
+}
+
 test('a relay whose every second answer is empty ends the visit after a bounded number of requests', async ({
   start,
   visit,
   archive,
 }) => {
   const relay = await start();
-  let requests = 0;
-  relay.change({
-    onRequest: () => {
-      requests += 1;
-      return requests % 2 === 0 ? 'answer' : { after: 0 };
-    },
-  });
+  const requests = answering(relay, (number) => (number % 2 === 0 ? 'answer' : { after: 0 }));
   expect(await visit(relay)).toMatchObject({ detail: expect.stringMatching(/^unsteady/) });
-  expect(requests).toBeLessThan(400);
+  expect(requests()).toBeLessThan(400);
   expect(await archive.ids(relay.url)).toEqual(IDS);
   expect(await archive.covered(relay.url)).toBe('{}');
 });
@@ -75,13 +81,7 @@ describe('a relay that later answers nothing', () => {
     holes,
   }) => {
     const relay = await start();
-    let requests = 0;
-    relay.change({
-      onRequest: () => {
-        requests += 1;
-        return requests < 3 ? 'answer' : nothing;
-      },
-    });
+    answering(relay, (number) => (number < 3 ? 'answer' : nothing));
     expect(await visit(relay)).toMatchObject({ outcome: 'failed', reason: 'hides_events' });
     expect(await archive.covered(relay.url)).toBe('{}');
     const seconds = EVENTS.map(({ created_at }) => created_at).sort((a, b) => b - a);
@@ -132,13 +132,7 @@ describe('events after the EOSE of their page', () => {
 
   test('take back what was proven before', async ({ start, visit, archive }) => {
     const relay = await start();
-    let requests = 0;
-    relay.change({
-      onRequest: () => {
-        requests += 1;
-        return requests < 3 ? 'answer' : { eoseAfter: 10 };
-      },
-    });
+    answering(relay, (number) => (number < 3 ? 'answer' : { eoseAfter: 10 }));
     expect(await visit(relay)).toMatchObject({
       detail: expect.stringMatching(/^events_after_eose/),
     });
