@@ -9,12 +9,12 @@ const DAY = 86_400;
 const CPU_SHARE = 0.25;
 const EVERY_SECONDS = 3;
 /** Events of the archive whose figures are measured, and of its busiest day. */
-const ARCHIVED = { quick: 50_000, full: 1_000_000, growth: 5_000_000 };
-const OF_ONE_DAY = { quick: 20_000, full: 1_000_000, growth: 1_000_000 };
+const ARCHIVED = { quick: 10_000, full: 1_000_000, growth: 5_000_000 };
+const OF_ONE_DAY = { quick: 10_000, full: 1_000_000, growth: 1_000_000 };
 const AT_A_TIME = 250_000;
 /** Sightings of each event. */
 const SIGHTINGS = 5;
-const SPAN_DAYS = 365;
+const SPAN_DAYS = { quick: 60, full: 365, growth: 365 };
 /** Events of each author on average; of the network's two billion it is about seventy. */
 const EVENTS_OF_AUTHOR = 70;
 const MAX_VIEW_MS = 50;
@@ -96,7 +96,7 @@ export async function figuresRows(bench: Bench): Promise<Result[]> {
   const archive = await Pipeline.start(server, 'figures');
   try {
     const { db } = archive;
-    await fill(db, ARCHIVED[size.mode], SPAN_DAYS);
+    await fill(db, ARCHIVED[size.mode], SPAN_DAYS[size.mode]);
     const whole = await secondsOf(() => finish(archive));
     const bytes = await bytesRow(db, whole);
     const views = await viewsRow(db);
