@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, onTestFinished } from 'vitest';
+import { describe, expect } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
 import { signedEvents } from '../fixtures/events.ts';
 import { startTcpProxy } from '../network/tcp-proxy.ts';
@@ -37,7 +37,7 @@ async function covered(database: TestDatabase, url: string) {
   );
 }
 
-describe('one round of each service alone', () => {
+describe.concurrent('one round of each service alone', () => {
   test('seeds, checks, and archives: each its own part', async ({
     startRelay,
     stack,
@@ -70,7 +70,7 @@ describe('one round of each service alone', () => {
   });
 });
 
-describe('a visit that is cut off', () => {
+describe.concurrent('a visit that is cut off', () => {
   test.for<[Entrypoint, NodeJS.Signals]>([
     ['synchronizer', 'SIGTERM'],
     ['priority-synchronizer', 'SIGINT'],
@@ -135,7 +135,7 @@ describe('a visit that is cut off', () => {
   });
 });
 
-describe('a time to stop at that has not come', () => {
+describe.concurrent('a time to stop at that has not come', () => {
   test('is not covered before it has: what comes until then is archived', async ({
     startRelay,
     stack,
@@ -160,7 +160,7 @@ describe('a time to stop at that has not come', () => {
   });
 });
 
-describe('a key that is added later', () => {
+describe.concurrent('a key that is added later', () => {
   test('ends the pause of a relay that wants to know who reads', async ({
     startRelay,
     stack,
@@ -180,10 +180,11 @@ describe('a key that is added later', () => {
   });
 });
 
-describe('health', () => {
+describe.concurrent('health', () => {
   test('is 503 until the service is ready and while the database is unreachable, otherwise 200', async ({
     startRelay,
     stack,
+    onTestFinished,
   }) => {
     const events = EVENTS.slice(0, 200);
     const archived = await startRelay({ events });
@@ -192,7 +193,7 @@ describe('health', () => {
     let server = await startServer(dataDir, 0);
     const { port } = server;
     onTestFinished(async () => {
-      await endPrograms();
+      await endPrograms(stack.folder);
       await server.stop();
     });
     await ask(server.connectionString, await readFile(projectFile('init.sql'), 'utf8'));

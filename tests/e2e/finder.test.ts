@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, onTestFinished } from 'vitest';
+import { describe, expect } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { forge, makeKeys, signedEvent } from '../fixtures/events.ts';
 import { batchOf, closeGate, knownRelay } from '../postgres/bigbrotr.ts';
@@ -42,6 +42,20 @@ const test = stackTest
   .extend('known', ({ database }) => async (): Promise<string[]> => {
     const rows = await database.query<{ url: string }>('select url from relays');
     return rows.map(({ url }) => url).sort();
+  })
+  /** A web server that answers with this text, or redirects. */
+  .extend('web', ({ onTestFinished }) => async (body: string, location?: string) => {
+    let fetched = 0;
+    const server = createServer((_, response) => {
+      fetched += 1;
+      if (location) response.writeHead(302, { location }).end();
+      else response.end(body);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(async () => void server.close());
+    const { port } = server.address() as AddressInfo;
+    return { url: `http://127.0.0.1:${port}/list`, fetched: () => fetched };
   });
 
 const naming = (author: number, urls: readonly string[], kind = 10_002, created_at = NOW - 500) =>
@@ -61,23 +75,9 @@ async function closedPort(): Promise<string> {
   return `ws://127.0.0.1:${port}`;
 }
 
-async function web(body: string, location?: string) {
-  let fetched = 0;
-  const server = createServer((_, response) => {
-    fetched += 1;
-    if (location) response.writeHead(302, { location }).end();
-    else response.end(body);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(async () => void server.close());
-  const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}/list`, server, fetched: () => fetched };
-}
-
 test.beforeEach(({ stack, database: _used }) => stack.relays([], []));
 
-describe('a candidate', () => {
+describe.concurrent('a candidate', () => {
   test('becomes a relay by EOSE, an event or a demand for NIP-42, and by nothing else', async ({
     startRelay,
     archive,
@@ -134,7 +134,7 @@ describe('a candidate', () => {
   });
 });
 
-describe('a flood of invented names', () => {
+describe.concurrent('a flood of invented names', () => {
   test('by one author costs sixty connections an hour, and no honest name its turn', async ({
     startRelay,
     archive,
@@ -171,7 +171,7 @@ describe('a flood of invented names', () => {
   });
 });
 
-describe('a finder that is killed in the middle of a scan', () => {
+describe.concurrent('a finder that is killed in the middle of a scan', () => {
   test('loses nothing and repeats nothing', async ({
     startRelay,
     archive,
@@ -208,7 +208,7 @@ describe('a finder that is killed in the middle of a scan', () => {
   });
 });
 
-describe('a database that takes no names', () => {
+describe.concurrent('a database that takes no names', () => {
   test('makes the finder unready until it takes them again, and no name is lost', async ({
     archive,
     database,
@@ -240,7 +240,7 @@ describe('a database that takes no names', () => {
   });
 });
 
-describe('a worker that dies again and again', () => {
+describe.concurrent('a worker that dies again and again', () => {
   test('keeps no candidate from its turn, though relays are followed that never end', async ({
     startRelay,
     stack,
@@ -269,12 +269,13 @@ describe('a worker that dies again and again', () => {
   });
 });
 
-describe('other sources', () => {
+describe.concurrent('other sources', () => {
   test('lists over HTTP: of any shape, and not where they redirect to another host', async ({
     startRelay,
     runOnce,
     known,
     database,
+    web,
   }) => {
     const [one, two, three, four] = await Promise.all([
       startRelay(),
@@ -301,6 +302,8 @@ describe('other sources', () => {
     stack,
     known,
     database,
+    web,
+    expect,
   }) => {
     const [one, priority] = await Promise.all([startRelay(), startRelay()]);
     const list = await web(JSON.stringify([one.url]));

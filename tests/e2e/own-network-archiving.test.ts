@@ -36,7 +36,8 @@ const test = outageTest
     expect(await database.query('select from relay_manners where not_before > 0')).toEqual([]);
   });
 
-describe.skipIf(obstacle !== null)('archiving', () => {
+// Each test has a world and an archive of its own, and mostly waits.
+describe.skipIf(obstacle !== null).concurrent('archiving', () => {
   test('stops for an outage without a failure of a relay, and goes on within seconds of its end', async ({
     database,
     world,
