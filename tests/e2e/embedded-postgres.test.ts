@@ -33,7 +33,7 @@ function deadPid(): number {
 
 // Each test has data and a port of its own.
 describe.concurrent('PostgreSQL of `npm start`', () => {
-  test('the first start makes an archive, the second goes on where the first stopped', async ({
+  test('the first start creates an archive, the second continues with it', async ({
     dataDir,
     logged,
     start,
@@ -93,7 +93,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
     expect(await query(await start(dataDir), 'show work_mem')).toEqual([{ work_mem: '7MB' }]);
   });
 
-  test('a taken port is left to its owner, and the log names the other one', async ({
+  test('a port that is in use is not taken, and the log has the port that is used instead', async ({
     dataDir,
     logged,
     start,
@@ -108,7 +108,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
     expect(logged).toContain(`Port ${taken} is taken: PostgreSQL listens on ${server.port}.`);
   });
 
-  test('a second start on the same data is refused, and the first one goes on', async ({
+  test('a second start on the same data is refused, and the first one keeps running', async ({
     dataDir,
     start,
     startElsewhere,
@@ -120,7 +120,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
     expect(await query({ connectionString }, 'select 1 as one')).toEqual([{ one: 1 }]);
   });
 
-  test('of two first starts at the same time one wins and the other is refused', async ({
+  test('of two first starts at the same time one succeeds and the other is refused', async ({
     dataDir,
     startElsewhere,
   }) => {
@@ -143,7 +143,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
   });
 
   test.runIf(hasSetpriv)(
-    'the server ends with its starter, even when that is killed',
+    'the server ends with its parent process, even when that is killed',
     async ({ dataDir, logged, start, startElsewhere }) => {
       const { starter, connectionString } = await startElsewhere(dataDir);
       await query({ connectionString }, 'create table kept as select 42 as answer');
@@ -156,7 +156,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
     },
   );
 
-  test('a server that outlived its starter is stopped by the next start', async ({
+  test('a server that outlived its parent process is stopped by the next start', async ({
     home,
     dataDir,
     logged,
@@ -195,7 +195,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
     expect(await query(next, 'select answer from kept')).toEqual([{ answer: 42 }]);
   });
 
-  test('a postmaster.pid whose number went to another process does not stop a start', async ({
+  test('a postmaster.pid with the id of an unrelated process does not prevent a start', async ({
     dataDir,
     start,
     starters,
@@ -211,7 +211,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
     expect(stranger.exitCode).toBeNull();
   });
 
-  test('making the data begins again when it was killed half-way', async ({
+  test('creating the data starts over after it was killed half-way', async ({
     dataDir,
     start,
     spawnStarter,
@@ -230,7 +230,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
     expect(fs.readdirSync(parent).sort()).toEqual(['postgres', 'postgres.password']);
   });
 
-  test('data that cannot be used are refused with one sentence', async ({ dataDir, start }) => {
+  test('unusable data is refused with one sentence', async ({ dataDir, start }) => {
     await (await start(dataDir)).stop();
     await expect(start(dataDir, { settings: { shared_buffers: 'much' } })).rejects.toThrow(
       /PostgreSQL did not start on .*\n.*invalid value for parameter "shared_buffers": "much"/,
@@ -289,7 +289,7 @@ describe.concurrent('PostgreSQL of `npm start`', () => {
   );
 
   test.runIf(isRoot)(
-    'root creates data in the directory of an ordinary user, who can continue with them',
+    'root creates data in the directory of an ordinary user, who can continue with it',
     async ({ dataDir, start, startElsewhere }) => {
       const nobody = 65_534;
       fs.mkdirSync(dirname(dataDir));

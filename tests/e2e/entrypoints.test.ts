@@ -38,7 +38,7 @@ async function covered(database: TestDatabase, url: string) {
 }
 
 describe.concurrent('one round of each service alone', () => {
-  test('seeds, checks, and archives: each its own part', async ({
+  test('seeds, checks or archives: each service does its own part', async ({
     startRelay,
     stack,
     database,
@@ -70,13 +70,13 @@ describe.concurrent('one round of each service alone', () => {
   });
 });
 
-describe.concurrent('a visit that is cut off', () => {
+describe.concurrent('an interrupted visit or check', () => {
   test.for<[Entrypoint, NodeJS.Signals]>([
     ['synchronizer', 'SIGTERM'],
     ['priority-synchronizer', 'SIGINT'],
     ['priority-synchronizer', 'SIGKILL'],
   ])(
-    'of the %s by %s claims nothing that is not stored',
+    'of the %s (%s) covers nothing that is not stored',
     async ([entrypoint, signal], { startRelay, stack, runOnce, database }) => {
       const slow = await startRelay({ events: EVENTS, quirk: { betweenMs: 5 } });
       const none = 'ws://127.0.0.1:9';
@@ -116,7 +116,7 @@ describe.concurrent('a visit that is cut off', () => {
     },
   );
 
-  test('of the monitor leaves no snapshot of a check that did not end', async ({
+  test('of the monitor leaves no snapshot of an unfinished check', async ({
     startRelay,
     stack,
     runOnce,
@@ -135,8 +135,8 @@ describe.concurrent('a visit that is cut off', () => {
   });
 });
 
-describe.concurrent('a time to stop at that has not come', () => {
-  test('is not covered before it has: what comes until then is archived', async ({
+describe.concurrent('SYNCHRONIZER_STOP_TIMESTAMP in the future', () => {
+  test('does not cover time that has not passed: later events are archived too', async ({
     startRelay,
     stack,
     runOnce,
@@ -161,7 +161,7 @@ describe.concurrent('a time to stop at that has not come', () => {
 });
 
 describe.concurrent('a key that is added later', () => {
-  test('ends the pause of a relay that wants to know who reads', async ({
+  test('ends the pause of a relay that requires NIP-42 authentication', async ({
     startRelay,
     stack,
     database,

@@ -78,7 +78,7 @@ async function closedPort(): Promise<string> {
 test.beforeEach(({ stack, database: _used }) => stack.relays([], []));
 
 describe.concurrent('a candidate', () => {
-  test('becomes a relay by EOSE, an event or a demand for NIP-42, and by nothing else', async ({
+  test('becomes a relay by EOSE, an event or a NIP-42 challenge, and by nothing else', async ({
     startRelay,
     archive,
     runOnce,
@@ -135,7 +135,7 @@ describe.concurrent('a candidate', () => {
 });
 
 describe.concurrent('a flood of invented names', () => {
-  test('by one author costs sixty connections an hour, and no honest name its turn', async ({
+  test('by one author causes at most sixty connections an hour, and does not delay other candidates', async ({
     startRelay,
     archive,
     runOnce,
@@ -154,7 +154,7 @@ describe.concurrent('a flood of invented names', () => {
     expect(await states()).toMatchObject({ [honest.url]: 'relay' });
   });
 
-  test('on one host costs at most sixteen connections, whatever the number of authors', async ({
+  test('on one host causes at most sixteen connections, whatever the number of authors', async ({
     startRelay,
     archive,
     runOnce,
@@ -171,7 +171,7 @@ describe.concurrent('a flood of invented names', () => {
   });
 });
 
-describe.concurrent('a finder that is killed in the middle of a scan', () => {
+describe.concurrent('a finder that is killed while it scans events', () => {
   test('loses nothing and repeats nothing', async ({
     startRelay,
     archive,
@@ -208,8 +208,8 @@ describe.concurrent('a finder that is killed in the middle of a scan', () => {
   });
 });
 
-describe.concurrent('a database that takes no names', () => {
-  test('makes the finder unready until it takes them again, and no name is lost', async ({
+describe.concurrent('a database that refuses to store candidates', () => {
+  test('makes the finder unready until it stores them again, and no candidate is lost', async ({
     archive,
     database,
     stack,
@@ -240,8 +240,8 @@ describe.concurrent('a database that takes no names', () => {
   });
 });
 
-describe.concurrent('a worker that dies again and again', () => {
-  test('keeps no candidate from its turn, though relays are followed that never end', async ({
+describe.concurrent('a worker that dies repeatedly', () => {
+  test('delays no candidate, although subscriptions to relays never end', async ({
     startRelay,
     stack,
     archive,
@@ -270,7 +270,7 @@ describe.concurrent('a worker that dies again and again', () => {
 });
 
 describe.concurrent('other sources', () => {
-  test('lists over HTTP: of any shape, and not where they redirect to another host', async ({
+  test('lists over HTTP are read in any JSON shape or as text, and not after a redirect to another host', async ({
     startRelay,
     runOnce,
     known,
@@ -297,7 +297,7 @@ describe.concurrent('other sources', () => {
     expect(rows).toEqual([{ first_source: 'list', listed: true }]);
   });
 
-  test('are read by one of two finders, and by the other when that has died', async ({
+  test('are read by one of two finders, and by the other when the first has died', async ({
     startRelay,
     stack,
     known,
@@ -330,7 +330,7 @@ describe.concurrent('other sources', () => {
     await expect.poll(() => follows().length, { timeout: 20_000 }).toBe(2);
   });
 
-  test('reports of other monitors on the priority relays, forged ones apart', async ({
+  test('reports of other monitors on the priority relays are read, except forged ones', async ({
     startRelay,
     stack,
     runOnce,
@@ -360,7 +360,9 @@ describe.concurrent('other sources', () => {
     expect(await program.ended, program.said).toEqual(SUCCESS);
   });
 
-  test('of which many are away are waited for without a warning', async ({ stack }) => {
+  test('are waited for without a warning of Node.js when many are unreachable', async ({
+    stack,
+  }) => {
     const away = await Promise.all(Array.from({ length: 20 }, () => closedPort()));
     await stack.relays([], away);
     const program = stack.start('finder', [], { LOG_LEVEL: 'debug' });

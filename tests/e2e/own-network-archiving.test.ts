@@ -86,7 +86,7 @@ describe.skipIf(obstacle !== null).concurrent('archiving', () => {
     ['ipv6', SIX, []], // it may be a machine without IPv6, which is no fault
     ['ipv4', [...ALIVE, ...LITERALS], ['network is degraded']],
   ] as const)(
-    'begins with the relays that can be reached at a first start without %s, and reads the others when it is there',
+    'starts without %s with the relays that can be reached, and reads the others when it is back',
     async ([cut, lost, words], {
       stack,
       database,
@@ -112,7 +112,7 @@ describe.skipIf(obstacle !== null).concurrent('archiving', () => {
     },
   );
 
-  test('blames nobody for an outage that comes and goes every few seconds, in the middle of visits', async ({
+  test('records no failure of a relay during an outage that comes and goes every few seconds, in the middle of visits', async ({
     database,
     world,
     startWith,
@@ -134,7 +134,7 @@ describe.skipIf(obstacle !== null).concurrent('archiving', () => {
     await expectNobodyBlamed();
   });
 
-  test('of the finder: no candidate is put off by an outage', async ({
+  test('by the finder: an outage postpones no candidate', async ({
     stack,
     database,
     world,

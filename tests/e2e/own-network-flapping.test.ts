@@ -8,7 +8,7 @@ const obstacle = outageObstacle();
 if (obstacle !== null) console.log(`skipped: outages of our own network, ${obstacle}`);
 
 describe.skipIf(obstacle !== null)('the monitor', () => {
-  test('judges nobody by an outage that comes and goes every few seconds, in the middle of rounds', async ({
+  test('changes the state of no relay during an outage that comes and goes every few seconds, in the middle of rounds', async ({
     monitor,
     world,
     makeDue,

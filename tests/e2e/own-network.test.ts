@@ -32,7 +32,7 @@ const failedInRounds = (monitor: Program) =>
 
 // Each test has a world and an archive of its own, and mostly waits.
 describe.skipIf(obstacle !== null).concurrent('the monitor', () => {
-  test('judges no relay while our network is cut, says so once, and checks all within seconds of its return', async ({
+  test('changes the state of no relay while our network is cut, logs the outage once, and checks all relays within seconds of its return', async ({
     monitor,
     database,
     world,
@@ -76,7 +76,7 @@ describe.skipIf(obstacle !== null).concurrent('the monitor', () => {
     ['ipv6', SIX, 'network is degraded'],
     ['ipv4', [...ALIVE, ...LITERALS], 'network is degraded'],
   ] as const)(
-    'goes on with the relays that can be reached while %s is cut',
+    'checks the relays that can be reached while %s is cut',
     async ([cut, lost, msg], {
       monitor,
       database,
@@ -102,7 +102,7 @@ describe.skipIf(obstacle !== null).concurrent('the monitor', () => {
     },
   );
 
-  test('judges no relay by name at a first start without DNS, and all of them when DNS works', async ({
+  test('checks no relay with a host name at a first start without DNS, and all of them when DNS works', async ({
     stack,
     world,
     start,
@@ -122,7 +122,7 @@ describe.skipIf(obstacle !== null).concurrent('the monitor', () => {
     expect(networkWords(monitor)).toEqual(['network is down', 'network is up']);
   });
 
-  test('finds dead relays dead in a world where nine of ten are', async ({
+  test('finds dead relays down when nine of ten relays are dead', async ({
     database,
     startWith,
     until,

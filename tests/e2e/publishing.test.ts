@@ -45,7 +45,7 @@ const about = (events: readonly NostrEvent[], { url }: { url: string }) =>
   events.find((event) => event.kind === 30_166 && tagsOf(event, 'd').includes(`${url}/`));
 
 describe('what the monitor publishes', () => {
-  test('is what it found of each relay that is alive, as NIP-66 has it', async ({
+  test('is a NIP-66 event for each relay that is up, with the results of its checks', async ({
     startRelay,
     stack,
     foreign,
@@ -132,14 +132,19 @@ describe('what the monitor publishes', () => {
     expect(tagsOf(relayList, 'r')).toEqual([`${foreign.url}/ write`]);
   });
 
-  test('is nothing unless it is asked to', async ({ stack, foreign, runOnce, published }) => {
+  test('is nothing without MONITOR_PUBLISH_RELAYS', async ({
+    stack,
+    foreign,
+    runOnce,
+    published,
+  }) => {
     await stack.relays([foreign.url]);
     await runOnce('initializer');
     await runOnce('monitor');
     expect(await published()).toEqual([]);
   });
 
-  test('is counted where it is refused, and neither that nor a dead relay holds up a check', async ({
+  test('is counted when it is refused; neither a refusal nor a dead relay delays a check', async ({
     startRelay,
     stack,
     runOnce,
@@ -188,7 +193,7 @@ describe('what the monitor publishes', () => {
     expect(await monitor.ended).toEqual(SUCCESS);
   });
 
-  test('is signed with a key that the operator has set, or nothing starts', async ({
+  test('requires a key that the operator has set: without one nothing starts', async ({
     stack,
     foreign,
     published,
