@@ -105,12 +105,14 @@ function countListeners(connection: RelayConnection): { added(): number; now(): 
 }
 
 describe('page of a relay above the junk limit', () => {
-  const NOTICES = { quirk: { notices: 4000 } }; // 70 KB
+  // 42 KB; on a slow machine the first REQ is sent again, and twice as many are still accepted in a page.
+  const NOTICES = { quirk: { notices: 2400 } };
+
   test('waits for the answer: reading that is stopped is not silence', async ({ visit }) => {
     const { connection } = await visit(NOTICES, new JunkLimit(20 * 1024));
     const held = throttled(connection);
     const { events, end } = await read(connection, { idleTimeoutMs: 2000 });
-    expect(held()).toBeGreaterThan(0); // for more than three seconds
+    expect(held()).toBeGreaterThan(0);
     expect({ end, events: events.length }).toEqual({ end: { type: 'eose' }, events: 10 });
   });
 
