@@ -21,6 +21,7 @@ import { DiskWatch } from '../telemetry/disk-watch.ts';
 import { buildHealthApp, type HealthStatus, listenHealth } from '../telemetry/health.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
+import { RepeatedErrors } from '../telemetry/repeated-errors.ts';
 import { StorageStatus } from '../telemetry/storage-status.ts';
 import { ClaimKeeper } from './claim-keeper.ts';
 import { isAbort, isExpected, isTransientFailure } from './failure.ts';
@@ -48,6 +49,7 @@ export class ServiceHost<Config extends ServiceConfig = ServiceConfig> {
   readonly #options: ServiceOptions;
   readonly #metrics: Metrics;
   readonly #storage: StorageStatus;
+  readonly #repeated: RepeatedErrors;
   readonly #tor: TorStatus;
   readonly #network: NetworkStatus;
   readonly #disk: DiskWatch | null;
@@ -77,6 +79,7 @@ export class ServiceHost<Config extends ServiceConfig = ServiceConfig> {
     setMaxListeners(0, this.#stopping.signal); // one for each relay in progress: many are not a leak
     this.log = options.log ?? createLogger(config.service, config.logLevel);
     this.#storage = new StorageStatus(this.log);
+    this.#repeated = new RepeatedErrors(this.log);
     this.#tor = new TorStatus(config.tor, this.log);
     this.#metrics = createMetrics(config.service, work.healthNames);
     const { networkTest, databaseDiskPath } = config;
@@ -195,6 +198,7 @@ export class ServiceHost<Config extends ServiceConfig = ServiceConfig> {
         this.#details[name] = text;
       },
       noteStored: (works, reason = '') => this.#storage.noteStored(works, reason),
+      logRepeated: (fields, msg) => this.#repeated.note(fields, msg),
       noteCircuit: (works) => this.#tor.noteCircuit(works),
       torIsDown: () => this.#tor.isDown,
       network: this.#network,
@@ -263,6 +267,7 @@ export class ServiceHost<Config extends ServiceConfig = ServiceConfig> {
       const [whyDown] = await Promise.all([bigbrotr.whyDown(), this.#tor.check(this.signal)]);
       this.#storage.noteDatabase(whyDown);
       this.#storage.logStoring();
+      this.#repeated.logDue();
       await this.#report();
       await sleep(CHECK_INTERVAL_MS, undefined, { signal: this.signal }).catch(() => {});
     }
@@ -302,6 +307,7 @@ export class ServiceHost<Config extends ServiceConfig = ServiceConfig> {
 
   async #close(bigbrotr: Bigbrotr | undefined): Promise<void> {
     await this.#report();
+    this.#repeated.flush();
     try {
       await this.#claims?.stop();
       await bigbrotr?.close();

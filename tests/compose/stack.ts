@@ -71,6 +71,7 @@ const portNames = [
   'SYNCHRONIZER_HEALTH_PORT',
   'PRIORITY_SYNCHRONIZER_HEALTH_PORT',
   'FINDER_HEALTH_PORT',
+  'API_PORT',
   'REFRESHER_HEALTH_PORT',
 ] as const;
 export type PortName = (typeof portNames)[number];
