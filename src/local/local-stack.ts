@@ -120,7 +120,7 @@ export class LocalStack {
   }
 
   async #runServices(env: Environment): Promise<number> {
-    const { initializer, monitor, initSqlPath } = loadAllConfigs(env);
+    const { initializer, monitor, api, initSqlPath } = loadAllConfigs(env);
     const { once, stopping, out } = this.#options;
     const { signal } = stopping;
     if (monitor.databaseDiskPath !== undefined)
@@ -131,7 +131,9 @@ export class LocalStack {
     const isOurs = !this.#env.POSTGRES_HOST;
     const freeBytes = async () => (isOurs ? freeBytesOf(this.#dataDir) : null);
     await migrateArchive(database, initializer.owner, this.#log, { signal, copy: { freeBytes } });
-    out.write(`\n${this.#psqlCommand(initializer.database)}\n\n`);
+    out.write(
+      `\n${this.#psqlCommand(initializer.database)}\n${once ? '' : addressOf(api.health)}\n`,
+    );
     this.#progress.begin();
     const watching = this.#watchArchive(initializer.database, signal);
     const start: StartService = (name, isOnce) =>
