@@ -26,6 +26,7 @@ import { Progress } from './progress.ts';
 import { runServicesOnce, runServicesUntilStopped, type StartService } from './run-services.ts';
 import { ServiceProcess } from './service-process.ts';
 import { summaryOf } from './summary.ts';
+import { apiLine } from './usage.ts';
 
 /** The figures of the archive are read this often, in milliseconds. */
 const FIGURES_MS = 5000;
@@ -131,9 +132,8 @@ export class LocalStack {
     const isOurs = !this.#env.POSTGRES_HOST;
     const freeBytes = async () => (isOurs ? freeBytesOf(this.#dataDir) : null);
     await migrateArchive(database, initializer.owner, this.#log, { signal, copy: { freeBytes } });
-    out.write(
-      `\n${this.#psqlCommand(initializer.database)}\n${once ? '' : addressOf(api.health)}\n`,
-    );
+    const psql = this.#psqlCommand(initializer.database);
+    out.write(`\n${psql}\n${once ? '' : apiLine(api.health)}\n`);
     this.#progress.begin();
     const watching = this.#watchArchive(initializer.database, signal);
     const start: StartService = (name, isOnce) =>
