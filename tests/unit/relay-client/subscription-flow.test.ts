@@ -105,11 +105,9 @@ function countListeners(connection: RelayConnection): { added(): number; now(): 
 }
 
 describe('page of a relay above the junk limit', () => {
-  // 42 KB; on a slow machine the first REQ is sent again, and twice as many are still accepted in a page.
-  const NOTICES = { quirk: { notices: 2400 } };
-
   test('waits for the answer: reading that is stopped is not silence', async ({ visit }) => {
-    const { connection } = await visit(NOTICES, new JunkLimit(20 * 1024));
+    // On a slow machine the first REQ is sent again, and twice this number is still accepted in a page.
+    const { connection } = await visit({ quirk: { notices: 2400 } }, new JunkLimit(20 * 1024));
     const held = throttled(connection);
     const { events, end } = await read(connection, { idleTimeoutMs: 2000 });
     expect(held()).toBeGreaterThan(0);
@@ -118,7 +116,7 @@ describe('page of a relay above the junk limit', () => {
 
   test('ends at the total timeout', async ({ visit }) => {
     const share = new JunkLimit(1024);
-    const { connection } = await visit(NOTICES, share);
+    const { connection } = await visit({ quirk: { notices: 4000 } }, share);
     const held = throttled(connection);
     const { end } = await read(connection, { idleTimeoutMs: 3000, totalTimeoutMs: 3000 });
     expect(held()).toBe(1);
