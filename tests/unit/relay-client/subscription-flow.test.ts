@@ -105,9 +105,10 @@ function countListeners(connection: RelayConnection): { added(): number; now(): 
 }
 
 describe('page of a relay above the junk limit', () => {
+  const NOTICES = { quirk: { notices: 4000 } }; // 70 KB
+
   test('waits for the answer: reading that is stopped is not silence', async ({ visit }) => {
-    // On a slow machine the first REQ is sent again, and twice this number is still accepted in a page.
-    const { connection } = await visit({ quirk: { notices: 2400 } }, new JunkLimit(20 * 1024));
+    const { connection } = await visit(NOTICES, new JunkLimit(20 * 1024));
     const held = throttled(connection);
     const { events, end } = await read(connection, { idleTimeoutMs: 2000 });
     expect(held()).toBeGreaterThan(0);
@@ -116,7 +117,7 @@ describe('page of a relay above the junk limit', () => {
 
   test('ends at the total timeout', async ({ visit }) => {
     const share = new JunkLimit(1024);
-    const { connection } = await visit({ quirk: { notices: 4000 } }, share);
+    const { connection } = await visit(NOTICES, share);
     const held = throttled(connection);
     const { end } = await read(connection, { idleTimeoutMs: 3000, totalTimeoutMs: 3000 });
     expect(held()).toBe(1);
