@@ -38,6 +38,7 @@ const policy = z.object({
 const figures = z.object({
   events: z.int().describe('Events seen there.'),
   events_exact: z.boolean().describe('Counted; else estimated, above 100,000.'),
+  only_here: z.int().nullable().describe('Events that no other relay has; null: not counted yet.'),
   oldest_event_at: seconds.nullable(),
   newest_event_at: seconds.nullable(),
   quarantined: z.int(),
