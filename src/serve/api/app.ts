@@ -14,6 +14,7 @@ import { problemOf } from './problem-of.ts';
 import { addAuthorRoutes } from './routes/authors.ts';
 import { addChangesRoutes } from './routes/changes.ts';
 import { addEventRoutes } from './routes/events.ts';
+import { addPageRoutes } from './routes/page.ts';
 import { addRelayRoutes } from './routes/relay.ts';
 import { addRelayListRoute } from './routes/relays.ts';
 import { addStatRoutes } from './routes/stats.ts';
@@ -44,7 +45,7 @@ export interface ApiOptions extends Pick<HealthOptions, 'service' | 'status' | '
   readonly onError: (error: unknown) => void;
 }
 
-/** The HTTP server of the API: /health, /ready, /metrics, /v1/…, /openapi.json and /docs. Not listening yet. */
+/** The HTTP server of the API: /health, /ready, /metrics, /v1/…, /openapi.json, /docs and the page. Not listening yet. */
 export async function buildApi(options: ApiOptions): Promise<FastifyInstance> {
   const { trustedProxies, onError } = options;
   const app = fastify({
@@ -98,8 +99,10 @@ async function addProtection(
         imgSrc: ["'self'"],
         connectSrc: ["'self'"],
         baseUri: ["'none'"],
-        formAction: ["'none'"],
+        formAction: ["'self'"],
         frameAncestors: ["'none'"],
+        requireTrustedTypesFor: ["'script'"],
+        trustedTypes: ["'none'"],
       },
     },
     crossOriginResourcePolicy: { policy: corsOrigins.length > 0 ? 'cross-origin' : 'same-origin' },
@@ -130,7 +133,8 @@ async function addRoutes(
   await api.register(compress, {
     encodings: ['gzip'],
     threshold: 1024,
-    customTypes: /^(application\/(problem\+)?(x-nd)?json|text\/(csv|html|css|javascript))/,
+    customTypes:
+      /^(application\/(problem\+)?(x-nd)?json|text\/(csv|html|css|javascript)|image\/svg)/,
   });
   await api.register(swagger, {
     openapi: { openapi: '3.1.0', ...openApiInfo(version) },
@@ -145,6 +149,7 @@ async function addRoutes(
   addAuthorRoutes(api, context);
   addStatRoutes(api, context);
   addDocs(api);
+  addPageRoutes(api);
 }
 
 function notFound({ method, url }: FastifyRequest): Problem {

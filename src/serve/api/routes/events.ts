@@ -47,7 +47,7 @@ export const eventRow = z
 const placeKey = z.tuple([z.int(), hex(32)]);
 type PlaceKey = z.output<typeof placeKey>;
 const idParams = z.object({ id: eventId });
-const relayOfEvent = z.object({
+export const relayOfEvent = z.object({
   url: z.string(),
   seen_at: z.int().describe('When it was first seen there, Unix seconds.'),
 });

@@ -173,7 +173,7 @@ const ROUTES: readonly StatRoute[] = [
   },
 ];
 
-const totals = z.object({
+export const totals = z.object({
   event_count: z.int(),
   unique_pubkeys: z.int(),
   unique_kinds: z.int(),
