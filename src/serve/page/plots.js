@@ -1,11 +1,12 @@
 /** Plots over time, with `uplot`: each has a text that follows the pointer or the arrow keys, and the figures behind it. */
 import { append, h } from './dom.js';
-import { shortCount } from './text.js';
+import { shortCount, utcText } from './text.js';
 import { colour, watchTheme } from './theme.js';
 import UPlot from './uplot.js';
 
 const HEIGHT = 220;
 const COLOURS = 7;
+const YEAR = 400 * 86_400;
 
 /**
  * @typedef {object} Series
@@ -136,16 +137,26 @@ function optionsOf(
     },
     series: [{ label: 'x' }, ...shown.reverse()],
     axes: [
-      {
-        ...axis,
-        ...(!isTime && {
-          values: (_plot, splits) => splits.map((x) => (Number.isInteger(x) ? xText(x) : '')),
-        }),
-      },
+      { ...axis, values: (_plot, splits) => splits.map(isTime ? dateTick(x) : wholeTick(xText)) },
       { ...axis, size: 52, values: (_plot, splits) => splits.map(yText) },
     ],
     hooks: { setCursor: [(plot) => say(plot.cursor.idx)] },
   };
+}
+
+/**
+ * Gives the text of a tick: the day, or the month where years are shown.
+ *
+ * @param {readonly number[]} x
+ */
+function dateTick(x) {
+  const isLong = (x.at(-1) ?? 0) - (x[0] ?? 0) > YEAR;
+  return (/** @type {number} */ second) => utcText(second).slice(...(isLong ? [0, 7] : [5, 10]));
+}
+
+/** @param {(x: number) => string} xText */
+function wholeTick(xText) {
+  return (/** @type {number} */ x) => (Number.isInteger(x) ? xText(x) : '');
 }
 
 /** Room for half a bar at either end. @param {boolean} isTime */

@@ -47,5 +47,9 @@ test('functions of a group get the query of the pool, those that write several t
   await groups.claims.renew([{ work: 'visit', key: 1, token: 1 }], 60, 20);
   await groups.claims.forgetOld();
   await groups.filterParts.record({ relayId: 1 } as never, 2);
-  expect(log).toEqual(['within 20 ms: update claims', 'pool: delete from', 'transaction: select record_parts_coverage($1,']);
+  expect(log).toEqual([
+    'within 20 ms: update claims',
+    'pool: delete from',
+    'transaction: select record_parts_coverage($1,',
+  ]);
 });

@@ -157,8 +157,8 @@ const ROUTES: readonly StatRoute[] = [
       relay_url: z.string(),
       new_events: z.int().describe('Sampled events that none of those before it has.'),
       cumulative_share: z.number().nullable(),
-      ...sampled,
       sample_events: z.int(),
+      ...sampled,
     }),
   },
   {

@@ -25,12 +25,13 @@ export function show(main, url) {
     );
   const path = `/v1/authors/${encodeURIComponent(key)}`;
   const author = /** @type {Promise<import('../types.d.ts').Answer<Author>>} */ (ask(path));
+  document.title = `Author ${key.slice(0, 12)} · Bigbrotr`;
   append(main, [
     h('div', { class: 'head' }, h('h1', null, 'Author'), h('p', { class: 'mono' }, line(key, 100))),
-    panel('Profile, as text', async () => profile((await author).data.profile), { class: 'half' }),
-    panel('Figures', async () => figures((await author).data), { class: 'half' }),
+    panel('Profile, as text', async () => profile((await author).data.profile), { class: 'third' }),
+    panel('Figures', async () => figures((await author).data), { class: 'third' }),
     panel('Relays that it names (NIP-65)', async () => relayList((await author).data.relay_list), {
-      class: 'half',
+      class: 'third',
     }),
     panel('Latest events', () => latest(key), {
       note: h('a', { href: pathOf('/events', { authors: key }) }, 'All of them'),
@@ -73,6 +74,7 @@ function figures({
 }) {
   const path = `/v1/authors/${pubkey}`;
   return facts([
+    ['Key', h('span', { class: 'mono' }, pubkey)],
     ['Events', h('a', { href: pathOf('/events', { authors: pubkey }) }, countText(events))],
     ['Kinds', countText(kinds)],
     ['First event', time(first)],

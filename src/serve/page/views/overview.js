@@ -157,7 +157,7 @@ async function kinds() {
 
 const SECTIONS = /** @type {const} */ ([
   ['services', 'What the services do', 'half'],
-  ['coverage', 'What is left', 'half'],
+  ['coverage', 'Completeness and what is left', 'half'],
   ['failing', 'Relays that fail for longest', 'half'],
   ['not proven', 'What is not proven', 'half'],
   ['backups', 'Backup and verification', 'third'],
