@@ -4,9 +4,16 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { describe, expect, test as plainTest } from 'vitest';
 import { Bigbrotr } from '../../src/database/bigbrotr.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
-import { signedEvent, signedEvents } from '../fixtures/events.ts';
-import { batchOf, knownRelay, silent } from '../postgres/bigbrotr.ts';
+import { startEmbeddedPostgres } from '../../src/local/postgres.ts';
+import {
+  type Address,
+  ask,
+  contentOf,
+  fillDrillArchive,
+  runsOf,
+  writing,
+} from '../fixtures/drill-archive.ts';
+import { silent } from '../postgres/bigbrotr.ts';
 import { catalogueOf } from '../postgres/catalogue.ts';
 import { ownDirectory } from '../processes/directory.ts';
 import { projectFile } from '../processes/project.ts';
@@ -20,72 +27,6 @@ if (missing.length > 0)
 
 const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: console.error };
 const WRITER = { user: 'services', password: 'theirs' };
-const EVENTS = signedEvents(300, { from: 1_600_000_000, to: 1_700_000_000 });
-const UNSTORABLE = ['a\u0000b', 'half \ud83d'].map((content, index) =>
-  signedEvent({ kind: 1, created_at: 1_650_000_000 + index, tags: [], content }),
-);
-
-type Address = Pick<EmbeddedPostgres, 'host' | 'port'> & {
-  readonly user: string;
-  readonly password: string;
-};
-
-const writing = (address: Address) => ({
-  ...{ host: address.host, port: address.port, user: address.user, password: address.password },
-  ...{ database: 'bigbrotr', minPool: 0, maxPool: 2, commandTimeoutMs: 30_000 },
-});
-
-async function ask<Row extends object = Record<string, unknown>>(
-  address: Address,
-  sql: string,
-  database = 'bigbrotr',
-): Promise<Row[]> {
-  const { host, port, user, password } = address;
-  const client = new pg.Client({ host, port, user, password, database });
-  client.on('error', () => {});
-  await client.connect();
-  try {
-    return (await client.query<Row>(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
-
-/** Everything that a restored archive must have again. */
-async function contentOf(address: Address): Promise<string> {
-  const tables = await ask<{ name: string }>(
-    address,
-    `select relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1`,
-  );
-  expect(tables.length).toBeGreaterThan(10);
-  const counts = await ask(
-    address,
-    tables
-      .map(
-        ({ name }) =>
-          `select '${name}' as name, count(*), md5(string_agg(t::text, ',' order by t::text)) from ${name} t`,
-      )
-      .join(' union all '),
-  );
-  return JSON.stringify(counts, null, 1);
-}
-
-/** Fills the archive as the services do: events, sightings, coverage, and what the quarantine is for. */
-async function fill(address: Address): Promise<void> {
-  const bigbrotr = await Bigbrotr.connect(writing(address), silent);
-  try {
-    const [one, two] = [await knownRelay(bigbrotr, 'one'), await knownRelay(bigbrotr, 'two')];
-    const filterId = await bigbrotr.filterId({});
-    const proven = [{ since: 1_600_000_000, until: 1_700_000_000 }];
-    const events = [...EVENTS, ...UNSTORABLE];
-    const stored = await bigbrotr.store(batchOf({ relay: one, filterId, events, proven }));
-    expect(stored).toEqual({ events: 300, sightings: 300, quarantined: 2 });
-    await bigbrotr.store(batchOf({ relay: two, filterId, events: EVENTS.slice(0, 100) }));
-  } finally {
-    await bigbrotr.close();
-  }
-}
-
 /** Runs `npm run verify` as it is after the build. */
 function verify(address: Address): { code: number | null; said: string } {
   const { status, stdout, stderr } = spawnSync(process.execPath, [projectFile('dist/verify.js')], {
@@ -151,7 +92,7 @@ const test = plainTest
     psql({}, '-f', projectFile('dockerfiles/postgres/roles.sql'));
     psql({ PGOPTIONS: '-c role=bigbrotr_owner' }, '-f', projectFile('init.sql'));
     psql({}, '-f', projectFile('dockerfiles/postgres/roles.sql'));
-    await fill(writer);
+    await fillDrillArchive(writer);
     return writer;
   })
   /** Runs a script of the PostgreSQL image, with files for its input and output. */
@@ -204,6 +145,14 @@ describe.runIf(missing.length === 0)('backup.sh and restore.sh', () => {
       said: expect.stringMatching(/^302 events read back, 0 different/),
     });
     expect(run('backup.sh', { output: dump })).toEqual({ code: 0, said: '' });
+    expect(await runsOf(server)).toEqual([
+      {
+        command: 'verify',
+        succeeded: true,
+        detail: expect.stringMatching(/^302 events read back/),
+      },
+      { command: 'backup', succeeded: true, detail: 'pg_dump wrote all of it' },
+    ]);
 
     await ask(server, 'drop database bigbrotr with (force)', 'postgres');
     expect(verify(writer)).toMatchObject({
@@ -235,6 +184,7 @@ describe.runIf(missing.length === 0)('backup.sh and restore.sh', () => {
     );
     expect(await contentOf(server)).not.toBe(before);
     expect(verify(writer).code).toBe(1);
+    expect((await runsOf(server)).at(-1)).toMatchObject({ command: 'verify', succeeded: false });
     expect(run('restore.sh', { input: dump }).code).toBe(0);
     expect(await contentOf(server)).toBe(before);
     expect(verify(writer).code).toBe(0);
@@ -247,6 +197,17 @@ describe.runIf(missing.length === 0)('backup.sh and restore.sh', () => {
       "insert into schema_migrations (name) values ('9999_mine')",
     ])
       await expect(ask(writer, sql), sql).rejects.toMatchObject({ code: '42501' });
+  });
+
+  test('a backup for which there is no room fails, and that is recorded', async ({
+    server,
+    writer: _filled,
+    run,
+  }) => {
+    expect(run('backup.sh', { output: '/dev/full' }).code).toBe(1);
+    expect((await runsOf(server)).at(-1)).toEqual({
+      ...{ command: 'backup', succeeded: false, detail: 'pg_dump ended with exit code 1' },
+    });
   });
 
   test('an incomplete or invalid backup is refused, and the archive stays unchanged', async ({
@@ -374,7 +335,7 @@ describe('the data folder of npm start', () => {
     try {
       let server = await open();
       await Bigbrotr.load(writing(server), readFileSync(projectFile('init.sql'), 'utf8'), silent);
-      await fill(server);
+      await fillDrillArchive(server);
       const before = await contentOf(server);
       await server.stop();
       execFileSync('cp', ['-a', folder, copy]);

@@ -158,7 +158,11 @@ export class ApiService implements RunnableService {
         cachedForMs: CACHED_MS,
       }),
       status: () => this.#status(),
-      metrics: () => this.#metrics.text(),
+      metrics: () => {
+        this.#metrics.streamsOpen(this.#streams.open);
+        return this.#metrics.text();
+      },
+      onAnswered: this.#metrics.requestAnswered,
       onError: (err) => this.log.error({ err }, 'a request failed'),
     });
     const { address, port } = await listenHealth(app, health);

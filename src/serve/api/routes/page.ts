@@ -53,7 +53,7 @@ export function addPageRoutes(api: FastifyInstance): void {
   const html = document.replaceAll('"/page/', `"/page/${hash}/`);
   const options = {
     schema: { hide: true } as FastifySchema,
-    config: { rateLimit: false as const }, // of a view dozens are asked for, and they come from memory
+    config: { rateLimit: false as const, measuredAs: 'page' }, // of a view dozens are asked for, and they come from memory
   };
   for (const view of VIEWS)
     api.get(view, options, async (_request, reply: FastifyReply) => {
