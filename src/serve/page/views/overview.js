@@ -59,8 +59,13 @@ export async function show(main) {
  * @param {number} asOf
  */
 function verdictOf({ works, problems, rows }, asOf) {
-  const warning = textOf(rows, 'disk', 'warning');
-  const kind = works ? (warning ? 'warn' : 'good') : 'bad';
+  const disk = textOf(rows, 'disk', 'warning');
+  const failed = rowsOf(rows, 'backups').filter(({ value }) => value.startsWith('failed'));
+  const warnings = [
+    ...(disk ? [disk] : []),
+    ...failed.map(({ name, value }) => `${name}: ${value}`),
+  ];
+  const kind = works ? (warnings.length > 0 ? 'warn' : 'good') : 'bad';
   const words = works
     ? 'It works'
     : `${problems.length === 1 ? 'One problem' : `${problems.length} problems`}`;
@@ -68,11 +73,11 @@ function verdictOf({ works, problems, rows }, asOf) {
     h('strong', null, badge(kind, words)),
     h('p', null, 'Tor ', line(textOf(rows, 'verdict', 'Tor') ?? 'not known')),
     h('p', null, 'as of ', time(asOf)),
-    (problems.length > 0 || warning) &&
+    problems.length + warnings.length > 0 &&
       h(
         'ul',
         null,
-        [...problems, ...(warning ? [warning] : [])].map((text) => h('li', null, line(text, 500))),
+        [...problems, ...warnings].map((text) => h('li', null, line(text, 500))),
       ),
   ]);
 }
