@@ -17,6 +17,7 @@
 --   The finder                               relay URLs that events and lists name, and what became of them
 --   Claims                                   which process works on which relay
 --   Figures                                  counts by day and totals that follow them, current events, edges, zaps
+--   Runs of commands                         backups and verifications
 --   What an operator asks                    explain_relay(), archive_status
 --   Last                                     records the migrations, so that an interrupted run counts as none
 
