@@ -9,7 +9,8 @@ import { parseRelayUrl, type RelayUrl } from '../network/url.ts';
 import { isTransientFailure } from '../runtime/failure.ts';
 import { Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
 import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
-import { ServiceHost } from '../runtime/service-host.ts';
+import { createService } from '../runtime/service-host.ts';
+import type { ServiceLife } from '../runtime/service-life.ts';
 import { startWorkers, workersOf } from '../runtime/service-parts.ts';
 import type { JobOutcome } from '../runtime/worker-slot.ts';
 import type { HealthNames } from '../telemetry/metrics.ts';
@@ -60,9 +61,9 @@ const HEALTH_NAMES: HealthNames = {
 };
 
 /** The finder, not started yet. */
-export function createFinder(config: FinderConfig, options: ServiceOptions): ServiceHost {
+export function createFinder(config: FinderConfig, options: ServiceOptions): ServiceLife {
   const workerUrl = new URL('./worker.js', import.meta.url);
-  return new ServiceHost(
+  return createService(
     config,
     { healthNames: HEALTH_NAMES, workerUrl, begin: startFinding },
     options,

@@ -10,7 +10,8 @@ import { HeldBack } from '../runtime/held-back.ts';
 import { runReported } from '../runtime/run-reported.ts';
 import { Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
 import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
-import { ServiceHost } from '../runtime/service-host.ts';
+import { createService } from '../runtime/service-host.ts';
+import type { ServiceLife } from '../runtime/service-life.ts';
 import {
   claimWith,
   endClaim,
@@ -38,9 +39,9 @@ const HEALTH_NAMES: HealthNames = {
 };
 
 /** The monitor, not started yet. */
-export function createMonitor(config: MonitorConfig, options: ServiceOptions): ServiceHost {
+export function createMonitor(config: MonitorConfig, options: ServiceOptions): ServiceLife {
   const workerUrl = new URL('./worker.js', import.meta.url);
-  return new ServiceHost(
+  return createService(
     config,
     { healthNames: HEALTH_NAMES, workerUrl, begin: startMonitoring },
     options,

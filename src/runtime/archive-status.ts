@@ -3,7 +3,7 @@ import { readFile, statfs } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { ArchiveReader } from '../database/archive-reader.ts';
 import type { Query } from '../database/connection.ts';
-import { archiveStatus, type DescribedRow } from '../database/descriptions.ts';
+import { archiveStatus, type DescribedRow, describedRow } from '../database/descriptions.ts';
 import { DatabaseError } from '../database/error.ts';
 import * as operator from '../database/operator-status.ts';
 import { runRows } from '../database/runs.ts';
@@ -80,7 +80,7 @@ function bySection(rows: readonly DescribedRow[]): DescribedRow[] {
 }
 
 function text(section: string, name: string, value: string): DescribedRow {
-  return { section, name, value, unit: 'text' };
+  return describedRow(section, name, value, 'text');
 }
 
 /** The version of this program, from its package.json. */
@@ -100,9 +100,6 @@ async function diskRows(
 ): Promise<DescribedRow[]> {
   if (path === null) return [];
   const folder = resolve(path);
-  const row = (name: string, amount: number): DescribedRow => ({
-    ...{ section: 'disk', name, value: String(amount), unit: 'bytes' },
-  });
   const found = await statfs(folder).catch(({ code }: NodeJS.ErrnoException) => String(code));
   if (typeof found === 'string')
     return [text('disk', 'data folder', `${folder} cannot be read (${found})`)];
@@ -112,9 +109,9 @@ async function diskRows(
   const left = aDay > 0 ? `${Math.floor(free / aDay)}` : 'not known: nothing new was stored';
   return [
     text('disk', 'data folder', folder),
-    row('free on its disk', free),
-    row('size of that disk', found.blocks * found.bsize),
-    { ...text('disk', 'days left at this rate', left), unit: aDay > 0 ? 'estimate' : 'text' },
+    describedRow('disk', 'free on its disk', free, 'bytes'),
+    describedRow('disk', 'size of that disk', found.blocks * found.bsize, 'bytes'),
+    describedRow('disk', 'days left at this rate', left, aDay > 0 ? 'estimate' : 'text'),
     ...(reason === null ? [] : [text('disk', 'warning', reason)]),
   ];
 }

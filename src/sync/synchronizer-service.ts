@@ -12,7 +12,8 @@ import { Lanes } from '../runtime/lanes.ts';
 import { runReported } from '../runtime/run-reported.ts';
 import { Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
 import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
-import { ServiceHost } from '../runtime/service-host.ts';
+import { createService } from '../runtime/service-host.ts';
+import type { ServiceLife } from '../runtime/service-life.ts';
 import {
   claimWith,
   lookUpReachable,
@@ -64,7 +65,7 @@ type VisitScheduler = Scheduler<Relay, VisitReport, Progress>;
 export function createSynchronizer(
   config: SynchronizerConfig,
   options: ServiceOptions,
-): ServiceHost {
+): ServiceLife {
   return createWith(config, options, async (service) => {
     const snapshotSeconds = config.relayMetadataThresholdSeconds;
     return {
@@ -81,7 +82,7 @@ export function createSynchronizer(
 export function createPrioritySynchronizer(
   config: SynchronizerConfig,
   options: ServiceOptions,
-): ServiceHost {
+): ServiceLife {
   return createWith(config, options, async ({ bigbrotr, log }) => {
     const list = await PriorityList.open(config.priorityRelaysPath, bigbrotr, log);
     return {
@@ -98,8 +99,8 @@ function createWith(
   config: SynchronizerConfig,
   options: ServiceOptions,
   sourceOf: (service: Service) => Promise<RelaySource>,
-): ServiceHost {
-  return new ServiceHost(
+): ServiceLife {
+  return createService(
     config,
     {
       healthNames: HEALTH_NAMES,

@@ -49,7 +49,7 @@ describe.skipIf(missing !== null)('roles', () => {
     expect(await refused(asWriter(sql))).toBe(PERMISSION_DENIED);
   });
 
-  test('the writer may delete from the tables of work under way, and from no other', async () => {
+  test('the writer may delete only from tables of work in progress', async () => {
     const deletable = (await rights()).filter(
       ({ grantee, privilege_type }) =>
         grantee !== 'bigbrotr_owner' && !/^(SELECT|INSERT|UPDATE|USAGE)$/.test(`${privilege_type}`),
@@ -65,7 +65,7 @@ describe.skipIf(missing !== null)('roles', () => {
     for (const { relname } of deletable) await asWriter(`DELETE FROM ${relname} WHERE false`);
   });
 
-  test('the reader reads, and nothing else', async () => {
+  test('the reader can only read', async () => {
     expect(await asReader('SELECT count(*) FROM relay_metadata_latest')).toHaveLength(1);
     const insert =
       "INSERT INTO relays (url, network) VALUES ('wss://intruder.example', 'clearnet')";
@@ -81,7 +81,7 @@ describe.skipIf(missing !== null)('roles', () => {
     expect(await refused(asSuperuser('PGBOUNCER_PORT'))).toBe('08P01');
   });
 
-  test('a writer that can become a superuser is refused', async () => {
+  test('a writer that can become superuser is refused', async () => {
     const login = (sql: string) => stack.exec('postgres', 'psql', '-qU', 'postgres', '-c', sql);
     await login("CREATE ROLE eve LOGIN PASSWORD 'eve' IN ROLE bigbrotr_writers, postgres");
     await login("CREATE ROLE ann LOGIN PASSWORD 'ann' IN ROLE bigbrotr_readers");
@@ -116,7 +116,7 @@ describe.skipIf(missing !== null)('roles', () => {
     );
   });
 
-  test('admin is for people inside the container: not for the network, nor through PgBouncer', async () => {
+  test('admin can log in only inside the container: neither over the network nor through PgBouncer', async () => {
     const inside = ['psql', '-U', 'admin', '-d', 'bigbrotr', '-qAtc', 'SELECT current_user'];
     expect((await stack.exec('postgres', ...inside)).trim()).toBe('admin');
     for (const password of [

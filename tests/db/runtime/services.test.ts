@@ -12,7 +12,7 @@ import {
 import { createFinder } from '../../../src/finder/finder-service.ts';
 import { createMonitor } from '../../../src/monitor/monitor-service.ts';
 import type { ServiceOptions, StatusReport } from '../../../src/runtime/service.ts';
-import type { ServiceHost } from '../../../src/runtime/service-host.ts';
+import type { ServiceLife } from '../../../src/runtime/service-life.ts';
 import {
   createPrioritySynchronizer,
   createSynchronizer,
@@ -23,7 +23,7 @@ import { health } from '../../processes/health-client.ts';
 import { KEYS } from '../../processes/stack.ts';
 
 const CREATED: Readonly<
-  Record<string, (env: Environment, result: object, options: ServiceOptions) => ServiceHost>
+  Record<string, (env: Environment, result: object, options: ServiceOptions) => ServiceLife>
 > = {
   monitor: (env, result, options) =>
     createMonitor({ ...loadMonitorConfig(env), ...result }, options),
@@ -41,7 +41,7 @@ const NAMES = Object.keys(CREATED);
 let database: TestDatabase;
 let folder: string;
 let env: Environment;
-let host: ServiceHost | null = null;
+let host: ServiceLife | null = null;
 
 beforeAll(async () => {
   database = await testDatabase();
@@ -92,7 +92,7 @@ describe.each(NAMES)('%s on an empty archive', (name) => {
     const reports: StatusReport[] = [];
     const service = create(name, { onStatus: (report) => reports.push(report) });
     await service.start();
-    const port = service.healthPort ?? 0;
+    const port = service.port ?? 0;
     expect(await health(port)).toMatchObject({
       status: 200,
       body: { service: name, state: 'waiting', database: 'up', counts: {}, lastRound: null },

@@ -22,10 +22,10 @@ export const SIZES: Record<Size['mode'], Size> = {
   quick: {
     mode: 'quick',
     rounds: 3,
-    mostSeconds: 8,
+    mostSeconds: 4,
     events: 3000,
     referenceEvents: 1000,
-    archived: 20_000,
+    archived: 10_000,
   },
   full: {
     mode: 'full',

@@ -10,9 +10,9 @@ const DAY = 86_400;
 const CPU_SHARE = 0.25;
 const EVERY_SECONDS = 3;
 /** Events of the archive whose figures are measured, and of its busiest day. */
-const ARCHIVED = { quick: 50_000, full: 1_000_000, growth: 5_000_000 };
-const OF_ONE_DAY = { quick: 20_000, full: 1_000_000, growth: 1_000_000 };
-const SPAN_DAYS = 365;
+const ARCHIVED = { quick: 10_000, full: 1_000_000, growth: 5_000_000 };
+const OF_ONE_DAY = { quick: 10_000, full: 1_000_000, growth: 1_000_000 };
+const SPAN_DAYS = { quick: 60, full: 365, growth: 365 };
 const MAX_VIEW_MS = 50;
 const MAX_BYTES = 60;
 const TABLES = `authors, daily_counts, scope_stats, scope_kinds, scope_authors, daily_kinds, daily_replication,
@@ -92,7 +92,7 @@ export async function figuresRows(bench: Bench): Promise<Result[]> {
   const archive = await Pipeline.start(server, 'figures');
   try {
     const { db } = archive;
-    await fill(db, ARCHIVED[size.mode], SPAN_DAYS);
+    await fill(db, ARCHIVED[size.mode], SPAN_DAYS[size.mode]);
     const whole = await secondsOf(() => finish(archive));
     const bytes = await bytesRow(db, whole);
     const views = await viewsRow(db);

@@ -3,6 +3,7 @@ import { parseStatusArguments } from '../../../src/local/archive-status.ts';
 import { parseExplainArguments } from '../../../src/local/explain-relay.ts';
 import { doingOf } from '../../../src/runtime/archive-status.ts';
 import type { HealthStatus } from '../../../src/telemetry/health.ts';
+import { RUNNING } from '../../fixtures/health-status.ts';
 
 describe('parseExplainArguments', () => {
   test.each([
@@ -44,17 +45,7 @@ describe('parseStatusArguments', () => {
 });
 
 describe('doingOf', () => {
-  const idle: HealthStatus = {
-    ...{
-      state: 'running',
-      ready: true,
-      database: 'up',
-      storing: 'works',
-      tor: 'off',
-      network: 'up',
-    },
-    ...{ uptimeSeconds: 9, lastRound: null, counts: {}, details: { checking: '' } },
-  };
+  const idle: HealthStatus = { ...RUNNING, details: { checking: '' } };
 
   test('names the state alone where nothing else is to be said', () => {
     expect(doingOf(idle)).toBe('running');
