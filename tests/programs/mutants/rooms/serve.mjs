@@ -2,7 +2,7 @@ export default [
   {
     name: 'a cursor of another question is taken',
     find: 'if (tag === question && isOurs && parsed.success)',
-    replace: 'if (isOurs && parsed.success)',
+    replace: 'if (parsed.success)',
     tests: ['db:serve/api-events'],
   },
   {
