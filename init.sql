@@ -17,6 +17,7 @@
 --   The finder                               relay URLs that events and lists name, and what became of them
 --   Claims                                   which process works on which relay
 --   Figures                                  counts by day and totals that follow them, current events, edges, zaps
+--   Runs of commands                         backups and verifications
 --   What an operator asks                    explain_relay(), archive_status
 --   Last                                     records the migrations, so that an interrupted run counts as none
 
@@ -47,7 +48,7 @@ comment on column schema_migrations.run_on is 'When it was applied.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0018_figures' then
+    if (select max(name collate "C") from schema_migrations) <> '0020_runs' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -3226,6 +3227,30 @@ comment on column dangling_references.sample_share is 'Share of all ids that bel
 comment on column dangling_references.as_of is 'Everything that was stored until then is counted, Unix seconds.';
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- Runs of commands
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table if not exists runs (
+    run_id     bigint generated always as identity primary key,
+    command    text not null,
+    started_at bigint not null,
+    ended_at   bigint not null default unix_now(),
+    succeeded  boolean not null,
+    detail     text not null,
+    constraint runs_command_check check (command in ('backup', 'verify'))
+);
+comment on table runs is 'Runs of commands that protect the archive, written at their end: npm run status and the page say when the latest were. A run that was killed has no row.';
+comment on column runs.run_id is 'In the order in which they ended.';
+comment on column runs.command is 'backup: backup.sh in the container of PostgreSQL; verify: npm run verify.';
+comment on column runs.started_at is 'Unix seconds.';
+comment on column runs.ended_at is 'Unix seconds.';
+comment on column runs.succeeded is 'Of a backup: pg_dump wrote all of it. Of a verification: nothing differs from what was stored.';
+comment on column runs.detail is 'What it came to, as a sentence.';
+
+-- The latest runs of a command: where command = $1 order by run_id desc
+create index if not exists runs_command_index on runs (command, run_id);
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- What an operator asks: everything about one relay, and the state of the archive. Rows of names and values, because most
 -- values exist for some relays only. unit says how to read a value: text, time (UTC, ISO 8601), count, estimate (of a
 -- count), share (0 to 1), milliseconds, bytes.
@@ -3820,7 +3845,7 @@ end $$;
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0020_runs']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

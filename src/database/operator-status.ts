@@ -85,7 +85,8 @@ function doneBy(left: number | null, { eventsPerSecond }: Growth): string {
   if (left === null) return 'not known: none of these relays has shown events yet';
   if (eventsPerSecond === 0) return 'not known: nothing new was stored in the last hour';
   const days = left / eventsPerSecond / DAY;
-  const span = days < 1 ? `${Math.ceil(days * 24)} hours` : `${Math.ceil(days)} days`;
+  const [count, unit] = days < 1 ? [Math.ceil(days * 24), 'hour'] : [Math.ceil(days), 'day'];
+  const span = `${count} ${unit}${count === 1 ? '' : 's'}`;
   return `in at most ${span} at the rate of new events, if no more relays and events come`;
 }
 

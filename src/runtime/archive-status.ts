@@ -6,6 +6,7 @@ import type { Query } from '../database/connection.ts';
 import { archiveStatus, type DescribedRow, describedRow } from '../database/descriptions.ts';
 import { DatabaseError } from '../database/error.ts';
 import * as operator from '../database/operator-status.ts';
+import { runRows } from '../database/runs.ts';
 import { diskReason, diskState } from '../telemetry/disk-watch.ts';
 import type { HealthStatus } from '../telemetry/health.ts';
 
@@ -38,10 +39,11 @@ export async function readStatus({
     versionRow(),
     Promise.all(services.map(askService)),
   ]);
-  const [backlog, failing, unproven, disk] = await Promise.all([
+  const [backlog, failing, unproven, runs, disk] = await Promise.all([
     readPart(archive, 'coverage', (query) => operator.backlogRows(query, growth)),
     readPart(archive, 'failing', operator.failingRows),
     readPart(archive, 'not proven', operator.unprovenRows),
+    readPart(archive, 'backups', runRows),
     diskRows(dataPath, growth),
   ]);
   const problems = problemsOf(healths);
@@ -50,7 +52,7 @@ export async function readStatus({
     text('verdict', 'works', problems.length === 0 ? 'yes' : `no: ${problems.join('; ')}`),
     text('verdict', 'Tor', torOf(healths)),
     version,
-    ...bySection([...tables, ...grown, ...backlog, ...failing, ...unproven, ...disk]),
+    ...bySection([...tables, ...grown, ...backlog, ...failing, ...unproven, ...runs, ...disk]),
     ...healths.map(serviceRow),
   ];
   return { problems, rows };

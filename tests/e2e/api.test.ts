@@ -32,6 +32,10 @@ test('npm run api answers from the archive, and its streams end when it stops', 
     expect.objectContaining({ section: 'archive', name: 'events', value: '20' }),
   );
   expect((await fetch(`${base}/metrics`)).status).toBe(200);
+  const page = await (await fetch(`${base}/`)).text();
+  const [, script = ''] = /src="([^"]+main\.js)"/.exec(page) ?? [];
+  for (const name of ['main.js', 'views/overview.js', 'uplot.js', 'uplot.css', 'style.css'])
+    expect((await fetch(base + script.replace('main.js', name))).status, name).toBe(200);
   const stream = await fetch(`${base}/v1/changes?format=sse&cursor=now`);
   expect(stream.status).toBe(200);
   program.signal('SIGTERM');

@@ -3,15 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { describe, expect } from 'vitest';
-import {
-  ask,
-  contentOf,
-  databases,
-  missingPrograms,
-  drillTest as test,
-  verify,
-  writing,
-} from '../fixtures/backup-drill.ts';
+import { databases, missingPrograms, drillTest as test, verify } from '../fixtures/backup-drill.ts';
+import { ask, contentOf, runsOf, writing } from '../fixtures/drill-archive.ts';
 import { catalogueOf } from '../postgres/catalogue.ts';
 import { projectFile } from '../processes/project.ts';
 
@@ -30,6 +23,14 @@ describe.runIf(missingPrograms.length === 0)('backup.sh and restore.sh', () => {
       said: expect.stringMatching(/^302 events read back, 0 different/),
     });
     expect(run('backup.sh', { output: dump })).toEqual({ code: 0, said: '' });
+    expect(await runsOf(server)).toEqual([
+      {
+        command: 'verify',
+        succeeded: true,
+        detail: expect.stringMatching(/^302 events read back/),
+      },
+      { command: 'backup', succeeded: true, detail: 'pg_dump wrote all of it' },
+    ]);
 
     await ask(server, 'drop database bigbrotr with (force)', 'postgres');
     expect(verify(writer)).toMatchObject({
@@ -61,6 +62,7 @@ describe.runIf(missingPrograms.length === 0)('backup.sh and restore.sh', () => {
     );
     expect(await contentOf(server)).not.toBe(before);
     expect(verify(writer).code).toBe(1);
+    expect((await runsOf(server)).at(-1)).toMatchObject({ command: 'verify', succeeded: false });
     expect(run('restore.sh', { input: dump }).code).toBe(0);
     expect(await contentOf(server)).toBe(before);
     expect(verify(writer).code).toBe(0);
@@ -73,6 +75,17 @@ describe.runIf(missingPrograms.length === 0)('backup.sh and restore.sh', () => {
       "insert into schema_migrations (name) values ('9999_mine')",
     ])
       await expect(ask(writer, sql), sql).rejects.toMatchObject({ code: '42501' });
+  });
+
+  test('a backup for which there is no room fails, and that is recorded', async ({
+    server,
+    writer: _filled,
+    run,
+  }) => {
+    expect(run('backup.sh', { output: '/dev/full' }).code).toBe(1);
+    expect((await runsOf(server)).at(-1)).toEqual({
+      ...{ command: 'backup', succeeded: false, detail: 'pg_dump ended with exit code 1' },
+    });
   });
 
   test('an incomplete or invalid backup is refused, and the archive stays unchanged', async ({

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Bigbrotr } from '../../src/database/bigbrotr.ts';
 import { startEmbeddedPostgres } from '../../src/local/postgres.ts';
-import { contentOf, fill, quiet, verify, writing } from '../fixtures/backup-drill.ts';
+import { quiet, verify } from '../fixtures/backup-drill.ts';
+import { contentOf, fillDrillArchive, writing } from '../fixtures/drill-archive.ts';
 import { silent } from '../postgres/bigbrotr.ts';
 import { ownDirectory } from '../processes/directory.ts';
 import { projectFile } from '../processes/project.ts';
@@ -18,7 +19,7 @@ describe('the data folder of npm start', () => {
     try {
       let server = await open();
       await Bigbrotr.load(writing(server), readFileSync(projectFile('init.sql'), 'utf8'), silent);
-      await fill(server);
+      await fillDrillArchive(server);
       const before = await contentOf(server);
       await server.stop();
       execFileSync('cp', ['-a', folder, copy]);

@@ -55,7 +55,11 @@ class ApiRun implements ServiceRun {
         cachedForMs: CACHED_MS,
       }),
       status: () => this.#life.status(),
-      metrics: () => metrics.text(),
+      metrics: () => {
+        metrics.streamsOpen(this.#streams.open);
+        return metrics.text();
+      },
+      onAnswered: metrics.requestAnswered,
       onError: (err) => log.error({ err }, 'a request failed'),
     });
   }

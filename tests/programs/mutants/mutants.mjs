@@ -10,6 +10,7 @@ import nip77 from './rooms/nip77.mjs';
 import nostr from './rooms/nostr.mjs';
 import relayClient from './rooms/relay-client.mjs';
 import runtime from './rooms/runtime.mjs';
+import serve from './rooms/serve.mjs';
 import sync from './rooms/sync.mjs';
 import telemetry from './rooms/telemetry.mjs';
 
@@ -22,6 +23,7 @@ const rooms = {
   database,
   runtime,
   monitor,
+  serve,
   telemetry,
 };
 
