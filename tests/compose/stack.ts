@@ -135,14 +135,12 @@ export class ComposeStack {
       COMPOSE_ENV_FILES: join(this.directory, '.env'),
     };
     const own = command.replace(/bigbrotr_(?!owner)/g, `${this.project}_`);
-    // `docker exec -it` asks for a terminal, which script gives it.
+    // `docker exec -it` asks for a terminal, which script gives it: a large one, where psql asks nobody to turn pages.
     const args = own.includes(' -it ')
-      ? ['script', '-qec', own, '/dev/null']
+      ? ['script', '-qec', `stty rows 200 cols 400; ${own}`, '/dev/null']
       : ['bash', '-o', 'pipefail', '-c', own];
     const [program = '', ...rest] = args;
-    const once = (minutes: number) => run(program, rest, { env, timeout: minutes * MINUTE });
-    // Some engines never end a `docker exec -it` whose command ends before the client has attached.
-    const { stdout } = await (args[0] === 'script' ? once(0.5).catch(() => once(1)) : once(5));
+    const { stdout } = await run(program, rest, { env, timeout: 5 * MINUTE });
     return stdout.replaceAll(`${this.project}_`, 'bigbrotr_');
   }
 
