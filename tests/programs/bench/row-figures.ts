@@ -19,7 +19,7 @@ const SPAN_DAYS = 365;
 const EVENTS_OF_AUTHOR = 70;
 const MAX_VIEW_MS = 50;
 const MAX_BYTES = 60;
-const TABLES = `authors, daily_counts, scope_stats, scope_kinds, scope_authors, daily_kinds, daily_replication,
+const TABLES = `authors, daily_counts, daily_scopes, scope_stats, scope_kinds, scope_authors, daily_kinds, daily_replication,
   replication_totals, day_sums, current_events, follow_edges, relay_list_edges, relay_list_totals, zaps, daily_zaps,
   period_users, cohorts`;
 
@@ -182,7 +182,6 @@ async function dayRow({ bigbrotr, db }: Pipeline, count: number): Promise<Result
     await db.query('insert into dirty_days (day, since) values ($1, 0) on conflict do nothing', [
       day,
     ]);
-    await bigbrotr.figures.addAuthors(day);
     await bigbrotr.figures.recountDay(day);
   };
   const scan = () =>
