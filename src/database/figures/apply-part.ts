@@ -20,9 +20,9 @@ export async function applyPart(
   await query(CELLS_TABLE);
   await query(CHANGE_TABLES);
   if (columns.length > 0) await query(CELLS, [...columns, seconds[0]]);
-  await query('analyze day_cells');
+  await query('analyze day_cells (scope, author_id)');
   await query(CHANGES, [day, part.part]);
-  await query('analyze day_authors');
+  await query('analyze day_authors (scope, author_id)');
   await query(GONE_AUTHORS);
   await query(AUTHORS, seconds);
   await query(LOST_BOUNDS, seconds);

@@ -96,17 +96,20 @@ export async function isClaimed(query: Query, { day, claims }: ClaimedDay): Prom
   return rows.length > 0;
 }
 
-/** Removes the mark of a day that was recounted. A day that was marked meanwhile stays dirty. */
-export async function cleanDay(query: Query, { day, marks, startedAt }: ClaimedDay): Promise<void> {
+/** Removes the mark of a day that was recounted. A day that was marked meanwhile stays dirty, for a rebuild too. */
+export async function cleanDay(
+  query: Query,
+  { day, marks, isRebuild, startedAt }: ClaimedDay,
+): Promise<void> {
   const { rowCount } = await query('delete from dirty_days where day = $1 and marks = $2', [
     day,
     marks,
   ]);
   if (rowCount === 0)
-    await query('update dirty_days set since = $2, is_rebuild = false where day = $1', [
-      day,
-      startedAt,
-    ]);
+    await query(
+      'update dirty_days set since = $2, is_rebuild = is_rebuild and not $3 where day = $1',
+      [day, startedAt, isRebuild],
+    );
 }
 
 /** How many days are dirty, how many of them belong to a rebuild, and since when the oldest change is not counted. */

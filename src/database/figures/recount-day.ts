@@ -19,6 +19,7 @@ import { takeUp } from './take-up.ts';
 /**
  * The recount of a day. One transaction holds the day and reads it, and never writes; what it has counted is applied by
  * others, each of which takes a few seconds at most. So no reader of the journal waits longer, however large the day is.
+ * The first one reads no figures: until it ends, none of them could be emptied for a rebuild.
  */
 
 /** What a recount has read. */
@@ -71,7 +72,7 @@ export async function beginRecount(
   const claimed = await claimDay(query, day);
   if (!claimed) return null;
   await addAuthors(query, day);
-  const parts = await partsOf(reading, day, partEvents);
+  const parts = await partsOf(query, day, partEvents);
   await countDay(reading, { day, parts });
   return { claimed, parts };
 }
@@ -79,7 +80,7 @@ export async function beginRecount(
 /** Changes figures to what was counted. @returns null if another refresher has begun to recount the day meanwhile */
 export async function applyRecount(
   reading: Query,
-  { transaction }: Pick<Connections, 'transaction'>,
+  { query: once, transaction }: Connections,
   { claimed, parts }: BegunRecount,
 ): Promise<Recounted | null> {
   const { day } = claimed;
@@ -91,11 +92,11 @@ export async function applyRecount(
       if (isOurs) await work(query);
       return isOurs;
     });
-  const stored = await storedParts(reading, day);
+  const stored = await storedParts(once, day);
   for (const part of stored)
     if (part.parts < parts && !(await change((query) => splitPart(query, part, parts))))
       return null;
-  const left = new Set((await storedParts(reading, day)).map(({ part }) => part));
+  const left = new Set((await storedParts(once, day)).map(({ part }) => part));
   const whole = new Map<CountRow['what'], readonly string[]>();
   for (;;) {
     const row = await nextCount(reading);
