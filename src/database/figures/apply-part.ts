@@ -43,8 +43,7 @@ export async function applyPart(
 const CHANGE_TABLES = `
 create temporary table day_authors (
     scope integer, author_id integer, change integer, kinds integer[], changes integer[],
-    first_at bigint, last_at bigint, before bigint, old_kinds integer[], old_counts integer[],
-    old_first_at bigint, old_last_at bigint
+    first_at bigint, last_at bigint, before bigint, old_kinds bytea, old_first_at bigint, old_last_at bigint
 ) on commit drop;
 create temporary table day_kinds (scope integer, kind integer, events integer, authors integer) on commit drop`;
 
@@ -62,7 +61,7 @@ from unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[], $5::inte
 const CHANGES = `
 insert into day_authors
 select g.scope, g.author_id, g.change, g.kinds, g.changes, g.first_at, g.last_at,
-       coalesce(a.events, 0), coalesce(a.kinds, '{}'), coalesce(a.counts, '{}'), a.first_at, a.last_at
+       coalesce(a.events, 0), coalesce(a.kinds, ''), a.first_at, a.last_at
 from (
     select scope, author_id, sum(change)::integer as change,
            array_agg(kind order by kind) filter (where change <> 0) as kinds,
@@ -92,10 +91,10 @@ where d.before + d.change = 0 and a.scope = d.scope and a.author_id = d.author_i
  * had it and has no event of the author any more, LOST_BOUNDS looks it up.
  */
 const AUTHORS = `
-insert into scope_authors as t (scope, author_id, events, first_at, last_at, kinds, counts)
-select d.scope, d.author_id, d.before + d.change, d.first_at, d.last_at, m.kinds, m.counts
+insert into scope_authors as t (scope, author_id, events, first_at, last_at, kinds)
+select d.scope, d.author_id, d.before + d.change, d.first_at, d.last_at, m.kinds
 from (
-    select scope, author_id, change, before, old_kinds, old_counts, kinds, changes,
+    select scope, author_id, change, before, old_kinds, kinds, changes,
            case when first_at is not null and coalesce(old_first_at >= $1, true) then first_at else old_first_at end as first_at,
            case when last_at is not null and coalesce(old_last_at < $2, true) then last_at else old_last_at end as last_at,
            old_first_at, old_last_at
@@ -103,10 +102,14 @@ from (
     where before + change > 0
 ) d
 cross join lateral (
-    select array_agg(kind order by kind) as kinds, array_agg(events order by kind) as counts
+    select string_agg(substring(int4send(kind) from 3) || int4send(events), ''::bytea order by kind) as kinds
     from (
         select kind, sum(events)::integer as events
-        from unnest(d.old_kinds || d.kinds, d.old_counts || d.changes) as u (kind, events)
+        from (
+            select kind, events from kinds_of(d.old_kinds)
+            union all
+            select kind, change from unnest(d.kinds, d.changes) as u (kind, change)
+        ) u
         group by kind
         having sum(events) <> 0
     ) merged
@@ -114,8 +117,7 @@ cross join lateral (
 where d.kinds is not null or d.first_at is distinct from d.old_first_at or d.last_at is distinct from d.old_last_at
 order by d.scope, d.author_id
 on conflict (scope, author_id) do update
-set events = excluded.events, first_at = excluded.first_at, last_at = excluded.last_at,
-    kinds = excluded.kinds, counts = excluded.counts`;
+set events = excluded.events, first_at = excluded.first_at, last_at = excluded.last_at, kinds = excluded.kinds`;
 
 /**
  * SQL: time of an event of author `a` in scope, on a counted day. A day that changed since is recounted, and corrects it
@@ -145,7 +147,9 @@ insert into day_kinds
 select d.scope, u.kind, sum(u.change), count(*) filter (where b.before = 0) - count(*) filter (where b.before + u.change = 0)
 from day_authors d
 cross join lateral unnest(d.kinds, d.changes) as u (kind, change)
-cross join lateral (select coalesce(d.old_counts[array_position(d.old_kinds, u.kind)], 0) as before) b
+cross join lateral (
+    select coalesce((select k.events from kinds_of(d.old_kinds) k where k.kind = u.kind), 0) as before
+) b
 group by d.scope, u.kind`;
 
 const KINDS = `

@@ -16,6 +16,10 @@ const OLD_AFTER = 21_600;
 const PRESENT_AFTER = 300;
 const WEEK = 7;
 
+/** SQL: whether an author has events of a kind, by the column `kinds` of `scope_authors`. */
+const hasKind = (kinds: string, kind: number) =>
+  `exists (select from kinds_of(${kinds}) k where k.kind = ${kind})`;
+
 /**
  * Marks periods whose users may have changed: those of the day if its authors changed, and those in which an author may
  * have been active whose first event, or whose having a profile or follow list, changed. `day_authors` has the authors
@@ -34,7 +38,10 @@ export async function markPeriods(query: Query, day: number): Promise<void> {
              ) a
              where b.scope = 0 and b.before > 0 and (
                  a.first_at is distinct from b.old_first_at
-                 or 0 = any (b.old_kinds) <> (0 = any (a.kinds)) or 3 = any (b.old_kinds) <> (3 = any (a.kinds))
+                 or b.kinds && '{0,3}' and (
+                     ${hasKind('b.old_kinds', 0)} <> ${hasKind('a.kinds', 0)}
+                     or ${hasKind('b.old_kinds', 3)} <> ${hasKind('a.kinds', 3)}
+                 )
              )
          ) active
          where first_day <= last_day
@@ -102,7 +109,7 @@ with active as materialized (
     cross join lateral unnest(d.author_ids) as u (author_id)
     where d.day >= $1 and d.day < $2
 ), counted as materialized (
-    select a.first_at, 0 = any (a.kinds) as has_profile, 3 = any (a.kinds) as has_follows
+    select a.first_at, ${hasKind('a.kinds', 0)} as has_profile, ${hasKind('a.kinds', 3)} as has_follows
     from active join scope_authors a on a.scope = 0 and a.author_id = active.author_id
 )
 select count(*) as users, count(*) filter (where first_at >= $3) as "newUsers",

@@ -4,6 +4,9 @@
 drop view daily_authors;
 drop view daily_relays;
 drop table daily_counts;
+drop view pubkey_counts;
+drop view pubkey_counts_by_relay;
+drop table scope_authors;
 
 alter table dirty_days add column claims bigint not null default 0;
 comment on column dirty_days.claims is 'How many recounts of it have begun. What an earlier one has counted is not applied any more.';
@@ -57,6 +60,69 @@ comment on column daily_scopes.only_here is 'Of a relay: events that were seen o
 comment on column daily_scopes.first_at is 'created_at of the first of them, Unix seconds.';
 comment on column daily_scopes.last_at is 'created_at of the last of them, Unix seconds.';
 
+create or replace function kinds_of(p_kinds bytea) returns table (kind integer, events integer)
+language sql immutable parallel safe as $$
+    select (get_byte(p_kinds, i) << 8) + get_byte(p_kinds, i + 1),
+           (get_byte(p_kinds, i + 2) << 24) + (get_byte(p_kinds, i + 3) << 16) + (get_byte(p_kinds, i + 4) << 8)
+               + get_byte(p_kinds, i + 5)
+    from generate_series(0, length(p_kinds) - 6, 6) as i
+$$;
+comment on function kinds_of(bytea) is 'The kinds of an author and the events of each (scope_authors.kinds).';
+
+create table if not exists scope_authors (
+    scope     integer not null,
+    author_id integer not null,
+    events    bigint not null,
+    first_at  bigint,
+    last_at   bigint,
+    kinds     bytea not null,
+    constraint scope_authors_pkey primary key (scope, author_id)   -- the figures of an author
+);
+comment on table scope_authors is 'Totals by author. Query pubkey_counts and pubkey_counts_by_relay instead.';
+comment on column scope_authors.scope is 'What is counted (scope_stats.scope).';
+comment on column scope_authors.author_id is 'The author (authors.author_id).';
+comment on column scope_authors.events is 'Events of that author.';
+comment on column scope_authors.first_at is 'created_at of the first of them, Unix seconds. Null while the days that have it wait for a recount.';
+comment on column scope_authors.last_at is 'created_at of the last of them, Unix seconds. Null likewise.';
+comment on column scope_authors.kinds is 'Kinds of these events, ascending, and the events of each: two and four bytes, the highest first. kinds_of reads them; arrays would take twice the space.';
+
+-- The authors with the most events: where scope = $1 order by events desc
+create index if not exists scope_authors_events_index on scope_authors (scope, events);
+
+create or replace view pubkey_counts as
+select
+    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
+    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
+from scope_authors t
+join authors a on a.author_id = t.author_id
+cross join (select figures_as_of() as as_of) f
+where t.scope = 0;
+comment on view pubkey_counts is 'Events by author.';
+comment on column pubkey_counts.pubkey is 'Public key of the author, hex.';
+comment on column pubkey_counts.event_count is 'Events of that author.';
+comment on column pubkey_counts.unique_kinds is 'Different kinds of them.';
+comment on column pubkey_counts.first_event_timestamp is 'created_at of the first of them, Unix seconds.';
+comment on column pubkey_counts.last_event_timestamp is 'created_at of the last of them, Unix seconds.';
+comment on column pubkey_counts.as_of is 'Everything that was stored until then is counted (figures_as_of).';
+
+create or replace view pubkey_counts_by_relay as
+select
+    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
+    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
+from scope_authors t
+join relays r on r.relay_id = t.scope
+join authors a on a.author_id = t.author_id
+cross join (select figures_as_of() as as_of) f
+where t.events >= 2;
+comment on view pubkey_counts_by_relay is 'Events by author and relay, for authors with at least two events on it.';
+comment on column pubkey_counts_by_relay.relay_url is 'URL of the relay.';
+comment on column pubkey_counts_by_relay.pubkey is 'Public key of the author, hex.';
+comment on column pubkey_counts_by_relay.event_count is 'Events of that author that were seen on it.';
+comment on column pubkey_counts_by_relay.unique_kinds is 'Different kinds of them.';
+comment on column pubkey_counts_by_relay.first_event_timestamp is 'created_at of the first of them, Unix seconds.';
+comment on column pubkey_counts_by_relay.last_event_timestamp is 'created_at of the last of them, Unix seconds.';
+comment on column pubkey_counts_by_relay.as_of is 'Everything that was stored until then is counted (figures_as_of).';
+
 create or replace view daily_authors as
 select d.day, a.pubkey, sum(d.events) as events, count(*) as kinds
 from (
@@ -98,7 +164,7 @@ from cover_ranks c
 join relays r on r.relay_id = c.relay_id;
 comment on view relay_cover is 'How much of the archive the first relays hold together (greedy set cover): each is the one that adds the most events to those before it. Counted on the events whose id begins with the hex digits 00.';
 
-truncate scope_stats, scope_kinds, scope_authors, daily_kinds, daily_replication, replication_totals, day_sums,
+truncate scope_stats, scope_kinds, daily_kinds, daily_replication, replication_totals, day_sums,
     recent_events, current_events, follow_edges, relay_list_edges, relay_list_totals, zaps, daily_zaps, dirty_periods,
     period_users, cohorts, daily_samples, cover_ranks, daily_references, reference_totals;
 select mark_all_days();
@@ -106,6 +172,6 @@ select mark_all_days();
 do $$
 begin
     if exists (select from pg_roles where rolname = 'bigbrotr_writers') then
-        grant delete, truncate on daily_counts, daily_scopes to bigbrotr_writers;
+        grant delete, truncate on daily_counts, daily_scopes, scope_authors to bigbrotr_writers;
     end if;
 end $$;

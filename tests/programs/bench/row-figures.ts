@@ -12,8 +12,11 @@ const EVERY_SECONDS = 3;
 const ARCHIVED = { quick: 50_000, full: 1_000_000, growth: 5_000_000 };
 const OF_ONE_DAY = { quick: 20_000, full: 1_000_000, growth: 1_000_000 };
 const AT_A_TIME = 250_000;
-/** Sightings of each event. */
+/** Sightings of each event, on average. */
 const SIGHTINGS = 5;
+/** Relays of an author, of which each event is seen on a choice of its own. */
+const RELAYS_OF_AUTHOR = 20;
+const RELAYS = 50;
 const SPAN_DAYS = 365;
 /** Events of each author on average; of the network's two billion it is about seventy. */
 const EVENTS_OF_AUTHOR = 70;
@@ -21,7 +24,7 @@ const MAX_VIEW_MS = 50;
 const MAX_BYTES = 60;
 const TABLES = `authors, daily_counts, daily_scopes, scope_stats, scope_kinds, scope_authors, daily_kinds, daily_replication,
   replication_totals, day_sums, current_events, follow_edges, relay_list_edges, relay_list_totals, zaps, daily_zaps,
-  period_users, cohorts`;
+  period_users, cohorts, daily_samples, cover_ranks, daily_references, reference_totals`;
 
 /** The rate of archiving while a refresher recounts every dirty day again and again, against that without one. */
 export async function figuresRateRow(bench: Bench): Promise<Result[]> {
@@ -198,7 +201,7 @@ async function dayRow({ bigbrotr, db }: Pipeline, count: number): Promise<Result
   const again = await secondsOf(recount);
   return {
     row: 'figures-day',
-    what: `recount a day of ${count.toLocaleString('en')} events and ${SIGHTINGS} sightings of each`,
+    what: `recount a day of ${count.toLocaleString('en')} events and about ${SIGHTINGS} sightings of each`,
     ...{ unit: 's', reference: side('kind_counts_by_relay of that day alone', [plain]) },
     ...{ ours: side('ours, everything of it new', [first]), ratio: first / plain },
     ...{ goal: 'none', met: null },
@@ -207,19 +210,23 @@ async function dayRow({ bigbrotr, db }: Pipeline, count: number): Promise<Result
 }
 
 /**
- * Fills days by SQL: ids at random, authors of whom a few write most, each to five of a hundred relays, five kinds.
+ * Fills days by SQL: ids at random, authors of whom a few write most, eight kinds. An author has up to twenty of fifty
+ * relays, the first ones more often than the last, and each event is seen on some of them.
  */
 async function fill(db: BenchDatabase, count: number, days: number, first?: number) {
   const from = (first ?? Math.floor(NEWEST / DAY) - days) * DAY;
   await db.query(
-    `insert into relays (url, network) select 'wss://relay' || i || '.example.com/', 'clearnet' from generate_series(1, 100) i
+    `insert into relays (url, network)
+     select 'wss://relay' || i || '.example.com/', case when i % 25 = 0 then 'tor' else 'clearnet' end
+     from generate_series(1, $1) i
      on conflict do nothing`,
+    [RELAYS],
   );
   for (let done = 0; done < count; done += AT_A_TIME) {
     const last = Math.min(count, done + AT_A_TIME) - 1;
     await db.query(
       `insert into events (event_key, created_at, kind, created_day, id, pubkey, sig, tags, tagvalues, content)
-       select event_key_floor(t) + i % 16777216, t, (array[1, 1, 1, 7, 7, 6, 0, 3])[1 + i % 8], t / 86400, sha256(int8send(i + $1::bigint)),
+       select event_key_floor(t) + i % 16777216, t, (array[1, 1, 1, 7, 7, 7, 6, 6, 0, 3, 10002, 30023, 1, 7, 1, 9735])[1 + (i * 7919) % 16], t / 86400, sha256(int8send(i + $1::bigint)),
               sha256(int4send(author)), sha512(int8send(-i)),
               jsonb_build_array(jsonb_build_array('e', e), jsonb_build_array('p', p), jsonb_build_array('t', 'topic')),
               '[]', repeat(e, 4)
@@ -232,14 +239,17 @@ async function fill(db: BenchDatabase, count: number, days: number, first?: numb
       [from, days, count, done, last, Math.ceil(count / EVENTS_OF_AUTHOR)],
     );
   }
+  // A relay may be drawn twice for an event: seven draws are five or six relays.
   await db.query(
     `insert into sightings (event_key, relay_id, seen_at, created_day)
-     select e.event_key, r.relay_id, 0, e.created_day
+     select distinct e.event_key, r.relay_id, 0, e.created_day
      from events e
-     cross join generate_series(0, $3 - 1) n
-     join relays r on r.url = 'wss://relay' || 1 + (get_byte(e.pubkey, 0) + 17 * n) % 100 || '.example.com/'
+     cross join generate_series(0, $3::integer + 1) n
+     join relays r on r.url = 'wss://relay' || 1 + floor($4::integer * power(
+         get_byte(e.pubkey, (hashint8(e.event_key * 8 + n) & 1023) % $5::integer) / 256.0, 2
+     ))::integer || '.example.com/'
      where e.created_at >= $1 and e.created_at < $2`,
-    [from, from + days * DAY, SIGHTINGS],
+    [from, from + days * DAY, SIGHTINGS, RELAYS, RELAYS_OF_AUTHOR],
   );
   await db.query('insert into days select distinct created_day from events on conflict do nothing');
   await db.query('vacuum analyze events');
