@@ -48,7 +48,7 @@ alter role bigbrotr_api set default_transaction_read_only = on;
 alter database :"database" owner to bigbrotr_owner;
 revoke all on database :"database", postgres, template1 from public;
 grant connect on database :"database" to bigbrotr_writers, bigbrotr_readers, pgbouncer;
--- The refresher counts a day into temporary tables.
+-- The refresher compares counts of a day in temporary tables.
 grant temporary on database :"database" to bigbrotr_writers;
 
 -- Existing relations, and (by default privileges) those that the owner creates later.

@@ -1,5 +1,5 @@
 import type { Query } from '../connection.ts';
-import type { DayParts } from './count-day.ts';
+import { type DayParts, rangeOf, rowsOfDay } from './count-day.ts';
 
 /** Table `daily_counts`: what was counted of a day, by scope, author and kind, packed into arrays. */
 
@@ -80,22 +80,21 @@ create temporary table day_cells (
  * @param partEvents events of a part
  */
 export async function partsOf(query: Query, day: number, partEvents: number): Promise<number> {
-  const { rows } = await query<{ events: number; parts: number }>(
-    `select (select count(*) from events e where e.created_day = $1 and e.event_key >= event_key_floor($1 * 86400::bigint)
-                 and e.event_key < event_key_floor(($1 + 1) * 86400::bigint)) as events,
-            (select coalesce(max(parts), 1) from daily_counts where day = $1) as parts`,
-    [day],
+  const { rows } = await query<{ events: number }>(
+    `select count(*) as events from events e where ${rowsOfDay('e')}`,
+    rangeOf(day),
   );
-  const [{ events, parts } = { events: 0, parts: 1 }] = rows;
+  const { events } = rows[0] ?? { events: 0 };
+  const [{ parts } = { parts: 1 }] = await storedParts(query, day);
   let wanted = 1;
   while (wanted * partEvents < events && wanted < MAX_PARTS) wanted *= 2;
   return Math.max(wanted, parts);
 }
 
-/** The parts of a day that are stored. */
+/** The parts of a day that are stored, those of the finest division first. */
 export async function storedParts(query: Query, day: number): Promise<readonly DayPart[]> {
   const { rows } = await query<DayPart & Record<string, unknown>>(
-    'select day, part, parts from daily_counts where day = $1 order by part',
+    'select day, part, parts from daily_counts where day = $1 order by parts desc, part',
     [day],
   );
   return rows;

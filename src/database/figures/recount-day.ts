@@ -123,14 +123,17 @@ export async function applyRecount(
   return isDone ? { events: Number(counted.sum[0]), sightings: Number(counted.sum[4]) } : null;
 }
 
-/** Brings current events, edges and zaps up to date with all events of a day, a few thousand at a time. */
+/**
+ * Brings current events, edges and zaps up to date with all events of a day, a few thousand at a time. The newest come
+ * first: those before change nothing.
+ */
 async function takeUpDay(
   reading: Query,
   transaction: Connections['transaction'],
   day: number,
 ): Promise<void> {
   const { rows } = await reading<{ keys: string[] }>(
-    `select coalesce(array_agg(e.event_key order by e.event_key), '{}')::text[] as keys
+    `select coalesce(array_agg(e.event_key order by e.event_key desc), '{}')::text[] as keys
      from events e where ${rowsOfDay('e')} and (${REPLACES} or e.kind = 9735)`,
     rangeOf(day),
   );
