@@ -8,7 +8,7 @@ import type { Query } from '../connection.ts';
 const DAY = 86_400;
 const ID_BYTES = 32;
 /** Memory of each sort and hash table of the count. Both spill to disk above it. */
-const WORK_MEM = '64MB';
+const WORK_MEM = '32MB';
 /** Missing authors that are inserted in one statement, which takes about a second. */
 const AUTHORS_AT_A_TIME = 20_000;
 /** An id of the sample begins with the hex digits 00, so that a 256th of all events belongs to it. */
