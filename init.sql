@@ -2397,7 +2397,7 @@ create table if not exists dirty_days (
     marked_at  bigint not null default unix_now(),
     marks      bigint not null default 1,
     is_rebuild boolean not null default false,
-    claims     bigint not null default 0
+    claim      bigint not null default 0
 );
 comment on table dirty_days is 'Days whose events or sightings changed since they were counted. The refresher recounts them, the present day first.';
 comment on column dirty_days.day is 'UTC day of created_at, in days since 1970-01-01 (event_key_day).';
@@ -2405,7 +2405,7 @@ comment on column dirty_days.since is 'When the first change began that is not c
 comment on column dirty_days.marked_at is 'When the latest change was read from the journal, Unix seconds.';
 comment on column dirty_days.marks is 'How often it was marked. A recount removes the row only if nothing was marked since it began.';
 comment on column dirty_days.is_rebuild is 'Whether current events, edges and zaps of the day are to be made anew too (npm run refresher -- --rebuild).';
-comment on column dirty_days.claims is 'How many recounts of it have begun. What an earlier one has counted is not applied any more.';
+comment on column dirty_days.claim is 'The transaction (pg_current_xact_id) that began its latest recount; 0: none. What an earlier one has counted is not applied any more.';
 
 create or replace function network_scope(p_network text) returns integer
 language sql immutable parallel safe

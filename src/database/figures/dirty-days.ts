@@ -51,8 +51,8 @@ export async function daysToCount(
 export interface ClaimedDay {
   readonly day: number;
   readonly marks: number;
-  /** Counts recounts of the day: what an earlier one counted is not applied any more. */
-  readonly claims: number;
+  /** Names this recount: what an earlier one counted is not applied any more. */
+  readonly claim: string;
   readonly isRebuild: boolean;
   /** When its recount began, Unix seconds: changes that were committed before are counted. */
   readonly startedAt: number;
@@ -76,8 +76,8 @@ export async function holdDay(query: Query, day: number): Promise<boolean> {
 /** Begins the recount of a day that is held. @returns null if it is not dirty any more */
 export async function claimDay(query: Query, day: number): Promise<ClaimedDay | null> {
   const { rows } = await query<ClaimedDay & Record<string, unknown>>(
-    `update dirty_days set claims = claims + 1 where day = $1
-     returning day, marks, claims, is_rebuild as "isRebuild", ${NOW} as "startedAt"`,
+    `update dirty_days set claim = pg_current_xact_id()::text::bigint where day = $1
+     returning day, marks, claim::text, is_rebuild as "isRebuild", ${NOW} as "startedAt"`,
     [day],
   );
   return rows[0] ?? null;
@@ -88,10 +88,10 @@ export async function claimDay(query: Query, day: number): Promise<ClaimedDay | 
  *
  * @param query of a transaction that holds the lock of `lockFigures`
  */
-export async function isClaimed(query: Query, { day, claims }: ClaimedDay): Promise<boolean> {
-  const { rows } = await query('select from dirty_days where day = $1 and claims = $2', [
+export async function isClaimed(query: Query, { day, claim }: ClaimedDay): Promise<boolean> {
+  const { rows } = await query('select from dirty_days where day = $1 and claim = $2', [
     day,
-    claims,
+    claim,
   ]);
   return rows.length > 0;
 }

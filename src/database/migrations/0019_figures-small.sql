@@ -8,8 +8,8 @@ drop view pubkey_counts;
 drop view pubkey_counts_by_relay;
 drop table scope_authors;
 
-alter table dirty_days add column claims bigint not null default 0;
-comment on column dirty_days.claims is 'How many recounts of it have begun. What an earlier one has counted is not applied any more.';
+alter table dirty_days add column claim bigint not null default 0;
+comment on column dirty_days.claim is 'The transaction (pg_current_xact_id) that began its latest recount; 0: none. What an earlier one has counted is not applied any more.';
 
 create table if not exists daily_counts (
     day        integer not null,
