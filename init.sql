@@ -1622,23 +1622,23 @@ comment on column relay_checks.duration_ms is 'How long it took, milliseconds.';
 comment on column relay_checks_latest.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_checks_latest.duration_ms is 'How long it took, milliseconds.';
 comment on column relay_facts.relay_url is 'URL of the relay (relays.url).';
-comment on column relay_facts.country is 'Country of its address, ISO 3166-1 alpha-2.';
-comment on column relay_facts.city is 'City of its address.';
-comment on column relay_facts.geohash is 'Geohash of its address, nine characters.';
-comment on column relay_facts.ip is 'Its address: the one connected to, or the first that DNS gave.';
-comment on column relay_facts.asn is 'Autonomous system of its address.';
-comment on column relay_facts.organisation is 'Whose autonomous system that is.';
-comment on column relay_facts.tls_valid is 'Its certificate is valid for its name.';
-comment on column relay_facts.tls_problem is 'Why it is not, as OpenSSL calls it: CERT_HAS_EXPIRED and the like.';
-comment on column relay_facts.tls_issuer is 'Who issued its certificate.';
+comment on column relay_facts.country is 'Country of its IP address, ISO 3166-1 alpha-2; null: not known.';
+comment on column relay_facts.city is 'City of its IP address, in English; null: not known.';
+comment on column relay_facts.geohash is 'Geohash of the location of its IP address, nine characters.';
+comment on column relay_facts.ip is 'IP address that the monitor connected to, or the first one that DNS returned.';
+comment on column relay_facts.asn is 'Number of the autonomous system (AS) that its IP address belongs to.';
+comment on column relay_facts.organisation is 'Name of the organisation that the autonomous system is registered to.';
+comment on column relay_facts.tls_valid is 'Whether its TLS certificate is valid for its host name. Null: no TLS, or not checked.';
+comment on column relay_facts.tls_problem is 'Why the certificate is not valid, as an error code of OpenSSL, such as CERT_HAS_EXPIRED. Null: it is valid, or not checked.';
+comment on column relay_facts.tls_issuer is 'Issuer of its certificate.';
 comment on column relay_facts.tls_not_after is 'When its certificate expires, Unix seconds.';
-comment on column relay_facts.http_server is 'What its web server calls itself.';
-comment on column relay_facts.nip45 is 'It answers COUNT (NIP-45); null: could not be told.';
-comment on column relay_facts.nip50 is 'It searches (NIP-50); null: could not be told.';
-comment on column relay_facts.nip67 is 'It says at EOSE whether that was all (NIP-67); null: could not be told.';
-comment on column relay_facts.nip77 is 'It reconciles (NIP-77); null: could not be told.';
-comment on column relay_facts.max_limit is 'Most events that one REQ brings; 1,000 is that or more. Null: could not be told.';
-comment on column relay_facts.read_asked is 'With what it was readable: bare (any event), filter (the archived one) or kinds. Null: not readable, or not told yet.';
+comment on column relay_facts.http_server is 'The Server header of its response to the WebSocket upgrade.';
+comment on column relay_facts.nip45 is 'Whether it answers COUNT (NIP-45). Null: the check was inconclusive.';
+comment on column relay_facts.nip50 is 'Whether it answers search filters (NIP-50). Null: the check was inconclusive.';
+comment on column relay_facts.nip67 is 'Whether its EOSE says if more events match (NIP-67). Null: the check was inconclusive.';
+comment on column relay_facts.nip77 is 'Whether it reconciles (NIP-77). Null: the check was inconclusive.';
+comment on column relay_facts.max_limit is 'Maximum number of events that it sends for one REQ; 1000 means 1000 or more. Null: the check was inconclusive.';
+comment on column relay_facts.read_asked is 'Which filter its read check succeeded with: bare (any event), filter (the archived filter) or kinds (a filter by kinds). Null: not readable, or an older check that did not record it.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Functions. All idempotent: the same call twice leaves the archive as one call does. Errors are raised, never hidden.
@@ -2228,6 +2228,12 @@ comment on column relay_aliases.events_shared is 'Those of them that both hold.'
 -- Which process works on which relay, over any number of hosts.
 create sequence if not exists claim_token_sequence;
 comment on sequence claim_token_sequence is 'Fencing tokens (claims.token): each claim gets a higher one than every claim before it.';
+-- They begin with the time in microseconds: where an archive takes the place of another, no process holds a token of this one.
+do $$
+begin
+    perform setval('claim_token_sequence', greatest(last_value, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
+    from claim_token_sequence;
+end $$;
 
 create table if not exists claims (
     work     text not null,

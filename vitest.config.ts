@@ -40,7 +40,7 @@ export default defineConfig({
       }),
       project('fuzz', { ...shared, retry, testTimeout: 120_000 }),
       project('programs', { testTimeout: 30_000 }),
-      project('db', { retry, testTimeout: 60_000, hookTimeout: 120_000 }),
+      project('db', { retry, testTimeout: 60_000, hookTimeout: 120_000, maxConcurrency: 4 }),
       project('fault', { retry, testTimeout: 120_000, hookTimeout: 120_000 }),
       project('hostile', {
         retry,
@@ -48,9 +48,9 @@ export default defineConfig({
         hookTimeout: 120_000,
         maxConcurrency: 10,
       }),
-      project('e2e', { retry, testTimeout: 180_000, hookTimeout: 180_000 }),
+      project('e2e', { retry, testTimeout: 180_000, hookTimeout: 180_000, maxConcurrency: 3 }),
       project('tor', { retry, testTimeout: 180_000, hookTimeout: 180_000 }),
-      project('compose', { testTimeout: 120_000, hookTimeout: 120_000 }),
+      project('compose', { maxWorkers: 2, testTimeout: 240_000, hookTimeout: 240_000 }),
     ],
   },
 });

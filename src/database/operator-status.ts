@@ -1,5 +1,5 @@
 import type { Query } from './connection.ts';
-import type { DescribedRow, Unit } from './descriptions.ts';
+import { type DescribedRow, describedRow as row } from './descriptions.ts';
 
 /**
  * What an operator asks of an archive beside `archive_status`: its rate, what is left and until when, which relays fail,
@@ -125,13 +125,4 @@ export async function unprovenRows(query: Query): Promise<DescribedRow[]> {
      order by name`,
   );
   return rows.map(({ name, amount }) => row('not proven', name, amount, 'count'));
-}
-
-function row(section: string, name: string, value: number | string, unit: Unit): DescribedRow {
-  return {
-    section,
-    name,
-    value: typeof value === 'number' ? String(Math.round(value)) : value,
-    unit,
-  };
 }

@@ -13,7 +13,7 @@ async function portOf(program: Program): Promise<number> {
   return Number(line.port);
 }
 
-test('npm run api answers from the archive, and a stream ends with it', async ({
+test('npm run api answers from the archive, and its streams end when it stops', async ({
   stack,
   database,
   bigbrotr,
@@ -40,7 +40,7 @@ test('npm run api answers from the archive, and a stream ends with it', async ({
   expect(await database.query('select from claims')).toEqual([]);
 });
 
-test('says 503 while its database is away, and answers when it is there', async ({
+test('answers 503 while its database is unreachable, and normally afterwards', async ({
   stack,
   database: _used,
 }) => {

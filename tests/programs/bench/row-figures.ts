@@ -9,15 +9,15 @@ const DAY = 86_400;
 const CPU_SHARE = 0.25;
 const EVERY_SECONDS = 3;
 /** Events of the archive whose figures are measured, and of its busiest day. */
-const ARCHIVED = { quick: 50_000, full: 1_000_000, growth: 5_000_000 };
-const OF_ONE_DAY = { quick: 20_000, full: 1_000_000, growth: 1_000_000 };
+const ARCHIVED = { quick: 10_000, full: 1_000_000, growth: 5_000_000 };
+const OF_ONE_DAY = { quick: 10_000, full: 1_000_000, growth: 1_000_000 };
 const AT_A_TIME = 250_000;
 /** Sightings of each event, on average. */
 const SIGHTINGS = 5;
 /** Relays of an author, of which each event is seen on a choice of its own. */
 const RELAYS_OF_AUTHOR = 20;
 const RELAYS = 50;
-const SPAN_DAYS = 365;
+const SPAN_DAYS = { quick: 60, full: 365, growth: 365 };
 /** Events of each author on average; of the network's two billion it is about seventy. */
 const EVENTS_OF_AUTHOR = 70;
 const MAX_VIEW_MS = 50;
@@ -70,7 +70,7 @@ class Refresher {
   constructor({ bigbrotr }: Pipeline) {
     const service = {
       ...{ bigbrotr, log: silent, signal: this.#stopping.signal },
-      ...{ detail: () => {}, noteStored: () => {}, setBusy: () => {} },
+      ...{ detail: () => {}, logRepeated: () => {}, noteStored: () => {}, setBusy: () => {} },
       metrics: {
         count: () => {
           this.#counted += 1;
@@ -99,7 +99,7 @@ export async function figuresRows(bench: Bench): Promise<Result[]> {
   const archive = await Pipeline.start(server, 'figures');
   try {
     const { db } = archive;
-    await fill(db, ARCHIVED[size.mode], SPAN_DAYS);
+    await fill(db, ARCHIVED[size.mode], SPAN_DAYS[size.mode]);
     const whole = await secondsOf(() => finish(archive));
     const bytes = await bytesRow(db, whole);
     const views = await viewsRow(db);
@@ -113,7 +113,7 @@ async function finish({ bigbrotr, db }: Pipeline): Promise<void> {
   await db.query('select mark_all_days()');
   const service = {
     ...{ bigbrotr, log: silent, signal: new AbortController().signal },
-    ...{ detail: () => {}, noteStored: () => {}, setBusy: () => {} },
+    ...{ detail: () => {}, logRepeated: () => {}, noteStored: () => {}, setBusy: () => {} },
     metrics: { count: () => {}, figuresWaiting: () => {}, journalLag: () => {} },
   };
   await new Refreshing(service, 1).finish('all');

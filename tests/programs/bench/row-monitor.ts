@@ -37,7 +37,7 @@ export async function monitorRow(bench: Bench): Promise<Result[]> {
     );
     return [];
   }
-  const thousands = bench.size.mode === 'quick' ? 0.4 : 10;
+  const thousands = bench.size.mode === 'quick' ? 0.2 : 10;
   const db = await bench.server.create('monitor', readFileSync(projectFile('init.sql'), 'utf8'));
   const folder = mkdtempSync(join(tmpdir(), 'bb-monitor-'));
   const forwarder = await forwardDatabase(folder, db.config);
