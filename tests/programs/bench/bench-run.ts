@@ -17,7 +17,7 @@ export interface Size {
 }
 
 export const SIZES: Record<Size['mode'], Size> = {
-  quick: { mode: 'quick', rounds: 3, mostSeconds: 4, events: 3000, referenceEvents: 1000 },
+  quick: { mode: 'quick', rounds: 3, mostSeconds: 4, events: 2000, referenceEvents: 700 },
   full: {
     mode: 'full',
     rounds: 5,
