@@ -2403,7 +2403,8 @@ create table if not exists dirty_days (
     since      bigint not null,
     marked_at  bigint not null default unix_now(),
     marks      bigint not null default 1,
-    is_rebuild boolean not null default false
+    is_rebuild boolean not null default false,
+    claim      bigint not null default 0
 );
 comment on table dirty_days is 'Days whose events or sightings changed since they were counted. The refresher recounts them, the present day first.';
 comment on column dirty_days.day is 'UTC day of created_at, in days since 1970-01-01 (event_key_day).';
@@ -2411,6 +2412,7 @@ comment on column dirty_days.since is 'When the first change began that is not c
 comment on column dirty_days.marked_at is 'When the latest change was read from the journal, Unix seconds.';
 comment on column dirty_days.marks is 'How often it was marked. A recount removes the row only if nothing was marked since it began.';
 comment on column dirty_days.is_rebuild is 'Whether current events, edges and zaps of the day are to be made anew too (npm run refresher -- --rebuild).';
+comment on column dirty_days.claim is 'The transaction (pg_current_xact_id) that began its latest recount; 0: none. What an earlier one has counted is not applied any more.';
 
 create or replace function network_scope(p_network text) returns integer
 language sql immutable parallel safe
@@ -2431,29 +2433,52 @@ comment on function is_in_scope(bigint, integer) is 'Whether an event counts for
 
 create table if not exists daily_counts (
     day        integer not null,
-    scope      integer not null,
-    events     integer not null,
-    only_here  integer not null,
-    first_at   bigint not null,
-    last_at    bigint not null,
+    part       integer not null,
+    parts      integer not null,
     author_ids integer[] not null,
+    scopes     integer[] not null,
     kinds      integer[] not null,
     counts     integer[] not null,
-    constraint daily_counts_pkey primary key (day, scope)   -- what was counted of a day
+    places     smallint[] not null,
+    constraint daily_counts_pkey primary key (day, part)   -- what was counted of a day
 );
-comment on table daily_counts is 'What was counted of a day and scope: its events by author and kind, packed into arrays. The totals of scope_stats, scope_kinds and scope_authors are the sums of these rows: a recount changes them by the difference. Query daily_authors and daily_relays instead.';
+comment on table daily_counts is 'What was counted of a day, in parts by author: its events by scope, author and kind, packed into arrays. The totals of scope_stats, scope_kinds and scope_authors are the sums of these rows: a recount changes them by the difference. Query daily_authors instead.';
 comment on column daily_counts.day is 'UTC day of created_at, in days since 1970-01-01.';
-comment on column daily_counts.scope is 'What is counted (scope_stats.scope).';
-comment on column daily_counts.events is 'Events of that day.';
-comment on column daily_counts.only_here is 'Of a relay: events that were seen on no other. Otherwise 0.';
-comment on column daily_counts.first_at is 'created_at of the first of them, Unix seconds.';
-comment on column daily_counts.last_at is 'created_at of the last of them, Unix seconds.';
-comment on column daily_counts.author_ids is 'Authors (authors.author_id), once for each kind.';
-comment on column daily_counts.kinds is 'Kinds, in the order of author_ids.';
-comment on column daily_counts.counts is 'Events of that author and kind, in the same order.';
+comment on column daily_counts.part is 'Part of the day: the authors whose author_id % parts it is.';
+comment on column daily_counts.parts is 'Number of parts of the day, a power of two: about one for each 8,192 events.';
+comment on column daily_counts.author_ids is 'Authors of the part (authors.author_id), ascending.';
+comment on column daily_counts.scopes is 'What is counted (scope_stats.scope), once for each author and kind.';
+comment on column daily_counts.kinds is 'Kinds, in the order of scopes.';
+comment on column daily_counts.counts is 'Events of that scope, author and kind, in the same order. Sorted by scope, kind and this, so that the three arrays are compressed to next to nothing.';
+comment on column daily_counts.places is 'The author of each: its place in author_ids, from -32768.';
 
--- The first and the last day of a scope: where scope = $1 order by day
-create index if not exists daily_counts_scope_day_index on daily_counts (scope, day);
+create or replace function is_counted(p_day integer, p_scope integer, p_author_id integer) returns boolean
+language sql stable
+return exists (
+    select from daily_counts d
+    cross join lateral (select array_position(d.author_ids, p_author_id) - 32769 as place offset 0) a
+    where d.day = p_day and d.part = p_author_id % d.parts and exists (
+        select from unnest(d.scopes, d.places) as u (scope, place) where u.scope = p_scope and u.place = a.place
+    )
+);
+comment on function is_counted(integer, integer, integer) is 'Whether events of an author were counted of a day and scope.';
+
+create table if not exists daily_scopes (
+    scope     integer not null,
+    day       integer not null,
+    events    integer not null,
+    only_here integer not null,
+    first_at  bigint not null,
+    last_at   bigint not null,
+    constraint daily_scopes_pkey primary key (scope, day)   -- the first and the last day of a scope
+);
+comment on table daily_scopes is 'Events by day and scope. Query daily_relays instead.';
+comment on column daily_scopes.scope is 'What is counted (scope_stats.scope).';
+comment on column daily_scopes.day is 'UTC day of created_at, in days since 1970-01-01.';
+comment on column daily_scopes.events is 'Events of that day.';
+comment on column daily_scopes.only_here is 'Of a relay: events that were seen on no other. Otherwise 0.';
+comment on column daily_scopes.first_at is 'created_at of the first of them, Unix seconds.';
+comment on column daily_scopes.last_at is 'created_at of the last of them, Unix seconds.';
 
 create table if not exists scope_stats (
     scope     integer primary key,
@@ -2486,14 +2511,22 @@ comment on column scope_kinds.kind is 'Kind of event.';
 comment on column scope_kinds.events is 'Events of that kind.';
 comment on column scope_kinds.authors is 'Authors of events of that kind.';
 
+create or replace function kinds_of(p_kinds bytea) returns table (kind integer, events integer)
+language sql immutable parallel safe as $$
+    select (get_byte(p_kinds, i) << 8) + get_byte(p_kinds, i + 1),
+           (get_byte(p_kinds, i + 2) << 24) + (get_byte(p_kinds, i + 3) << 16) + (get_byte(p_kinds, i + 4) << 8)
+               + get_byte(p_kinds, i + 5)
+    from generate_series(0, length(p_kinds) - 6, 6) as i
+$$;
+comment on function kinds_of(bytea) is 'The kinds of an author and the events of each (scope_authors.kinds).';
+
 create table if not exists scope_authors (
     scope     integer not null,
     author_id integer not null,
     events    bigint not null,
     first_at  bigint,
     last_at   bigint,
-    kinds     integer[] not null,
-    counts    integer[] not null,
+    kinds     bytea not null,
     constraint scope_authors_pkey primary key (scope, author_id)   -- the figures of an author
 );
 comment on table scope_authors is 'Totals by author. Query pubkey_counts and pubkey_counts_by_relay instead.';
@@ -2502,13 +2535,10 @@ comment on column scope_authors.author_id is 'The author (authors.author_id).';
 comment on column scope_authors.events is 'Events of that author.';
 comment on column scope_authors.first_at is 'created_at of the first of them, Unix seconds. Null while the days that have it wait for a recount.';
 comment on column scope_authors.last_at is 'created_at of the last of them, Unix seconds. Null likewise.';
-comment on column scope_authors.kinds is 'Kinds of these events, ascending.';
-comment on column scope_authors.counts is 'Events of each of these kinds.';
+comment on column scope_authors.kinds is 'Kinds of these events, ascending, and the events of each: two and four bytes, the highest first. kinds_of reads them; arrays would take twice the space.';
 
 -- The authors with the most events: where scope = $1 order by events desc
 create index if not exists scope_authors_events_index on scope_authors (scope, events);
--- One author on all relays: where author_id = $1
-create index if not exists scope_authors_author_index on scope_authors (author_id);
 
 create table if not exists daily_kinds (
     day           integer not null,
@@ -2782,7 +2812,7 @@ create table if not exists daily_samples (
     events integer not null,
     constraint daily_samples_pkey primary key (day, relays)
 );
-comment on table daily_samples is 'Of the events of a day whose id begins with the hex digit 0, a sixteenth of all: on which relays they were seen.';
+comment on table daily_samples is 'Of the events of a day whose id begins with the hex digits 00, a 256th of all: on which relays they were seen.';
 comment on column daily_samples.day is 'UTC day of created_at, in days since 1970-01-01.';
 comment on column daily_samples.relays is 'Relays (relays.relay_id), ascending.';
 comment on column daily_samples.events is 'Sampled events that were seen on exactly these relays.';
@@ -2829,11 +2859,19 @@ comment on column reference_totals.missing is 'Those to events that the archive 
 comment on column reference_totals.as_of is 'Everything that was stored until then is counted, Unix seconds.';
 
 create or replace view daily_authors as
-select d.day, a.pubkey, sum(u.events) as events, count(*) as kinds
-from daily_counts d
-cross join lateral unnest(d.author_ids, d.counts) as u (author_id, events)
-join authors a on a.author_id = u.author_id
-where d.scope = 0
+select d.day, a.pubkey, sum(d.events) as events, count(*) as kinds
+from (
+    select d.day, d.part, u.events, u.place
+    from daily_counts d
+    cross join lateral unnest(d.scopes, d.counts, d.places) as u (scope, events, place)
+    where u.scope = 0
+) d
+join (
+    select d.day, d.part, u.author_id, (u.place - 32769)::smallint as place
+    from daily_counts d
+    cross join lateral unnest(d.author_ids) with ordinality as u (author_id, place)
+) l on l.day = d.day and l.part = d.part and l.place = d.place
+join authors a on a.author_id = l.author_id
 group by d.day, a.pubkey;
 comment on view daily_authors is 'Events by day and author: where day = $1.';
 comment on column daily_authors.day is 'UTC day of created_at, in days since 1970-01-01.';
@@ -2842,7 +2880,9 @@ comment on column daily_authors.events is 'Events of that author.';
 comment on column daily_authors.kinds is 'Different kinds of them.';
 
 create or replace view daily_relays as
-select day, scope as relay_id, events, only_here from daily_counts where scope > 0;
+select d.day, r.relay_id, d.events, d.only_here
+from relays r
+join daily_scopes d on d.scope = r.relay_id;
 comment on view daily_relays is 'Events by day and relay.';
 comment on column daily_relays.day is 'UTC day of created_at, in days since 1970-01-01.';
 comment on column daily_relays.relay_id is 'The relay (relays.relay_id).';
@@ -2987,7 +3027,7 @@ comment on column kind_counts_by_relay.as_of is 'Everything that was stored unti
 
 create or replace view pubkey_counts as
 select
-    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, cardinality(t.kinds) as unique_kinds,
+    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
     t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
 from scope_authors t
 join authors a on a.author_id = t.author_id
@@ -3003,7 +3043,7 @@ comment on column pubkey_counts.as_of is 'Everything that was stored until then 
 
 create or replace view pubkey_counts_by_relay as
 select
-    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, cardinality(t.kinds) as unique_kinds,
+    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
     t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
 from scope_authors t
 join relays r on r.relay_id = t.scope
@@ -3204,10 +3244,10 @@ comment on column retention.as_of is 'Everything that was stored until then is c
 create or replace view relay_cover as
 select
     c.rank, r.url as relay_url, c.new_events, round(c.covered::numeric / nullif(c.sampled, 0), 6) as cumulative_share,
-    c.sampled as sample_events, round(1 / 16.0, 6) as sample_share, c.as_of
+    c.sampled as sample_events, round(1 / 256.0, 6) as sample_share, c.as_of
 from cover_ranks c
 join relays r on r.relay_id = c.relay_id;
-comment on view relay_cover is 'How much of the archive the first relays hold together (greedy set cover): each is the one that adds the most events to those before it. Counted on the events whose id begins with the hex digit 0.';
+comment on view relay_cover is 'How much of the archive the first relays hold together (greedy set cover): each is the one that adds the most events to those before it. Counted on the events whose id begins with the hex digits 00.';
 comment on column relay_cover.rank is '1 is the relay with the most events.';
 comment on column relay_cover.relay_url is 'URL of the relay.';
 comment on column relay_cover.new_events is 'Sampled events on it that none of the relays before it has.';
@@ -3845,7 +3885,7 @@ end $$;
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0020_runs']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

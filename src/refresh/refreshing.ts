@@ -118,7 +118,6 @@ export class Refreshing {
       const date = dateOf(day);
       detail('recounting', date);
       const startedMs = performance.now();
-      await bigbrotr.figures.addAuthors(day);
       const counted = await bigbrotr.figures.recountDay(day);
       detail('recounting', '');
       if (!counted) continue;

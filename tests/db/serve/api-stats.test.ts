@@ -20,8 +20,9 @@ const test = apiTest.extend('counted', async ({ database, other: _known }) => {
     `insert into scope_kinds (scope, kind, events, authors) values (0, 1, 50, 3), (0, 3, 10, 1)`,
   );
   await database.query(
-    `insert into scope_authors (scope, author_id, events, first_at, last_at, kinds, counts)
-     values (0, 1, 30, 100, 900, '{1,3}', '{20,10}'), (0, 2, 20, 100, 900, '{1}', '{20}'), (0, 3, 10, 100, 900, '{1}', '{10}')`,
+    `insert into scope_authors (scope, author_id, events, first_at, last_at, kinds)
+     values (0, 1, 30, 100, 900, '\\x00010000001400030000000a'), (0, 2, 20, 100, 900, '\\x000100000014'),
+            (0, 3, 10, 100, 900, '\\x00010000000a')`,
   );
   await database.query(
     `insert into day_sums (day, events, authors, kinds, id_sum, counted_at)

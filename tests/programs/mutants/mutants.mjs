@@ -4,6 +4,7 @@
  * file it is in.
  */
 import database from './rooms/database.mjs';
+import figures from './rooms/figures.mjs';
 import monitor from './rooms/monitor.mjs';
 import network from './rooms/network.mjs';
 import nip77 from './rooms/nip77.mjs';
@@ -21,6 +22,7 @@ const rooms = {
   nip77,
   sync,
   database,
+  'database/figures': figures,
   runtime,
   monitor,
   serve,
