@@ -2229,6 +2229,12 @@ comment on column relay_aliases.events_shared is 'Those of them that both hold.'
 -- Which process works on which relay, over any number of hosts.
 create sequence if not exists claim_token_sequence;
 comment on sequence claim_token_sequence is 'Fencing tokens (claims.token): each claim gets a higher one than every claim before it.';
+-- They begin with the time in microseconds: where an archive takes the place of another, no process holds a token of this one.
+do $$
+begin
+    perform setval('claim_token_sequence', greatest(last_value, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
+    from claim_token_sequence;
+end $$;
 
 create table if not exists claims (
     work     text not null,

@@ -50,7 +50,7 @@ export default defineConfig({
       }),
       project('e2e', { retry, testTimeout: 180_000, hookTimeout: 180_000, maxConcurrency: 3 }),
       project('tor', { retry, testTimeout: 180_000, hookTimeout: 180_000 }),
-      project('compose', { testTimeout: 120_000, hookTimeout: 120_000 }),
+      project('compose', { maxWorkers: 2, testTimeout: 240_000, hookTimeout: 240_000 }),
     ],
   },
 });

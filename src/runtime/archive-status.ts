@@ -46,7 +46,7 @@ export async function readStatus({
     readPart(archive, 'backups', runRows),
     diskRows(dataPath, growth),
   ]);
-  const problems = healths.flatMap(problemsOf);
+  const problems = problemsOf(healths);
   const grown = operator.growthRows(growth);
   const rows = [
     text('verdict', 'works', problems.length === 0 ? 'yes' : `no: ${problems.join('; ')}`),
@@ -117,7 +117,7 @@ async function diskRows(
 }
 
 /** What a service said of itself; null: it did not answer. */
-interface Asked {
+export interface Asked {
   readonly address: string;
   readonly health: (HealthStatus & { readonly service: string }) | null;
   readonly isWell: boolean;
@@ -136,9 +136,28 @@ async function askService(address: string): Promise<Asked> {
   }
 }
 
-function problemsOf({ address, health, isWell }: Asked): string[] {
-  if (!health) return [`${address} does not answer`];
-  return isWell ? [] : [`${health.service}: ${doingOf(health)}`];
+/** What keeps services from working. What several of them lack is named once. */
+export function problemsOf(healths: readonly Asked[]): string[] {
+  const problems = new Set<string>();
+  const waiting = Math.max(0, ...healths.map(({ health }) => health?.waitsForNetwork ?? 0));
+  for (const { address, health, isWell } of healths) {
+    if (!health) problems.add(`${address} does not answer`);
+    else if (!isWell) {
+      const shared = sharedProblemsOf(health, waiting);
+      if (shared.length === 0) problems.add(`${health.service}: ${doingOf(health)}`);
+      for (const problem of shared) problems.add(problem);
+    }
+  }
+  return [...problems];
+}
+
+/** What a service lacks that others lack too. @param waiting relays that wait for our network */
+function sharedProblemsOf(health: HealthStatus, waiting: number): string[] {
+  const { database, databaseReason, network, networkReason: reason } = health;
+  return [
+    ...(database === 'down' ? [`the database is down: ${databaseReason ?? 'no answer'}`] : []),
+    ...(network === 'down' ? [`${networkOf(waiting)}${reason ? ` (${reason})` : ''}`] : []),
+  ];
 }
 
 /** Tor as the services that use it see it: the worst of them. */
@@ -168,7 +187,8 @@ export function doingOf(status: HealthStatus): string {
     state,
     ...(database === 'down' ? [`the database is down: ${databaseReason ?? 'no answer'}`] : []),
     ...(storing === 'fails' ? [`storing fails: ${storingReason ?? 'see its log'}`] : []),
-    ...(network === 'down' || network === 'degraded' ? [networkOf(status)] : []),
+    ...(network === 'down' ? [networkOf(status.waitsForNetwork)] : []),
+    ...(network === 'degraded' ? [status.networkReason ?? 'our network is degraded'] : []),
     ...(status.diskReason ? [status.diskReason] : []),
     ...(tor === 'down' || tor === 'no_circuit' ? [`Tor is ${tor}`] : []),
     ...busy.map(([what, text]) => `${what} ${text}`),
@@ -176,9 +196,9 @@ export function doingOf(status: HealthStatus): string {
   ].join('; ');
 }
 
-function networkOf({ network, networkReason, waitsForNetwork }: HealthStatus): string {
-  const waiting = waitsForNetwork ? `, ${waitsForNetwork} relays wait for it` : '';
-  return `our network is ${network}${waiting}${networkReason ? ` (${networkReason})` : ''}`;
+/** That our network is down; why is in the verdict. */
+function networkOf(waiting = 0): string {
+  return `our network is down${waiting > 0 ? `, ${waiting} relays wait for it` : ''}`;
 }
 
 function roundOf(round: NonNullable<HealthStatus['lastRound']>): string {

@@ -156,10 +156,13 @@ export class ServiceLife {
     if (!this.signal.aborted) this.#state = state;
   }
 
-  /** Notes once a second what keeps the database from answering, and reports the status, until the service stops. */
-  async watch(whyDown: () => Promise<string | null>): Promise<void> {
+  /**
+   * Notes once a second what keeps the database from answering, and reports the status, until the service stops.
+   * @param look gives that, or null while it answers
+   */
+  async watch(look: () => Promise<string | null>): Promise<void> {
     while (!this.signal.aborted) {
-      this.storage.noteDatabase(await whyDown());
+      this.storage.noteDatabase(await look());
       this.storage.logStoring();
       await this.#report();
       await sleep(CHECK_INTERVAL_MS, undefined, { signal: this.signal }).catch(() => {});

@@ -9,7 +9,7 @@ import { unixNow } from '../nostr/unix-time.ts';
 import { DueLoop, type DueLoopOptions, type Ending, endingOf } from '../runtime/due-loop.ts';
 import { HeldBack } from '../runtime/held-back.ts';
 import { Lanes } from '../runtime/lanes.ts';
-import { runReported } from '../runtime/run-reported.ts';
+import { reportLost, runReported } from '../runtime/run-reported.ts';
 import { Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
 import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
 import { createService } from '../runtime/service-host.ts';
@@ -268,20 +268,14 @@ async function visit(
   return outcome.result.outcome === 'failed' ? 'failed' : 'good';
 }
 
-function noteLost(
-  { url }: Relay,
-  { reason, notStored, claimLost }: Omit<Lost, 'ok'>,
-  service: Service,
-): void {
-  if (claimLost) {
+function noteLost({ url }: Relay, lost: Lost, service: Service): void {
+  if (lost.claimLost) {
     service.log.warn({ relay: url }, 'visit given up: another process holds the relay');
     return;
   }
-  service.log.error({ relay: url, reason }, 'visit lost');
+  reportLost({ relay: url }, 'visit lost', lost, service);
   service.metrics.count({ relays_lost: 1 });
-  if (!notStored) return;
-  service.metrics.visitStopped('not_stored');
-  service.noteStored(false, `${url}: ${reason}`);
+  if (lost.notStored) service.metrics.visitStopped('not_stored');
 }
 
 function noteCircuit({ reason, bytes }: VisitReport, service: Service): void {

@@ -7,10 +7,12 @@ import {
   type Archive,
   createArchive,
   DROP,
+  healthPorts,
   missing,
   PERMISSION_DENIED,
   refused,
   services,
+  visiting,
   wanted,
 } from './archive.ts';
 import { RELAY_URL } from './relay-events.ts';
@@ -99,7 +101,7 @@ describe.skipIf(missing !== null)('commands', () => {
     const next = join(stack.directory, 'new.txt');
     writeFileSync(next, `${RELAY_URL}\nnobody.example\n`);
     renameSync(next, join(stack.directory, 'blocklist.txt'));
-    for (const service of services)
+    for (const service of visiting)
       await eventually(
         `${service} has read the list`,
         () => stack.compose(['logs', '--no-color', service]),
@@ -149,7 +151,7 @@ describe.skipIf(missing !== null)('commands', () => {
     const running = () => shell('docker compose --profile workers ps -q synchronizer-worker');
     await scale(2);
     expect((await running()).trim().split('\n')).toHaveLength(2);
-    expect(await health()).toEqual([200, 200, 200, 200]);
+    expect(await health()).toEqual(healthPorts.map(() => 200));
     await shell('docker compose --profile workers rm -sf synchronizer-worker');
     expect(await running()).toBe('');
   }, 300_000);
@@ -176,7 +178,7 @@ describe.skipIf(missing !== null)('commands', () => {
     const read = await stack.compose(['run', '--rm', '--no-deps', 'initializer', ...verify]);
     expect(read).toMatch(/^[1-9]\d* events read back, 0 different/);
     expect(await archived()).toEqual(wanted);
-    expect(await health()).toEqual([200, 200, 200, 200]);
+    expect(await health()).toEqual(healthPorts.map(() => 200));
   }, 300_000);
 
   test('an archive of the unreleased version is migrated by `up` without any further step', async () => {
@@ -191,7 +193,7 @@ describe.skipIf(missing !== null)('commands', () => {
     await stack.up([...services, 'relay']);
     const migrated = await asReader('SELECT name FROM schema_migrations ORDER BY id DESC LIMIT 1');
     expect(migrated).toEqual([{ name: SCHEMA_VERSION }]);
-    expect(await health()).toEqual([200, 200, 200, 200]);
+    expect(await health()).toEqual(healthPorts.map(() => 200));
     expect(await rights()).toEqual(rightsOfANewOne);
     await asWriter('SELECT rebuild_relay_states(relay_id, 60) FROM relays');
     const record = "INSERT INTO schema_migrations (name) VALUES ('9999_mine')";

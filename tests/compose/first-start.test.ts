@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { missing, publicKey, secrets } from './archive.ts';
-import { ComposeStack } from './stack.ts';
+import { ComposeStack, eventually } from './stack.ts';
 
 // What a first start says before anything is made. Needs a Docker engine with Compose v2.
 
@@ -68,6 +68,28 @@ describe.skipIf(missing !== null)('a first start', () => {
     }
     expect(await stack.compose(['run', '--rm', 'check_ports'])).toMatch(/^No port is in use: \d/m);
     expect(await stack.compose(['ps', '-aq', 'postgres'])).toBe('');
+  }, 900_000);
+
+  test('names a full disk in the first line of PostgreSQL’s log, with what to do', async () => {
+    await create({ ...secrets, PUBLIC_KEY: publicKey });
+    await stack.compose(['build', 'check_env', 'postgres'], 15);
+    const uid = ['run', '--rm', '--no-deps', '--entrypoint', 'id', 'roles', '-u'];
+    const owner = (await stack.compose(uid)).trim();
+    await stack.down();
+    stack = await ComposeStack.create(
+      ['docker-compose.yml', 'tests/compose/docker-compose.small-disk.yml'],
+      () => ({ ...secrets, PUBLIC_KEY: publicKey, SMALL_DISK_UID: owner }),
+    );
+    await stack.compose(['build', 'check_env', 'postgres'], 15);
+    await stack.compose(['up', '-d', 'postgres'], 15);
+    const first = await eventually(
+      'the log of PostgreSQL',
+      async () => (await stack.compose(['logs', '--no-log-prefix', 'postgres'])).split('\n')[0],
+      (line) => line !== '',
+    );
+    expect(first).toMatch(
+      /^The disk that holds the database is full \(\d+ MiB are free\): free space on it\. Nothing is lost/,
+    );
   }, 900_000);
 
   test('creates a key pair without Node and without .env', async () => {

@@ -56,7 +56,8 @@ describe.skipIf(missing !== null)('docker compose config', () => {
   });
 
   test('every container runs without root and capabilities, cannot gain them, and writes only to its own volume', () => {
-    expect(all()).toHaveLength(11);
+    expect(all().map(([name]) => name)).toEqual(expect.arrayContaining(['api', 'refresher']));
+    expect(all()).toHaveLength(13);
     for (const [name, service] of all()) {
       expect(service, name).toMatchObject({
         cap_drop: ['ALL'],
@@ -112,11 +113,14 @@ describe.skipIf(missing !== null)('docker compose config', () => {
     expect(readers('POSTGRES_OWNER_PASSWORD').sort()).toEqual(
       ['check_env', 'initializer', 'postgres', 'roles'].sort(),
     );
+    expect(readers('API_DB_PASSWORD').sort()).toEqual(
+      ['api', 'check_env', 'postgres', 'roles'].sort(),
+    );
     expect(readers('PGADMIN_DEFAULT_PASSWORD').sort()).toEqual(['check_env', 'pgadmin']);
-    for (const name of ['monitor', 'synchronizer', 'finder'])
-      expect(
-        Object.keys(PASSWORDS).filter((variable) => readers(variable).includes(name)),
-        name,
-      ).toEqual(['POSTGRES_PASSWORD']);
+    const passwordsOf = (name: string) =>
+      Object.keys(PASSWORDS).filter((variable) => readers(variable).includes(name));
+    for (const name of ['monitor', 'synchronizer', 'finder', 'refresher'])
+      expect(passwordsOf(name), name).toEqual(['POSTGRES_PASSWORD']);
+    expect(passwordsOf('api')).toEqual(['API_DB_PASSWORD']);
   });
 });

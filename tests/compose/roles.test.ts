@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { FIGURE_TABLES } from '../postgres/figure-tables.ts';
 import {
   type Archive,
   createArchive,
@@ -36,7 +37,6 @@ describe.skipIf(missing !== null)('roles', () => {
 
   test.each([
     'CREATE TABLE intruder ()',
-    'CREATE TEMPORARY TABLE intruder ()',
     'ALTER TABLE events ADD intruder integer',
     'DROP TABLE events',
     'TRUNCATE events',
@@ -50,19 +50,34 @@ describe.skipIf(missing !== null)('roles', () => {
   });
 
   test('the writer may delete only from tables of work in progress', async () => {
-    const deletable = (await rights()).filter(
+    const unusual = (await rights()).filter(
       ({ grantee, privilege_type }) =>
         grantee !== 'bigbrotr_owner' && !/^(SELECT|INSERT|UPDATE|USAGE)$/.test(`${privilege_type}`),
     );
-    expect(deletable).toEqual(
-      [
-        ...['claims', 'coverage', 'filter_parts', 'holes', 'journal', 'named_relays'],
-        ...['relay_states', 'withheld'],
-      ].map((relname) => ({
-        ...{ relname, grantee: 'bigbrotr_writers', privilege_type: 'DELETE' },
-      })),
-    );
-    for (const { relname } of deletable) await asWriter(`DELETE FROM ${relname} WHERE false`);
+    const work = [
+      ...['claims', 'coverage', 'filter_parts', 'holes', 'journal', 'named_relays'],
+      ...['relay_states', 'withheld'],
+    ];
+    const allowed = [
+      ...work.map((name) => `DELETE ${name}`),
+      ...FIGURE_TABLES.flatMap((name) => [`DELETE ${name}`, `TRUNCATE ${name}`]),
+    ];
+    const found = unusual.map(({ privilege_type, relname }) => `${privilege_type} ${relname}`);
+    expect(found.sort()).toEqual(allowed.sort());
+    expect(new Set(unusual.map(({ grantee }) => grantee))).toEqual(new Set(['bigbrotr_writers']));
+    for (const name of [...work, ...FIGURE_TABLES])
+      await asWriter(`DELETE FROM ${name} WHERE false`);
+    await asWriter('CREATE TEMPORARY TABLE counted () ON COMMIT DROP'); // the refresher counts into such tables
+  });
+
+  test('the API logs in through PgBouncer, reads, and cannot write', async () => {
+    const asApi = (sql: string) => stack.query('bigbrotr_api', secrets.API_DB_PASSWORD, sql);
+    expect(await asApi('SELECT count(*) FROM events')).toHaveLength(1);
+    expect(await asApi('SHOW statement_timeout')).toEqual([{ statement_timeout: '1min' }]);
+    const insert =
+      "INSERT INTO relays (url, network) VALUES ('wss://intruder.example', 'clearnet')";
+    expect(await refused(asApi(insert))).toBe('25006');
+    expect(await refused(asApi(`BEGIN READ WRITE; ${insert}`))).toBe(PERMISSION_DENIED);
   });
 
   test('the reader can only read', async () => {

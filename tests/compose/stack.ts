@@ -71,6 +71,7 @@ const portNames = [
   'SYNCHRONIZER_HEALTH_PORT',
   'PRIORITY_SYNCHRONIZER_HEALTH_PORT',
   'FINDER_HEALTH_PORT',
+  'API_PORT',
   'REFRESHER_HEALTH_PORT',
 ] as const;
 export type PortName = (typeof portNames)[number];
@@ -139,7 +140,9 @@ export class ComposeStack {
       ? ['script', '-qec', own, '/dev/null']
       : ['bash', '-o', 'pipefail', '-c', own];
     const [program = '', ...rest] = args;
-    const { stdout } = await run(program, rest, { env, timeout: 5 * MINUTE });
+    const once = (minutes: number) => run(program, rest, { env, timeout: minutes * MINUTE });
+    // Some engines never end a `docker exec -it` whose command ends before the client has attached.
+    const { stdout } = await (args[0] === 'script' ? once(0.5).catch(() => once(1)) : once(5));
     return stdout.replaceAll(`${this.project}_`, 'bigbrotr_');
   }
 

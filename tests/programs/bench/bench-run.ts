@@ -23,8 +23,8 @@ export const SIZES: Record<Size['mode'], Size> = {
     mode: 'quick',
     rounds: 3,
     mostSeconds: 4,
-    events: 3000,
-    referenceEvents: 1000,
+    events: 2000,
+    referenceEvents: 700,
     archived: 10_000,
   },
   full: {

@@ -63,7 +63,7 @@ class Refresher {
   constructor({ bigbrotr }: Pipeline) {
     const service = {
       ...{ bigbrotr, log: silent, signal: this.#stopping.signal },
-      ...{ detail: () => {}, noteStored: () => {}, setBusy: () => {} },
+      ...{ detail: () => {}, logRepeated: () => {}, noteStored: () => {}, setBusy: () => {} },
       metrics: {
         count: () => {
           this.#counted += 1;
@@ -106,7 +106,7 @@ async function finish({ bigbrotr, db }: Pipeline): Promise<void> {
   await db.query('select mark_all_days()');
   const service = {
     ...{ bigbrotr, log: silent, signal: new AbortController().signal },
-    ...{ detail: () => {}, noteStored: () => {}, setBusy: () => {} },
+    ...{ detail: () => {}, logRepeated: () => {}, noteStored: () => {}, setBusy: () => {} },
     metrics: { count: () => {}, figuresWaiting: () => {}, journalLag: () => {} },
   };
   await new Refreshing(service, 1).finish('all');

@@ -106,11 +106,12 @@ function countListeners(connection: RelayConnection): { added(): number; now(): 
 
 describe('page of a relay above the junk limit', () => {
   const NOTICES = { quirk: { notices: 4000 } }; // 70 KB
+
   test('waits for the answer: reading that is stopped is not silence', async ({ visit }) => {
     const { connection } = await visit(NOTICES, new JunkLimit(20 * 1024));
     const held = throttled(connection);
     const { events, end } = await read(connection, { idleTimeoutMs: 2000 });
-    expect(held()).toBeGreaterThan(0); // for more than three seconds
+    expect(held()).toBeGreaterThan(0);
     expect({ end, events: events.length }).toEqual({ end: { type: 'eose' }, events: 10 });
   });
 
