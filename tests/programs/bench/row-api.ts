@@ -149,6 +149,7 @@ async function archivingRow(bench: Bench, { db }: Pipeline, api: RunningApi): Pr
   let asked = 0;
   const comparison = await alternate(size, visit, async () => {
     const stopping = new AbortController();
+    setMaxListeners(0, stopping.signal); // one for each client
     const client = async (_: unknown, start: number) => {
       for (let place = start; !stopping.signal.aborted; place += CLIENTS) {
         await get(api, questions[place % questions.length]?.path(place) ?? '');
