@@ -27,7 +27,7 @@ begin
   if to_regclass('public.claim_token_sequence') is not null then
     delete from public.claims;
     perform setval('public.claim_token_sequence',
-                   greatest($1, last_value, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
+                   greatest($1, last_value, public.unix_now() * 1000000))
        from public.claim_token_sequence;
   end if;
 end \$\$;

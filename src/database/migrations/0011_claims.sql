@@ -4,7 +4,7 @@ comment on sequence claim_token_sequence is 'Fencing tokens (claims.token): each
 -- They begin with the time in microseconds: where an archive takes the place of another, no process holds a token of this one.
 do $$
 begin
-    perform setval('claim_token_sequence', greatest(last_value, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
+    perform setval('claim_token_sequence', greatest(last_value, unix_now() * 1000000))
     from claim_token_sequence;
 end $$;
 

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { RelayNames } from '../../../src/finder/relay-names.ts';
 import { parseBlocklist } from '../../../src/network/blocklist.ts';
 import type { NostrEvent } from '../../../src/nostr/event.ts';
@@ -34,7 +34,7 @@ function read(events: readonly NostrEvent[]) {
 }
 
 describe('what a soak thinks its events name', () => {
-  it('is what the finder reads in them, whatever the kind of event and the spelling', () => {
+  test('is what the finder reads in them, whatever the kind of event and the spelling', () => {
     const { names, events } = namesOf(400);
     const found = read(events);
     expect(found.map(({ url }) => url).sort()).toEqual(
@@ -104,11 +104,11 @@ const set = (row: object, values: Row) => Object.assign(row, values);
 const row = ({ named }: Archive, url: string): Row => named.find((one) => one.url === url) ?? {};
 
 describe('the judge of names', () => {
-  it('has nothing to say of an archive in which all is as it should be', async () => {
+  test('has nothing to say of an archive in which all is as it should be', async () => {
     expect(await judged(() => {})).toEqual([]);
   });
 
-  it.each<[string, (archive: Archive) => unknown, RegExp]>([
+  test.each<[string, (archive: Archive) => unknown, RegExp]>([
     ['a lost name', (it) => it.named.splice(0, 1), /has lost/],
     ['one that counts twice', (it) => set(row(it, NOBODY), { times: 999 }), /named 999 times/],
     ['an event not counted', (it) => set(row(it, HIDDEN), { times: 1 }), /named 1 times/],

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { matchFilters } from 'nostr-tools/filter';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { NostrEvent } from '../../../src/nostr/event.ts';
 import { newestFirst } from '../../fixtures/events.ts';
 import { seededRandom } from '../../fixtures/random.ts';
@@ -61,7 +61,7 @@ function expected(
 }
 
 describe('the store of the scripted relay', () => {
-  it('selects what nostr-tools matches, newest first, cut to limit and cap', () => {
+  test('selects what nostr-tools matches, newest first, cut to limit and cap', () => {
     const runs = fc.property(
       fc.array(eventIn, { maxLength: 80 }),
       fc.array(filterIn, { minLength: 1, maxLength: 3 }),
@@ -74,7 +74,7 @@ describe('the store of the scripted relay', () => {
     fc.assert(runs, { numRuns: 2000 });
   });
 
-  it('knows whether more is stored than it gives', () => {
+  test('knows whether more is stored than it gives', () => {
     const runs = fc.property(fc.array(eventIn, { maxLength: 40 }), filterIn, (events, filter) => {
       const { more } = storeOf(events).select([filter]);
       const { limit: _, ...unlimited } = filter;
@@ -86,7 +86,7 @@ describe('the store of the scripted relay', () => {
     fc.assert(runs, { numRuns: 500 });
   });
 
-  it('stays the same whether events come one by one, at once, or are taken out again', () => {
+  test('stays the same whether events come one by one, at once, or are taken out again', () => {
     const runs = fc.property(fc.array(eventIn, { maxLength: 60 }), fc.nat(60), (events, cut) => {
       const oneByOne = new EventStore();
       for (const event of events) oneByOne.add([event]);
@@ -98,7 +98,7 @@ describe('the store of the scripted relay', () => {
     fc.assert(runs, { numRuns: 500 });
   });
 
-  it('takes both ends of the window as inclusive, 0 too', () => {
+  test('takes both ends of the window as inclusive, 0 too', () => {
     const event = (created_at: number): NostrEvent => {
       return {
         id: hex(created_at),
@@ -121,7 +121,7 @@ describe('the store of the scripted relay', () => {
     expect(answersFilter(event(1), { kinds: [] })).toBe(false);
   });
 
-  it('selects the oldest or any where told to', () => {
+  test('selects the oldest or any where told to', () => {
     const events = Array.from({ length: 50 }, (_, second): NostrEvent => {
       return {
         id: hex(second),
@@ -146,7 +146,7 @@ describe('the store of the scripted relay', () => {
     expect(seconds('random')).toEqual([...seconds('random')].sort((a, b) => b - a));
   });
 
-  it('finds pages of 20,000 events without looking at all of them', () => {
+  test('finds pages of 20,000 events without looking at all of them', () => {
     const events = Array.from({ length: 20_000 }, (_, index): NostrEvent => {
       return {
         id: hex(index),
@@ -176,7 +176,7 @@ describe('the store of the scripted relay', () => {
 });
 
 describe('filterFault', () => {
-  it.each([
+  test.each([
     ['a list', []],
     ['null', null],
     ['an unknown key', { search: 'x' }],
@@ -191,7 +191,7 @@ describe('filterFault', () => {
     expect(filterFault(filter)).toMatch(/^(invalid|unsupported): /);
   });
 
-  it('takes every key of NIP-01', () => {
+  test('takes every key of NIP-01', () => {
     const filter = {
       ids: [hex(1)],
       authors: [hex(2)],

@@ -1,5 +1,5 @@
 import { connect } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { signedEvents } from '../../fixtures/events.ts';
 import { RelayClient } from '../../relay/bare-client.ts';
 import {
@@ -33,7 +33,7 @@ async function fetchNip11(options: ScriptedRelayOptions, init: RequestInit = {})
 }
 
 describe('the NIP-11 document of a scripted relay', () => {
-  it('is a plain one on the same port, and the visit is noted', async () => {
+  test('is a plain one on the same port, and the visit is noted', async () => {
     const { relay, response, type } = await fetchNip11({});
     expect([response.status, type, await response.json()]).toEqual([
       200,
@@ -43,13 +43,13 @@ describe('the NIP-11 document of a scripted relay', () => {
     expect(relay.fetches).toMatchObject([{ path: '/', accept: 'application/nostr+json' }]);
   });
 
-  it('can be any document, under any type', async () => {
+  test('can be any document, under any type', async () => {
     const document = nip11Document({ limitation: { max_limit: 5 } });
     const { response, type } = await fetchNip11({ nip11: { document, contentType: 'text/plain' } });
     expect([type, await response.json()]).toEqual(['text/plain', document]);
   });
 
-  it('can be a web page, missing, or elsewhere', async () => {
+  test('can be a web page, missing, or elsewhere', async () => {
     const page = await fetchNip11({ nip11: { body: '<h1>Hello</h1>' } });
     expect([page.type, await page.response.text()]).toEqual(['text/html', '<h1>Hello</h1>']);
     expect((await fetchNip11({ nip11: { status: 404 } })).response.status).toBe(404);
@@ -60,7 +60,7 @@ describe('the NIP-11 document of a scripted relay', () => {
     ]);
   });
 
-  it('can come byte by byte', async () => {
+  test('can come byte by byte', async () => {
     const { relay, response } = await fetchNip11({
       nip11: { drip: { everyMs: 1, document: { name: 'slow' } } },
     });
@@ -71,7 +71,7 @@ describe('the NIP-11 document of a scripted relay', () => {
     await reader?.cancel();
   });
 
-  it('can be huge, and is sent no faster than it is read', async () => {
+  test('can be huge, and is sent no faster than it is read', async () => {
     const { relay, response } = await fetchNip11({ nip11: { hugeBytes: 200_000_000 } });
     const reader = response.body?.getReader();
     await reader?.read();
@@ -83,7 +83,7 @@ describe('the NIP-11 document of a scripted relay', () => {
     expect([text.length > 1_000_000, JSON.parse(text)]).toEqual([true, nip11Document()]);
   });
 
-  it('can never come', async () => {
+  test('can never come', async () => {
     await expect(fetchNip11({ nip11: 'hang-up' })).rejects.toThrow('fetch failed');
     await expect(
       fetchNip11({ nip11: 'silent' }, { signal: AbortSignal.timeout(100) }),
@@ -92,7 +92,7 @@ describe('the NIP-11 document of a scripted relay', () => {
 });
 
 describe('the handshake of a scripted relay', () => {
-  it.each([200, 301, 403, 503])('can be answered with HTTP %i', async (status) => {
+  test.each([200, 301, 403, 503])('can be answered with HTTP %i', async (status) => {
     const relay = await start({ upgrade: { status } });
     await expect(RelayClient.connect(relay.url)).rejects.toThrow(
       `Unexpected server response: ${status}`,
@@ -101,7 +101,7 @@ describe('the handshake of a scripted relay', () => {
     expect(relay.connections.total).toBe(0);
   });
 
-  it('can be cut, or left unanswered', async () => {
+  test('can be cut, or left unanswered', async () => {
     const relay = await start({ upgrade: 'reset' });
     await expect(RelayClient.connect(relay.url)).rejects.toThrow(/hang up|ECONNRESET/);
     relay.change({ upgrade: 'silent' });
@@ -112,7 +112,7 @@ describe('the handshake of a scripted relay', () => {
     await client.close();
   });
 
-  it('can be slow', async () => {
+  test('can be slow', async () => {
     const relay = await start({ upgrade: { delayMs: 100 } });
     const client = new RelayClient(relay.url);
     await relay.until(({ fired }) => fired.upgrade === 1);
@@ -123,7 +123,7 @@ describe('the handshake of a scripted relay', () => {
     await relay.until(({ connections }) => connections.open === 1);
   });
 
-  it('can compress what a client lets it compress: a bomb', async () => {
+  test('can compress what a client lets it compress: a bomb', async () => {
     const relay = await start({
       deflate: 'accept',
       quirk: { garbage: [{ hugeBytes: 5_000_000 }] },
@@ -139,7 +139,7 @@ describe('the handshake of a scripted relay', () => {
     expect(plain.socket.extensions).toBe('');
   });
 
-  it('can force compression on a client that did not ask', async () => {
+  test('can force compression on a client that did not ask', async () => {
     const relay = await start({ deflate: 'force' });
     await expect(RelayClient.connect(relay.url)).rejects.toThrow(/Sec-WebSocket-Extensions/);
   });
@@ -159,7 +159,7 @@ async function bytesReadBy(
 }
 
 describe('the life of a scripted relay', () => {
-  it('ends at once, with everybody on it, and twice does no harm', async () => {
+  test('ends at once, with everybody on it, and twice does no harm', async () => {
     const relay = await start({ upgrade: 'silent' });
     const halfOpen = connect(relay.port, '127.0.0.1');
     await new Promise((resolve) => halfOpen.once('connect', resolve));
@@ -172,7 +172,7 @@ describe('the life of a scripted relay', () => {
     await expect(RelayClient.connect(relay.url)).rejects.toThrow('ECONNREFUSED');
   });
 
-  it('can go on at the same place with the same events', async () => {
+  test('can go on at the same place with the same events', async () => {
     const first = await start({ events: signedEvents(5, { from: 1, to: 9 }) });
     await first.stop();
     const second = await start({ events: first.events, port: first.port });
@@ -181,7 +181,7 @@ describe('the life of a scripted relay', () => {
     expect((await client.request({})).events).toEqual(first.events);
   });
 
-  it('tells when what a test waits for does not come', async () => {
+  test('tells when what a test waits for does not come', async () => {
     const relay = await start();
     await expect(relay.until(({ requests }) => requests.length > 0, 'a REQ', 50)).rejects.toThrow(
       'in vain for: a REQ',

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import type { NostrEvent } from '../../../src/nostr/event.ts';
 import {
   forgedEvents,
@@ -40,22 +40,22 @@ afterEach(async () => {
 });
 
 describe('which events a quirk serves', () => {
-  it('caps below the limit, and says so only in its record', async () => {
+  test('caps below the limit, and says so only in its record', async () => {
     const { ids, end, relay } = await ask({ cap: 7 }, { limit: 20 });
     expect([ids, end]).toEqual([IDS.slice(0, 7), ['EOSE', 's1']]);
     expect(relay.fired).toEqual({ cap: 1 });
   });
 
-  it('does not count a cap that cut nothing', async () => {
+  test('does not count a cap that cut nothing', async () => {
     expect((await ask({ cap: 7 }, { limit: 7 })).relay.fired).toEqual({});
   });
 
-  it('has a limit of its own where none is asked', async () => {
+  test('has a limit of its own where none is asked', async () => {
     expect((await ask({ defaultLimit: 5 })).ids).toEqual(IDS.slice(0, 5));
     expect((await ask({ defaultLimit: 5 }, { limit: 6 })).ids).toEqual(IDS.slice(0, 6));
   });
 
-  it('reads some of the filters of a REQ, refuses too many, or limits all of them together', async () => {
+  test('reads some of the filters of a REQ, refuses too many, or limits all of them together', async () => {
     const filters = IDS.slice(0, 3).map((id) => ({ ids: [id], limit: 2 }));
     const shown = async (quirk: relays.Quirk, name: string) => {
       const [relay, client] = await start({ quirk });
@@ -72,7 +72,7 @@ describe('which events a quirk serves', () => {
     expect(await shown({ refuseFiltersAbove }, 'refuseFiltersAbove')).toEqual(['CLOSED', []]);
   });
 
-  it('refuses limits above its own', async () => {
+  test('refuses limits above its own', async () => {
     const [relay, client] = await start({
       quirk: { refuseLimitAbove: { limit: 50, say: 'closed' } },
     });
@@ -87,7 +87,7 @@ describe('which events a quirk serves', () => {
     expect(relay.fired.refuseLimitAbove).toBe(2);
   });
 
-  it.each([
+  test.each([
     ['limit', { limit: 3 }],
     ['since', { since: WINDOW.to + 1 }],
     ['until', { until: 5 }],
@@ -99,7 +99,7 @@ describe('which events a quirk serves', () => {
     expect(relay.fired).toEqual({ ignore: 1 });
   });
 
-  it('answers oldest first, with the oldest or with the newest', async () => {
+  test('answers oldest first, with the oldest or with the newest', async () => {
     expect((await ask({ order: 'oldest-first' }, { limit: 4 })).ids).toEqual(
       IDS.slice(-4).reverse(),
     );
@@ -108,7 +108,7 @@ describe('which events a quirk serves', () => {
     );
   });
 
-  it('shuffles, the same way for the same seed', async () => {
+  test('shuffles, the same way for the same seed', async () => {
     const { ids, relay } = await ask({ order: 'shuffled', seed: 1 });
     expect(ids).not.toEqual(IDS);
     expect([...ids].sort()).toEqual([...IDS].sort());
@@ -117,12 +117,12 @@ describe('which events a quirk serves', () => {
     expect(relay.fired).toEqual({ shuffled: 1 });
   });
 
-  it('repeats events', async () => {
+  test('repeats events', async () => {
     const [a, b, c] = IDS;
     expect((await ask({ repeatEvery: 2 }, { limit: 3 })).ids).toEqual([a, b, b, c]);
   });
 
-  it('puts forged events on top, or any nonsense', async () => {
+  test('puts forged events on top, or any nonsense', async () => {
     const forged = forgedEvents(3, { from: WINDOW.to + 1, to: WINDOW.to + 9 });
     const { events } = await ask({ inject: [...forged, 17] }, { limit: 2 });
     expect(events).toEqual([...forged, 17, ...EVENTS.slice(0, 2)]);
@@ -130,14 +130,14 @@ describe('which events a quirk serves', () => {
     expect((await ask({ inject: ({ filters }) => filters })).events[0]).toEqual({});
   });
 
-  it('holds forged events like others when they are among its own', async () => {
+  test('holds forged events like others when they are among its own', async () => {
     const forged = forgedEvents(600, { from: WINDOW.to + 1, to: WINDOW.to + 9 });
     const [, client] = await start({ events: [...EVENTS, ...forged], quirk: { cap: 500 } });
     const { events } = await client.request({ limit: 500 });
     expect(events).toEqual(forged.sort(newestFirst).slice(0, 500));
   });
 
-  it('lies about created_at', async () => {
+  test('lies about created_at', async () => {
     const { events } = await ask(
       { alter: (event) => ({ ...event, created_at: 1e21 }) },
       { limit: 1 },
@@ -147,14 +147,14 @@ describe('which events a quirk serves', () => {
 });
 
 describe('how a page ends', () => {
-  it('with NIP-67, truly', async () => {
+  test('with NIP-67, truly', async () => {
     expect((await ask({ end: 'nip67' }, { limit: 100 })).end).toEqual(['EOSE', 's1', ['finish']]);
     expect((await ask({ end: 'nip67' }, { limit: 99 })).end).toEqual(['EOSE', 's1', ['more']]);
     expect((await ask({ end: 'nip67', cap: 10 })).end).toEqual(['EOSE', 's1', ['more']]);
     expect((await ask({ end: 'nip67', after: 10 })).end).toEqual(['EOSE', 's1', ['more']]);
   });
 
-  it('with NIP-67, lying', async () => {
+  test('with NIP-67, lying', async () => {
     expect((await ask({ end: 'finish', cap: 10 })).end).toEqual(['EOSE', 's1', ['finish']]);
     expect((await ask({ end: { eose: { finish: 1 } } })).end).toEqual([
       'EOSE',
@@ -163,12 +163,12 @@ describe('how a page ends', () => {
     ]);
   });
 
-  it('empty although there is something', async () => {
+  test('empty although there is something', async () => {
     const { ids, end, relay } = await ask(relays.empty);
     expect([ids, end, relay.fired]).toEqual([[], ['EOSE', 's1'], { after: 1 }]);
   });
 
-  it('too early, never, refused, or with a word to nobody', async () => {
+  test('too early, never, refused, or with a word to nobody', async () => {
     const outcome = async (quirk: relays.Quirk, timeoutMs?: number) => {
       const { ids, end } = await ask(quirk, {}, timeoutMs);
       return [ids.length, end];
@@ -186,7 +186,7 @@ describe('how a page ends', () => {
     ]);
   });
 
-  it('with the connection, after a number of events of a page or of the connection', async () => {
+  test('with the connection, after a number of events of a page or of the connection', async () => {
     const once = await ask(relays.disconnects(30));
     expect(once.ids).toEqual(IDS.slice(0, 30));
     expect(await once.client.until(() => once.client.isClosed)).toBe(true);
@@ -200,7 +200,7 @@ describe('how a page ends', () => {
     expect(relay.fired.disconnectAfter).toBe(1);
   });
 
-  it('frozen: open, and deaf and dumb', async () => {
+  test('frozen: open, and deaf and dumb', async () => {
     const { client, relay } = await ask({ end: 'freeze' }, { limit: 1 }, SHORT_MS);
     client.send('REQ', 'again', { limit: 1 });
     client.socket.ping();
@@ -212,7 +212,7 @@ describe('how a page ends', () => {
     expect([client.isClosed, relay.requests.length, pongs]).toEqual([false, 1, 0]);
   });
 
-  it('not at all: endless, whatever the client says', async () => {
+  test('not at all: endless, whatever the client says', async () => {
     const [relay, client] = await start({ quirk: relays.endless });
     client.send('REQ', 'on', { limit: 10 });
     await client.until(() => client.messages.length > 100);
@@ -226,7 +226,7 @@ describe('how a page ends', () => {
 });
 
 describe('what else a relay does', () => {
-  it('answers under the id of someone else', async () => {
+  test('answers under the id of someone else', async () => {
     const { client, ids, end } = await ask({ wrongSubscription: 'events' });
     expect([ids, end]).toEqual([[], ['EOSE', 's1']]);
     expect(client.messages[0]?.slice(0, 2)).toEqual(['EVENT', 'not-your-subscription']);
@@ -236,13 +236,13 @@ describe('what else a relay does', () => {
     });
   });
 
-  it('is slow', async () => {
+  test('is slow', async () => {
     const started = performance.now();
     await ask({ delayMs: 50, betweenMs: 10 }, { limit: 3 });
     expect(performance.now() - started).toBeGreaterThan(70); // no timer is early
   });
 
-  it('floods with notices', async () => {
+  test('floods with notices', async () => {
     const [relay, client] = await start({ quirk: { notices: 3000 } });
     client.send('REQ', 'x', { limit: 1 });
     await client.next(([type]) => type === 'EOSE');
@@ -250,7 +250,7 @@ describe('what else a relay does', () => {
     expect(relay.fired).toEqual({ notices: 1 });
   });
 
-  it.each(GARBAGE_NAMES)('sends garbage: %s', async (name) => {
+  test.each(GARBAGE_NAMES)('sends garbage: %s', async (name) => {
     const [relay, client] = await start({ quirk: { garbage: [name] } });
     const breaksFraming = ['compressed-unasked', 'reserved-opcode', 'invalid-utf8'].includes(name);
     const { events, end } = await client.request({ limit: 2 });
@@ -259,7 +259,7 @@ describe('what else a relay does', () => {
     expect(relay.fired).toEqual({ garbage: 1 });
   });
 
-  it('sends a message as large as it likes, or one that takes for ever', async () => {
+  test('sends a message as large as it likes, or one that takes for ever', async () => {
     const [relay, client] = await start({ quirk: { garbage: [{ hugeBytes: 3_000_000 }] } });
     await client.request({ limit: 0 });
     expect(relay.bytes.sent).toBeGreaterThan(3_000_000);
@@ -269,7 +269,7 @@ describe('what else a relay does', () => {
     expect(drip.relay.fired).toEqual({ drip: 1 });
   });
 
-  it('limits open subscriptions and message length', async () => {
+  test('limits open subscriptions and message length', async () => {
     const [relay, client] = await start({
       maxSubscriptions: { count: 2, say: 'closed' },
       maxMessageBytes: 60,
@@ -285,7 +285,7 @@ describe('what else a relay does', () => {
     expect(relay.fired).toEqual({ maxSubscriptions: 1, maxMessageBytes: 1 });
   });
 
-  it('knows other messages where it was taught them', async () => {
+  test('knows other messages where it was taught them', async () => {
     const [, client] = await start({
       verbs: { 'NEG-OPEN': ([, id], reply) => reply('NEG-ERR', id, 'blocked: no') },
     });
@@ -314,7 +314,7 @@ describe('scenarios', () => {
     return line;
   }
 
-  it('strike as told', async () => {
+  test('strike as told', async () => {
     expect(await marks(relays.nth([2, 4], relays.empty), 5)).toBe('.0.0.');
     expect(await marks(relays.every(3, relays.closed('error: no')), 6)).toBe('..x..x');
     expect(await marks(relays.first(2, relays.empty), 4)).toBe('00..');
@@ -332,7 +332,7 @@ describe('scenarios', () => {
     expect(byLot).toMatch(/0.*\..*0/);
   });
 
-  it('limit the rate only for a while, unless they are strict', () => {
+  test('limit the rate only for a while, unless they are strict', () => {
     const requestAt = (at: number) => ({ at }) as Parameters<relays.OnRequest>[0];
     const run = (strict: boolean) => {
       const limited = relays.rateLimited({ requests: 2, withinMs: 100, strict });
@@ -344,7 +344,7 @@ describe('scenarios', () => {
     expect(run(true)).toBe('..xxxx.');
   });
 
-  it('lay their quirk over the usual one, and can be changed on the way', async () => {
+  test('lay their quirk over the usual one, and can be changed on the way', async () => {
     const [relay, client] = await start({
       quirk: { cap: 3 },
       onRequest: relays.nth(1, { end: 'more' }),
