@@ -18,9 +18,17 @@
 --   Claims                                   which process works on which relay
 --   Figures                                  counts by day and totals that follow them, current events, edges, zaps
 --   What an operator asks                    explain_relay(), archive_status
+--   Several servers                          distribution of events and sightings by Citus, where it is installed
 --   Last                                     records the migrations, so that an interrupted run counts as none
 
 set client_min_messages = warning;
+-- Citus warns of each view that it does not copy to its workers.
+do $$
+begin
+    if exists (select from pg_extension where extname = 'citus') then
+        perform set_config('client_min_messages', 'error', false);
+    end if;
+end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Version: this file makes new archives; src/database/migrations brings older ones to the same schema
@@ -47,7 +55,7 @@ comment on column schema_migrations.run_on is 'When it was applied.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0018_figures' then
+    if (select max(name collate "C") from schema_migrations) <> '0021_distribute' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -1794,7 +1802,8 @@ begin
     perform insert_relay(p_relay_url, p_relay_network, p_seen_at);
     insert into days (day) values (new_day) on conflict do nothing;
     select * into stored from store_sighted(
-        (select relay_id from relays where url = p_relay_url), (p_seen_at - 1577836800)::integer, array[new_day], false, '{}',
+        (select relay_id from relays where url = p_relay_url), (p_seen_at - 1577836800)::integer, array[new_day],
+        archive_shards() > 1, '{}',
         array[new_key], array[p_created_at], array[p_kind], array[encode(p_id, 'hex')], array[encode(p_pubkey, 'hex')],
         array[encode(p_sig, 'hex')], array[p_tags::text], array[event_tagvalues(p_tags)::text], array[p_content]
     );
@@ -3811,10 +3820,65 @@ begin
     end if;
 end $$;
 
+-- ---------------------------------------------------------------------------------------------------------------
+-- Several servers: where the extension Citus is installed and has workers, events and sightings are distributed over them
+-- by created_day (docs/citus.md). All other tables stay on the coordinator.
+-- ---------------------------------------------------------------------------------------------------------------
+
+create or replace function archive_shards() returns integer
+language plpgsql stable as $$
+begin
+    if to_regclass('pg_catalog.pg_dist_shard') is null then
+        return 1;
+    end if;
+    return (select greatest(count(*), 1) from pg_dist_shard where logicalrelid = 'events'::regclass);
+end $$;
+comment on function archive_shards() is 'Into how many shards events and sightings are divided: 1 on one server.';
+
+create or replace function distribute_archive(p_shards integer default null) returns integer
+language plpgsql as $$
+declare
+    workers integer;
+    held    regclass;
+begin
+    if not exists (select from pg_extension where extname = 'citus') then
+        return 1;
+    end if;
+    -- Over one connection a worker, because the same transaction changes functions too.
+    perform set_config('citus.multi_shard_modify_mode', 'sequential', true);
+    select count(*) into workers
+    from pg_dist_node where noderole = 'primary' and isactive and shouldhaveshards;
+    if not exists (select from pg_dist_partition where logicalrelid = 'events'::regclass) then
+        if workers = 0 then
+            return 1;
+        end if;
+        -- Few shards: a batch is a statement for each shard that it has a day of.
+        perform set_config('citus.shard_count', coalesce(p_shards, 4 * workers)::text, true);
+        perform create_distributed_table('events', 'created_day');
+        perform create_distributed_table('sightings', 'created_day', colocate_with := 'events');
+        perform create_distributed_table('days', 'day', colocate_with := 'events');
+        perform create_reference_table('relay_urls');
+        -- The rows were copied to the shards.
+        foreach held in array array['events', 'sightings', 'days', 'relay_urls']::regclass[] loop
+            perform truncate_local_data_after_distributing_table(held);
+        end loop;
+    end if;
+    -- Shards are moved by logical replication, which needs a key for each row.
+    alter table sightings replica identity using index sightings_relay_id_event_key_index;
+    -- The shards of a statement are chosen by the days in it, so it is planned with their values.
+    alter function store_sighted set plan_cache_mode = force_custom_plan;
+    -- Joins of distributed and local tables are refused: Citus answers some of them wrongly, without an error.
+    execute format('alter database %I set citus.local_table_join_policy = never', current_database());
+    return archive_shards();
+end $$;
+comment on function distribute_archive(integer) is 'Distributes events, sightings and days over the workers of Citus, and relay_urls to each of them, once; p_shards: four a worker unless given. Does nothing without Citus or without workers. After store_sighted() was made anew it is to be called again. Returns the number of shards. Copies the rows that are there, and nothing can be written meanwhile.';
+
+do $$ begin perform distribute_archive(); end $$;
+
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0021_distribute']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 
