@@ -3239,16 +3239,48 @@ language sql immutable parallel safe
 return to_char(to_timestamp(p_seconds) at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 comment on function utc_time(bigint) is 'Unix seconds as people and programs read them: 2026-11-30T10:00:00Z.';
 
+create or replace function is_distributed(p_table regclass) returns boolean
+language plpgsql stable as $$
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is null then
+        return false;
+    end if;
+    return exists (select from pg_dist_partition where logicalrelid = p_table);
+end $$;
+comment on function is_distributed(regclass) is 'Whether the rows of a table are on several servers (Citus).';
+
+create or replace function shard_bytes(p_table regclass, p_size text) returns bigint[]
+language plpgsql stable as $$
+begin
+    if not is_distributed(p_table) then
+        return array[case p_size when 'rows' then pg_relation_size(p_table) else pg_total_relation_size(p_table) end];
+    end if;
+    return (
+        select array_agg(result::bigint)
+        from run_command_on_shards(p_table, format(
+            'select %s(%%L)', case p_size when 'rows' then 'pg_relation_size' else 'pg_total_relation_size' end
+        ))
+    );
+end $$;
+comment on function shard_bytes(regclass, text) is 'Bytes of each shard of a table, of the table itself where it is on one server. p_size: rows, or all (with its indexes).';
+
 create or replace function estimated_rows(p_table regclass) returns bigint
-language sql stable
-return (
-    select case
-        when c.relpages > 0 and c.reltuples > 0
-            then c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::integer)
-        else pg_stat_get_live_tuples(c.oid)
-    end::bigint
-    from pg_class c where c.oid = p_table
-);
+language plpgsql stable as $$
+begin
+    if is_distributed(p_table) then
+        return (
+            select sum(result::bigint) from run_command_on_shards(p_table, 'select public.estimated_rows(%L)')
+        );
+    end if;
+    return (
+        select case
+            when c.relpages > 0 and c.reltuples > 0
+                then c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::integer)
+            else pg_stat_get_live_tuples(c.oid)
+        end::bigint
+        from pg_class c where c.oid = p_table
+    );
+end $$;
 comment on function estimated_rows(regclass) is 'About how many rows a table has, without reading it: its density at the latest vacuum or analyze times its size now, as the planner estimates.';
 
 create or replace function rows_of(p_table regclass, out amount bigint, out unit text, out age bigint)
@@ -3256,7 +3288,7 @@ language plpgsql stable as $$
 declare
     since interval;
 begin
-    if pg_relation_size(p_table) < 67108864 then
+    if (select sum(bytes) from unnest(shard_bytes(p_table, 'rows')) bytes) < 67108864 then
         execute format('select count(*) from %s', p_table) into amount;
         unit := 'count';
         age := 0;
@@ -3277,7 +3309,7 @@ begin
     -- The order makes it an index scan whatever share of the sightings is of this relay.
     select count(*) into events
     from (
-        select from sightings where relay_id = p_relay_id order by created_day desc, event_key desc limit 100001
+        select 1 from sightings where relay_id = p_relay_id order by created_day desc, event_key desc limit 100001
     ) first;
     is_exact := events <= 100000;
     if not is_exact then
@@ -3669,7 +3701,7 @@ declare
 begin
     select count(*) into events
     from (
-        select from events e where e.created_at >= p_since and e.created_at < p_until order by e.created_at desc limit 100001
+        select 1 from events e where e.created_at >= p_since and e.created_at < p_until order by e.created_at desc limit 100001
     ) first;
     is_exact := events <= 100000;
     if not is_exact then
@@ -3729,8 +3761,8 @@ from (
     select 3, t.place, 'archive', t.name, t.size::text, 'bytes', 0
     from (values
         (6, 'size of the database', pg_database_size(current_database())),
-        (7, 'size of events', pg_total_relation_size('public.events')),
-        (8, 'size of sightings', pg_total_relation_size('public.sightings'))
+        (7, 'size of events', (select sum(bytes) from unnest(shard_bytes('public.events', 'all')) bytes)),
+        (8, 'size of sightings', (select sum(bytes) from unnest(shard_bytes('public.sightings', 'all')) bytes))
     ) t (place, name, size)
     union all
     select 4, t.place, 'coverage', t.name, t.value, t.unit, 0
