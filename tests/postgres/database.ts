@@ -25,6 +25,9 @@ export async function testDatabase(on?: TestServer): Promise<TestDatabase> {
   const nodes = server.template === 'template0' ? [server] : nodesOf(server);
   for (const node of nodes)
     await onServer(node, `create database ${name} template ${server.template}`);
+  // Settings of a database are not copied.
+  if (nodes.length > 1)
+    await onServer(server, `alter database ${name} set citus.local_table_join_policy = never`);
   const { host, port, user, password } = server;
   const config = { host, port, user, password, database: name };
   const pool = new pg.Pool({ ...config, max: 4 });

@@ -130,7 +130,10 @@ export function nodesOf(server: Address): Address[] {
   return [server, ...server.workers.map((port) => ({ ...server, port }))];
 }
 
-async function withClient<T>({ workers: _, ...address }: Address, use: (client: pg.Client) => Promise<T>): Promise<T> {
+async function withClient<T>(
+  { workers: _, ...address }: Address,
+  use: (client: pg.Client) => Promise<T>,
+): Promise<T> {
   const client = new pg.Client(address);
   await client.connect();
   try {
@@ -159,8 +162,7 @@ async function loadTemplate(server: Address, template: string): Promise<void> {
 async function distribute(client: pg.Client, { host, port, workers }: Address): Promise<void> {
   if (workers.length === 0) return;
   await client.query('select citus_set_coordinator_host($1, $2)', [host, port]);
-  for (const worker of workers)
-    await client.query('select citus_add_node($1, $2)', [host, worker]);
+  for (const worker of workers) await client.query('select citus_add_node($1, $2)', [host, worker]);
   await client.query('select distribute_archive($1)', [SHARDS]);
 }
 

@@ -3,12 +3,13 @@ import { pino } from 'pino';
 import { test as baseTest, describe, expect } from 'vitest';
 import { type Batch, Bigbrotr } from '../../../src/database/bigbrotr.ts';
 import { signedEvent } from '../../fixtures/events.ts';
-import { batchOf, databaseConfig, knownRelay, silent } from '../../postgres/bigbrotr.ts';
+import { batchOf, databaseConfig, knownRelay } from '../../postgres/bigbrotr.ts';
 import { startCitusCluster } from '../../postgres/citus-cluster.ts';
 
 // On a coordinator with two workers of its own, because they are killed. Runs where TEST_CITUS_PORTS names a cluster.
 
 const hasCitus = Boolean(process.env.TEST_CITUS_PORTS);
+if (!hasCitus) console.log('Citus is not tested: TEST_CITUS_PORTS is not set.');
 const WORKERS = 2;
 /** Four a worker. */
 const SHARDS = 8;
@@ -18,8 +19,9 @@ const DAYS = 12;
 const EVENTS_A_BATCH = 8;
 
 const test = baseTest
-  .extend('cluster', { scope: 'file' }, async ({}, { onCleanup }) => {
-    const cluster = await startCitusCluster(WORKERS, SHARDS);
+  .extend('workers', { scope: 'file' }, () => WORKERS)
+  .extend('cluster', { scope: 'file' }, async ({ workers }, { onCleanup }) => {
+    const cluster = await startCitusCluster(workers, SHARDS);
     onCleanup(() => cluster.remove());
     return cluster;
   })
@@ -197,9 +199,4 @@ describe.runIf(hasCitus)('on Citus', () => {
     });
     expect(await bigbrotr.whyDown(10_000)).toBeNull();
   });
-});
-
-test.runIf(!hasCitus)('was skipped: TEST_CITUS_PORTS names no cluster of Citus', () => {
-  console.log('tests/db/citus: skipped, TEST_CITUS_PORTS is not set');
-  expect(silent.level).toBe('silent');
 });
