@@ -3872,6 +3872,7 @@ language plpgsql as $$
 declare
     workers integer;
     held    regclass;
+    called  regprocedure;
 begin
     if not exists (select from pg_extension where extname = 'citus') then
         return 1;
@@ -3890,13 +3891,25 @@ begin
         perform create_distributed_table('sightings', 'created_day', colocate_with := 'events');
         perform create_distributed_table('days', 'day', colocate_with := 'events');
         perform create_reference_table('relay_urls');
+        -- Functions that statements call where the rows are. Those that are made where Citus is get there by themselves.
+        for called in
+            select oid::regprocedure from pg_proc
+            where pronamespace = 'public'::regnamespace and proname in (
+                'event_key_floor', 'event_key_day', 'event_tagvalues', 'event_d_key', 'kind_category', 'hex_key', 'is_distributed',
+                'estimated_rows'
+            )
+        loop
+            perform create_distributed_function(called);
+        end loop;
         -- The rows were copied to the shards.
         foreach held in array array['events', 'sightings', 'days', 'relay_urls']::regclass[] loop
             perform truncate_local_data_after_distributing_table(held);
         end loop;
     end if;
-    -- Shards are moved by logical replication, which needs a key for each row.
-    alter table sightings replica identity using index sightings_relay_id_event_key_index;
+    -- Shards are moved by logical replication, which needs a key for each row. While a dump is restored there is none yet.
+    if to_regclass('sightings_relay_id_event_key_index') is not null then
+        alter table sightings replica identity using index sightings_relay_id_event_key_index;
+    end if;
     -- The shards of a statement are chosen by the days in it, so it is planned with their values.
     alter function store_sighted set plan_cache_mode = force_custom_plan;
     -- Joins of distributed and local tables are refused: Citus answers some of them wrongly, without an error.
