@@ -123,8 +123,11 @@ export function isDataError(error: unknown): boolean {
 /** Number of a shard, which Citus adds to the names of its relations and constraints. */
 const SHARD = /_\d+$/;
 
+/** The name of a violated constraint. Citus passes on the message of a worker, and not its other fields. */
 function constraintOf(error: unknown): string | undefined {
-  return error instanceof pg.DatabaseError ? error.constraint?.replace(SHARD, '') : undefined;
+  if (!(error instanceof pg.DatabaseError)) return undefined;
+  const name = error.constraint ?? /"([^"]+)"/.exec(error.message)?.[1];
+  return name?.replace(SHARD, '');
 }
 
 /** A mismatch between our TLS setting and the server's, and what to do; null if that is not the cause. */

@@ -27,3 +27,12 @@ test.each([
   expect(isTransient(error)).toBe(isRace);
   expect(isDataError(error)).toBe(!isRace);
 });
+
+test('a race on a shard is known by the message, which is all that Citus passes on', () => {
+  const of = (message: string) =>
+    Object.assign(new pg.DatabaseError(message, 0, 'error'), { code: '23505' });
+  const message = 'duplicate key value violates unique constraint';
+  expect(isTransient(of(`${message} "events_pkey_102012"`))).toBe(true);
+  expect(isTransient(of(`${message} "events_created_at_id_index_102012"`))).toBe(false);
+  expect(isTransient(of(message))).toBe(false);
+});
