@@ -17,6 +17,7 @@
 --   The finder                               relay URLs that events and lists name, and what became of them
 --   Claims                                   which process works on which relay
 --   Figures                                  counts by day and totals that follow them, current events, edges, zaps
+--   Runs of commands                         backups and verifications
 --   What an operator asks                    explain_relay(), archive_status
 --   Several servers                          distribution of events and sightings by Citus, where it is installed
 --   Last                                     records the migrations, so that an interrupted run counts as none
@@ -1630,23 +1631,23 @@ comment on column relay_checks.duration_ms is 'How long it took, milliseconds.';
 comment on column relay_checks_latest.relay_url is 'URL of the relay (relays.url).';
 comment on column relay_checks_latest.duration_ms is 'How long it took, milliseconds.';
 comment on column relay_facts.relay_url is 'URL of the relay (relays.url).';
-comment on column relay_facts.country is 'Country of its address, ISO 3166-1 alpha-2.';
-comment on column relay_facts.city is 'City of its address.';
-comment on column relay_facts.geohash is 'Geohash of its address, nine characters.';
-comment on column relay_facts.ip is 'Its address: the one connected to, or the first that DNS gave.';
-comment on column relay_facts.asn is 'Autonomous system of its address.';
-comment on column relay_facts.organisation is 'Whose autonomous system that is.';
-comment on column relay_facts.tls_valid is 'Its certificate is valid for its name.';
-comment on column relay_facts.tls_problem is 'Why it is not, as OpenSSL calls it: CERT_HAS_EXPIRED and the like.';
-comment on column relay_facts.tls_issuer is 'Who issued its certificate.';
+comment on column relay_facts.country is 'Country of its IP address, ISO 3166-1 alpha-2; null: not known.';
+comment on column relay_facts.city is 'City of its IP address, in English; null: not known.';
+comment on column relay_facts.geohash is 'Geohash of the location of its IP address, nine characters.';
+comment on column relay_facts.ip is 'IP address that the monitor connected to, or the first one that DNS returned.';
+comment on column relay_facts.asn is 'Number of the autonomous system (AS) that its IP address belongs to.';
+comment on column relay_facts.organisation is 'Name of the organisation that the autonomous system is registered to.';
+comment on column relay_facts.tls_valid is 'Whether its TLS certificate is valid for its host name. Null: no TLS, or not checked.';
+comment on column relay_facts.tls_problem is 'Why the certificate is not valid, as an error code of OpenSSL, such as CERT_HAS_EXPIRED. Null: it is valid, or not checked.';
+comment on column relay_facts.tls_issuer is 'Issuer of its certificate.';
 comment on column relay_facts.tls_not_after is 'When its certificate expires, Unix seconds.';
-comment on column relay_facts.http_server is 'What its web server calls itself.';
-comment on column relay_facts.nip45 is 'It answers COUNT (NIP-45); null: could not be told.';
-comment on column relay_facts.nip50 is 'It searches (NIP-50); null: could not be told.';
-comment on column relay_facts.nip67 is 'It says at EOSE whether that was all (NIP-67); null: could not be told.';
-comment on column relay_facts.nip77 is 'It reconciles (NIP-77); null: could not be told.';
-comment on column relay_facts.max_limit is 'Most events that one REQ brings; 1,000 is that or more. Null: could not be told.';
-comment on column relay_facts.read_asked is 'With what it was readable: bare (any event), filter (the archived one) or kinds. Null: not readable, or not told yet.';
+comment on column relay_facts.http_server is 'The Server header of its response to the WebSocket upgrade.';
+comment on column relay_facts.nip45 is 'Whether it answers COUNT (NIP-45). Null: the check was inconclusive.';
+comment on column relay_facts.nip50 is 'Whether it answers search filters (NIP-50). Null: the check was inconclusive.';
+comment on column relay_facts.nip67 is 'Whether its EOSE says if more events match (NIP-67). Null: the check was inconclusive.';
+comment on column relay_facts.nip77 is 'Whether it reconciles (NIP-77). Null: the check was inconclusive.';
+comment on column relay_facts.max_limit is 'Maximum number of events that it sends for one REQ; 1000 means 1000 or more. Null: the check was inconclusive.';
+comment on column relay_facts.read_asked is 'Which filter its read check succeeded with: bare (any event), filter (the archived filter) or kinds (a filter by kinds). Null: not readable, or an older check that did not record it.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Functions. All idempotent: the same call twice leaves the archive as one call does. Errors are raised, never hidden.
@@ -2237,6 +2238,12 @@ comment on column relay_aliases.events_shared is 'Those of them that both hold.'
 -- Which process works on which relay, over any number of hosts.
 create sequence if not exists claim_token_sequence;
 comment on sequence claim_token_sequence is 'Fencing tokens (claims.token): each claim gets a higher one than every claim before it.';
+-- They begin with the time in microseconds: where an archive takes the place of another, no process holds a token of this one.
+do $$
+begin
+    perform setval('claim_token_sequence', greatest(last_value, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
+    from claim_token_sequence;
+end $$;
 
 create table if not exists claims (
     work     text not null,
@@ -2405,7 +2412,8 @@ create table if not exists dirty_days (
     since      bigint not null,
     marked_at  bigint not null default unix_now(),
     marks      bigint not null default 1,
-    is_rebuild boolean not null default false
+    is_rebuild boolean not null default false,
+    claim      bigint not null default 0
 );
 comment on table dirty_days is 'Days whose events or sightings changed since they were counted. The refresher recounts them, the present day first.';
 comment on column dirty_days.day is 'UTC day of created_at, in days since 1970-01-01 (event_key_day).';
@@ -2413,6 +2421,7 @@ comment on column dirty_days.since is 'When the first change began that is not c
 comment on column dirty_days.marked_at is 'When the latest change was read from the journal, Unix seconds.';
 comment on column dirty_days.marks is 'How often it was marked. A recount removes the row only if nothing was marked since it began.';
 comment on column dirty_days.is_rebuild is 'Whether current events, edges and zaps of the day are to be made anew too (npm run refresher -- --rebuild).';
+comment on column dirty_days.claim is 'The transaction (pg_current_xact_id) that began its latest recount; 0: none. What an earlier one has counted is not applied any more.';
 
 create or replace function network_scope(p_network text) returns integer
 language sql immutable parallel safe
@@ -2433,29 +2442,52 @@ comment on function is_in_scope(bigint, integer) is 'Whether an event counts for
 
 create table if not exists daily_counts (
     day        integer not null,
-    scope      integer not null,
-    events     integer not null,
-    only_here  integer not null,
-    first_at   bigint not null,
-    last_at    bigint not null,
+    part       integer not null,
+    parts      integer not null,
     author_ids integer[] not null,
+    scopes     integer[] not null,
     kinds      integer[] not null,
     counts     integer[] not null,
-    constraint daily_counts_pkey primary key (day, scope)   -- what was counted of a day
+    places     smallint[] not null,
+    constraint daily_counts_pkey primary key (day, part)   -- what was counted of a day
 );
-comment on table daily_counts is 'What was counted of a day and scope: its events by author and kind, packed into arrays. The totals of scope_stats, scope_kinds and scope_authors are the sums of these rows: a recount changes them by the difference. Query daily_authors and daily_relays instead.';
+comment on table daily_counts is 'What was counted of a day, in parts by author: its events by scope, author and kind, packed into arrays. The totals of scope_stats, scope_kinds and scope_authors are the sums of these rows: a recount changes them by the difference. Query daily_authors instead.';
 comment on column daily_counts.day is 'UTC day of created_at, in days since 1970-01-01.';
-comment on column daily_counts.scope is 'What is counted (scope_stats.scope).';
-comment on column daily_counts.events is 'Events of that day.';
-comment on column daily_counts.only_here is 'Of a relay: events that were seen on no other. Otherwise 0.';
-comment on column daily_counts.first_at is 'created_at of the first of them, Unix seconds.';
-comment on column daily_counts.last_at is 'created_at of the last of them, Unix seconds.';
-comment on column daily_counts.author_ids is 'Authors (authors.author_id), once for each kind.';
-comment on column daily_counts.kinds is 'Kinds, in the order of author_ids.';
-comment on column daily_counts.counts is 'Events of that author and kind, in the same order.';
+comment on column daily_counts.part is 'Part of the day: the authors whose author_id % parts it is.';
+comment on column daily_counts.parts is 'Number of parts of the day, a power of two: about one for each 8,192 events.';
+comment on column daily_counts.author_ids is 'Authors of the part (authors.author_id), ascending.';
+comment on column daily_counts.scopes is 'What is counted (scope_stats.scope), once for each author and kind.';
+comment on column daily_counts.kinds is 'Kinds, in the order of scopes.';
+comment on column daily_counts.counts is 'Events of that scope, author and kind, in the same order. Sorted by scope, kind and this, so that the three arrays are compressed to next to nothing.';
+comment on column daily_counts.places is 'The author of each: its place in author_ids, from -32768.';
 
--- The first and the last day of a scope: where scope = $1 order by day
-create index if not exists daily_counts_scope_day_index on daily_counts (scope, day);
+create or replace function is_counted(p_day integer, p_scope integer, p_author_id integer) returns boolean
+language sql stable
+return exists (
+    select from daily_counts d
+    cross join lateral (select array_position(d.author_ids, p_author_id) - 32769 as place offset 0) a
+    where d.day = p_day and d.part = p_author_id % d.parts and exists (
+        select from unnest(d.scopes, d.places) as u (scope, place) where u.scope = p_scope and u.place = a.place
+    )
+);
+comment on function is_counted(integer, integer, integer) is 'Whether events of an author were counted of a day and scope.';
+
+create table if not exists daily_scopes (
+    scope     integer not null,
+    day       integer not null,
+    events    integer not null,
+    only_here integer not null,
+    first_at  bigint not null,
+    last_at   bigint not null,
+    constraint daily_scopes_pkey primary key (scope, day)   -- the first and the last day of a scope
+);
+comment on table daily_scopes is 'Events by day and scope. Query daily_relays instead.';
+comment on column daily_scopes.scope is 'What is counted (scope_stats.scope).';
+comment on column daily_scopes.day is 'UTC day of created_at, in days since 1970-01-01.';
+comment on column daily_scopes.events is 'Events of that day.';
+comment on column daily_scopes.only_here is 'Of a relay: events that were seen on no other. Otherwise 0.';
+comment on column daily_scopes.first_at is 'created_at of the first of them, Unix seconds.';
+comment on column daily_scopes.last_at is 'created_at of the last of them, Unix seconds.';
 
 create table if not exists scope_stats (
     scope     integer primary key,
@@ -2488,14 +2520,22 @@ comment on column scope_kinds.kind is 'Kind of event.';
 comment on column scope_kinds.events is 'Events of that kind.';
 comment on column scope_kinds.authors is 'Authors of events of that kind.';
 
+create or replace function kinds_of(p_kinds bytea) returns table (kind integer, events integer)
+language sql immutable parallel safe as $$
+    select (get_byte(p_kinds, i) << 8) + get_byte(p_kinds, i + 1),
+           (get_byte(p_kinds, i + 2) << 24) + (get_byte(p_kinds, i + 3) << 16) + (get_byte(p_kinds, i + 4) << 8)
+               + get_byte(p_kinds, i + 5)
+    from generate_series(0, length(p_kinds) - 6, 6) as i
+$$;
+comment on function kinds_of(bytea) is 'The kinds of an author and the events of each (scope_authors.kinds).';
+
 create table if not exists scope_authors (
     scope     integer not null,
     author_id integer not null,
     events    bigint not null,
     first_at  bigint,
     last_at   bigint,
-    kinds     integer[] not null,
-    counts    integer[] not null,
+    kinds     bytea not null,
     constraint scope_authors_pkey primary key (scope, author_id)   -- the figures of an author
 );
 comment on table scope_authors is 'Totals by author. Query pubkey_counts and pubkey_counts_by_relay instead.';
@@ -2504,13 +2544,10 @@ comment on column scope_authors.author_id is 'The author (authors.author_id).';
 comment on column scope_authors.events is 'Events of that author.';
 comment on column scope_authors.first_at is 'created_at of the first of them, Unix seconds. Null while the days that have it wait for a recount.';
 comment on column scope_authors.last_at is 'created_at of the last of them, Unix seconds. Null likewise.';
-comment on column scope_authors.kinds is 'Kinds of these events, ascending.';
-comment on column scope_authors.counts is 'Events of each of these kinds.';
+comment on column scope_authors.kinds is 'Kinds of these events, ascending, and the events of each: two and four bytes, the highest first. kinds_of reads them; arrays would take twice the space.';
 
 -- The authors with the most events: where scope = $1 order by events desc
 create index if not exists scope_authors_events_index on scope_authors (scope, events);
--- One author on all relays: where author_id = $1
-create index if not exists scope_authors_author_index on scope_authors (author_id);
 
 create table if not exists daily_kinds (
     day           integer not null,
@@ -2784,7 +2821,7 @@ create table if not exists daily_samples (
     events integer not null,
     constraint daily_samples_pkey primary key (day, relays)
 );
-comment on table daily_samples is 'Of the events of a day whose id begins with the hex digit 0, a sixteenth of all: on which relays they were seen.';
+comment on table daily_samples is 'Of the events of a day whose id begins with the hex digits 00, a 256th of all: on which relays they were seen.';
 comment on column daily_samples.day is 'UTC day of created_at, in days since 1970-01-01.';
 comment on column daily_samples.relays is 'Relays (relays.relay_id), ascending.';
 comment on column daily_samples.events is 'Sampled events that were seen on exactly these relays.';
@@ -2831,11 +2868,19 @@ comment on column reference_totals.missing is 'Those to events that the archive 
 comment on column reference_totals.as_of is 'Everything that was stored until then is counted, Unix seconds.';
 
 create or replace view daily_authors as
-select d.day, a.pubkey, sum(u.events) as events, count(*) as kinds
-from daily_counts d
-cross join lateral unnest(d.author_ids, d.counts) as u (author_id, events)
-join authors a on a.author_id = u.author_id
-where d.scope = 0
+select d.day, a.pubkey, sum(d.events) as events, count(*) as kinds
+from (
+    select d.day, d.part, u.events, u.place
+    from daily_counts d
+    cross join lateral unnest(d.scopes, d.counts, d.places) as u (scope, events, place)
+    where u.scope = 0
+) d
+join (
+    select d.day, d.part, u.author_id, (u.place - 32769)::smallint as place
+    from daily_counts d
+    cross join lateral unnest(d.author_ids) with ordinality as u (author_id, place)
+) l on l.day = d.day and l.part = d.part and l.place = d.place
+join authors a on a.author_id = l.author_id
 group by d.day, a.pubkey;
 comment on view daily_authors is 'Events by day and author: where day = $1.';
 comment on column daily_authors.day is 'UTC day of created_at, in days since 1970-01-01.';
@@ -2844,7 +2889,9 @@ comment on column daily_authors.events is 'Events of that author.';
 comment on column daily_authors.kinds is 'Different kinds of them.';
 
 create or replace view daily_relays as
-select day, scope as relay_id, events, only_here from daily_counts where scope > 0;
+select d.day, r.relay_id, d.events, d.only_here
+from relays r
+join daily_scopes d on d.scope = r.relay_id;
 comment on view daily_relays is 'Events by day and relay.';
 comment on column daily_relays.day is 'UTC day of created_at, in days since 1970-01-01.';
 comment on column daily_relays.relay_id is 'The relay (relays.relay_id).';
@@ -2989,7 +3036,7 @@ comment on column kind_counts_by_relay.as_of is 'Everything that was stored unti
 
 create or replace view pubkey_counts as
 select
-    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, cardinality(t.kinds) as unique_kinds,
+    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
     t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
 from scope_authors t
 join authors a on a.author_id = t.author_id
@@ -3005,7 +3052,7 @@ comment on column pubkey_counts.as_of is 'Everything that was stored until then 
 
 create or replace view pubkey_counts_by_relay as
 select
-    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, cardinality(t.kinds) as unique_kinds,
+    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
     t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
 from scope_authors t
 join relays r on r.relay_id = t.scope
@@ -3206,10 +3253,10 @@ comment on column retention.as_of is 'Everything that was stored until then is c
 create or replace view relay_cover as
 select
     c.rank, r.url as relay_url, c.new_events, round(c.covered::numeric / nullif(c.sampled, 0), 6) as cumulative_share,
-    c.sampled as sample_events, round(1 / 16.0, 6) as sample_share, c.as_of
+    c.sampled as sample_events, round(1 / 256.0, 6) as sample_share, c.as_of
 from cover_ranks c
 join relays r on r.relay_id = c.relay_id;
-comment on view relay_cover is 'How much of the archive the first relays hold together (greedy set cover): each is the one that adds the most events to those before it. Counted on the events whose id begins with the hex digit 0.';
+comment on view relay_cover is 'How much of the archive the first relays hold together (greedy set cover): each is the one that adds the most events to those before it. Counted on the events whose id begins with the hex digits 00.';
 comment on column relay_cover.rank is '1 is the relay with the most events.';
 comment on column relay_cover.relay_url is 'URL of the relay.';
 comment on column relay_cover.new_events is 'Sampled events on it that none of the relays before it has.';
@@ -3227,6 +3274,30 @@ comment on column dangling_references."references" is 'Sampled references: an ev
 comment on column dangling_references.missing is 'Those to events that the archive lacks.';
 comment on column dangling_references.sample_share is 'Share of all ids that belong to the sample.';
 comment on column dangling_references.as_of is 'Everything that was stored until then is counted, Unix seconds.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Runs of commands
+-- ---------------------------------------------------------------------------------------------------------------
+
+create table if not exists runs (
+    run_id     bigint generated always as identity primary key,
+    command    text not null,
+    started_at bigint not null,
+    ended_at   bigint not null default unix_now(),
+    succeeded  boolean not null,
+    detail     text not null,
+    constraint runs_command_check check (command in ('backup', 'verify'))
+);
+comment on table runs is 'Runs of commands that protect the archive, written at their end: npm run status and the page say when the latest were. A run that was killed has no row.';
+comment on column runs.run_id is 'In the order in which they ended.';
+comment on column runs.command is 'backup: backup.sh in the container of PostgreSQL; verify: npm run verify.';
+comment on column runs.started_at is 'Unix seconds.';
+comment on column runs.ended_at is 'Unix seconds.';
+comment on column runs.succeeded is 'Of a backup: pg_dump wrote all of it. Of a verification: nothing differs from what was stored.';
+comment on column runs.detail is 'What it came to, as a sentence.';
+
+-- The latest runs of a command: where command = $1 order by run_id desc
+create index if not exists runs_command_index on runs (command, run_id);
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- What an operator asks: everything about one relay, and the state of the archive. Rows of names and values, because most
@@ -3923,7 +3994,7 @@ do $$ begin perform distribute_archive(); end $$;
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0021_distribute']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

@@ -2,10 +2,10 @@ import { defineConfig } from 'vitest/config';
 import LongestFirst from './tests/processes/longest-first.ts';
 
 /**
- * What waits for sockets, processes and time may be late on a busy machine of CI: it has a second try, which the
+ * What waits for sockets, processes and time may be late on a busy machine of CI: it has two more tries, which the
  * summary reports. What a fuzzer has found has none: it would not find it again.
  */
-const retry = { count: process.env.CI ? 1 : 0, condition: /^(?!Property failed)/ };
+const retry = { count: process.env.CI ? 2 : 0, condition: /^(?!Property failed)/ };
 
 /** Much of the time is waiting, and no test has a port of its own: more files at a time than CI has cores. */
 const WORKERS = 4;
@@ -44,6 +44,7 @@ export default defineConfig({
         retry,
         testTimeout: 60_000,
         hookTimeout: 120_000,
+        maxConcurrency: 4,
         setupFiles: ['./tests/postgres/citus-setup.ts'],
       }),
       project('fault', { retry, testTimeout: 120_000, hookTimeout: 120_000 }),
@@ -53,9 +54,9 @@ export default defineConfig({
         hookTimeout: 120_000,
         maxConcurrency: 10,
       }),
-      project('e2e', { retry, testTimeout: 180_000, hookTimeout: 180_000 }),
+      project('e2e', { retry, testTimeout: 180_000, hookTimeout: 180_000, maxConcurrency: 3 }),
       project('tor', { retry, testTimeout: 180_000, hookTimeout: 180_000 }),
-      project('compose', { testTimeout: 120_000, hookTimeout: 120_000 }),
+      project('compose', { maxWorkers: 2, testTimeout: 240_000, hookTimeout: 240_000 }),
     ],
   },
 });

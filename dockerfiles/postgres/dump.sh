@@ -16,3 +16,20 @@ whole_dump() {
       }
     }'
 }
+
+# end_claims NUMBER: SQL for a restored archive. A dump has claims of its time and sets the sequence of their fencing tokens
+# back: a process that works all the same would hold one of these claims, or a token that is given away again. So they end,
+# and tokens go on above NUMBER, those of the dump and the time in microseconds: above every one that was given before.
+end_claims() {
+  cat <<SQL
+do \$\$
+begin
+  if to_regclass('public.claim_token_sequence') is not null then
+    delete from public.claims;
+    perform setval('public.claim_token_sequence',
+                   greatest($1, last_value, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
+       from public.claim_token_sequence;
+  end if;
+end \$\$;
+SQL
+}

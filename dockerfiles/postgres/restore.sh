@@ -71,6 +71,8 @@ else
   { printf %s "$head" && cat; } | whole_dump | ask -d "$beside" -o /dev/null -1 -f - || fail 'this is not a whole backup, see above'
 fi
 [ -n "$(ask -d "$beside" -c "SELECT to_regclass('public.events')")" ] || fail 'this backup holds no archive'
+last_token=$(ask -d "$database" -c 'SELECT last_value FROM claim_token_sequence' 2>/dev/null || echo 0)
+end_claims "$last_token" | ask -d "$beside" -f -
 # A backup holds no statistics, and without them questions take the wrong ways.
 ask -d "$beside" -c 'ANALYZE'
 ask -d postgres <<'SQL'

@@ -48,7 +48,7 @@ alter role bigbrotr_api set default_transaction_read_only = on;
 alter database :"database" owner to bigbrotr_owner;
 revoke all on database :"database", postgres, template1 from public;
 grant connect on database :"database" to bigbrotr_writers, bigbrotr_readers, pgbouncer;
--- The refresher counts a day into temporary tables.
+-- The refresher compares counts of a day in temporary tables.
 grant temporary on database :"database" to bigbrotr_writers;
 
 -- Existing relations, and (by default privileges) those that the owner creates later.
@@ -73,7 +73,7 @@ where to_regclass('public.' || name) is not null \gexec
 -- The refresher replaces figures, and empties them before it makes them anew.
 select format('grant delete, truncate on public.%I to bigbrotr_writers', name)
 from unnest(array[
-    'dirty_days', 'daily_counts', 'scope_stats', 'scope_kinds', 'scope_authors',
+    'dirty_days', 'daily_counts', 'daily_scopes', 'scope_stats', 'scope_kinds', 'scope_authors',
     'daily_kinds', 'daily_replication', 'replication_totals', 'day_sums', 'recent_events',
     'current_events', 'follow_edges', 'relay_list_edges', 'relay_list_totals', 'zaps',
     'daily_zaps', 'dirty_periods', 'period_users', 'cohorts', 'daily_samples',

@@ -14,6 +14,17 @@ export interface DescribedRow {
   readonly age?: number | null;
 }
 
+/** A row; a number becomes the nearest whole one. */
+export function describedRow(
+  section: string,
+  name: string,
+  value: number | string,
+  unit: Unit,
+): DescribedRow {
+  const text = typeof value === 'number' ? String(Math.round(value)) : value;
+  return { section, name, value: text, unit };
+}
+
 /** The settings by which relays are visited, in seconds. */
 export interface VisitTimes {
   /** From the start of a visit to the next one. */

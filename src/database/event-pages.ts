@@ -18,6 +18,8 @@ export interface EventSelection {
   readonly until?: number;
   /** For each letter one of these values has to be there. */
   readonly tags?: Readonly<Record<string, readonly string[]>>;
+  /** One of these has to be there, each a letter, a colon and a value. */
+  readonly references?: readonly string[];
 }
 
 /** Which index finds the events: that of the ids, of authors, of tags, of kinds, or of time. */
@@ -69,7 +71,7 @@ function conditions(
   path: AccessPath,
   after: EventPlace | null,
 ): string {
-  const { ids, authors, kinds, since, until, tags = {} } = selection;
+  const { ids, authors, kinds, since, until, tags = {}, references } = selection;
   const all = ['true'];
   if (ids && path !== 'id') all.push(`id = any (${values.add(bytea(ids))}::bytea[])`);
   if (authors && path !== 'author')
@@ -79,6 +81,10 @@ function conditions(
   if (until !== undefined) all.push(`created_at <= ${values.add(until)}::bigint`);
   for (const [letter, texts] of Object.entries(tags)) {
     const arrays = texts.map((text) => JSON.stringify([`${letter}:${text}`]));
+    all.push(`tagvalues @> any (${values.add(arrays)}::jsonb[])`);
+  }
+  if (references) {
+    const arrays = references.map((text) => JSON.stringify([text]));
     all.push(`tagvalues @> any (${values.add(arrays)}::jsonb[])`);
   }
   if (after) {

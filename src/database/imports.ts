@@ -3,6 +3,7 @@ import type { Query } from './connection.ts';
 import { appendToJournal } from './journal.ts';
 import { archivedIds } from './reading.ts';
 import type { Relay } from './relays.ts';
+import { SEEN_AT_EPOCH } from './sightings.ts';
 
 /** The part of `Bigbrotr` that imports rows of another archive, with their earlier times. */
 
@@ -39,12 +40,16 @@ export async function setEarlierSeenAt(
   const archived = await archivedIds(query, [...seenAt.keys()]);
   const ids = [...archived.keys()];
   const { rows } = await query<{ day: number }>(
-    `update sightings s set seen_at = t.seen_at - 1577836800
+    `update sightings s set seen_at = t.seen_at
      from unnest($2::bigint[], $3::bigint[]) as t (event_key, seen_at)
      where s.relay_id = $1 and s.event_key = t.event_key and s.created_day = event_key_day(t.event_key)
-         and s.seen_at > t.seen_at - 1577836800
+         and s.seen_at > t.seen_at
      returning s.created_day as day`,
-    [relay.relayId, ids.map((id) => archived.get(id)?.key), ids.map((id) => seenAt.get(id))],
+    [
+      relay.relayId,
+      ids.map((id) => archived.get(id)?.key),
+      ids.map((id) => (seenAt.get(id) ?? 0) - SEEN_AT_EPOCH),
+    ],
   );
   await appendToJournal(query, relay, new Set(rows.map(({ day }) => day)));
 }

@@ -1,5 +1,5 @@
 import type { Query } from './connection.ts';
-import type { DescribedRow, Unit } from './descriptions.ts';
+import { type DescribedRow, describedRow as row } from './descriptions.ts';
 
 /**
  * What an operator asks of an archive beside `archive_status`: its rate, what is left and until when, which relays fail,
@@ -85,7 +85,8 @@ function doneBy(left: number | null, { eventsPerSecond }: Growth): string {
   if (left === null) return 'not known: none of these relays has shown events yet';
   if (eventsPerSecond === 0) return 'not known: nothing new was stored in the last hour';
   const days = left / eventsPerSecond / DAY;
-  const span = days < 1 ? `${Math.ceil(days * 24)} hours` : `${Math.ceil(days)} days`;
+  const [count, unit] = days < 1 ? [Math.ceil(days * 24), 'hour'] : [Math.ceil(days), 'day'];
+  const span = `${count} ${unit}${count === 1 ? '' : 's'}`;
   return `in at most ${span} at the rate of new events, if no more relays and events come`;
 }
 
@@ -125,13 +126,4 @@ export async function unprovenRows(query: Query): Promise<DescribedRow[]> {
      order by name`,
   );
   return rows.map(({ name, amount }) => row('not proven', name, amount, 'count'));
-}
-
-function row(section: string, name: string, value: number | string, unit: Unit): DescribedRow {
-  return {
-    section,
-    name,
-    value: typeof value === 'number' ? String(Math.round(value)) : value,
-    unit,
-  };
 }

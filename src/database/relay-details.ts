@@ -120,6 +120,8 @@ export interface RelayFigures {
   /** Events seen there, and whether they were counted: above 100,000 they are estimated. */
   readonly events: number;
   readonly eventsExact: boolean;
+  /** Events that no other relay has; as of the latest count of figures, null before it. */
+  readonly onlyHere: number | null;
   /** Unix seconds. */
   readonly oldestEventAt: number | null;
   readonly newestEventAt: number | null;
@@ -138,6 +140,7 @@ export interface RelayFigures {
 export async function figuresOfRelay(query: Query, url: string): Promise<RelayFigures | null> {
   const { rows } = await query<RelayFigures & Record<string, unknown>>(
     `select h.events, h.is_exact as "eventsExact",
+            (select only_here from scope_stats where scope = r.relay_id) as "onlyHere",
             oldest_sighting(r.relay_id, 0, 549755813887) >> 24 as "oldestEventAt",
             newest_sighting(r.relay_id, 0, 549755813887) >> 24 as "newestEventAt",
             (select count(*) from quarantine where relay_id = r.relay_id) as quarantined,

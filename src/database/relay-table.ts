@@ -72,3 +72,37 @@ export async function relayTable(query: Query, url: string | null = null): Promi
   );
   return rows;
 }
+
+/**
+ * How much is proven of equal parts of the time since Nostr began, for each of some relays: shares from 0 to 1, null for a
+ * part of which nothing was wanted. Relays that were never visited are absent.
+ */
+export async function coverageStrips(
+  query: Query,
+  urls: readonly string[],
+  parts: number,
+): Promise<Map<string, (number | null)[]>> {
+  const { rows } = await query<{ url: string; strip: (number | null)[] }>(
+    `select r.url, array_agg(
+                (seconds_in(p.covered * w.wanted::int8multirange)::float8
+                     / nullif(seconds_in(w.wanted::int8multirange), 0))::float8 order by n.part) as strip
+     from relays r
+     cross join lateral (
+         select v.relay_id, v.filter_id, v.wanted from visits v
+         where v.relay_id = r.relay_id and not v.is_part order by v.started_at desc limit 1
+     ) v
+     cross join lateral (
+         select coalesce(range_agg(covered), '{}') as covered
+         from coverage where relay_id = v.relay_id and filter_id = v.filter_id
+     ) p
+     cross join (select nostr_began() as began, unix_now() + 1 - nostr_began() as age) t
+     cross join generate_series(0, $2::integer - 1) n (part)
+     cross join lateral (
+         select v.wanted * int8range(t.began + t.age * n.part / $2, t.began + t.age * (n.part + 1) / $2) as wanted
+     ) w
+     where r.url = any ($1)
+     group by r.url`,
+    [urls, parts],
+  );
+  return new Map(rows.map(({ url, strip }) => [url, strip]));
+}

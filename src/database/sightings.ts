@@ -33,7 +33,7 @@ export interface StoredRows {
 type Row = { events: number; matched: number; sightings: number };
 
 /** Sightings count seconds from 2020-01-01 UTC (init.sql). */
-const SEEN_AT_EPOCH = 1_577_836_800;
+export const SEEN_AT_EPOCH = 1_577_836_800;
 const MAX_TAG_VALUE_BYTES = 255;
 const ONE_LETTER = /^[A-Za-z]$/;
 

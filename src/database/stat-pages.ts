@@ -16,6 +16,8 @@ interface StatView {
   readonly descends: boolean;
   /** The column that `since` and `until` are about: a UTC day. */
   readonly day?: string;
+  /** The column that `kinds` is about. */
+  readonly kind?: string;
 }
 
 const STATS = {
@@ -37,6 +39,7 @@ const STATS = {
     ],
     descends: true,
     day: 'day',
+    kind: 'kind',
   },
   kinds: {
     select: 'kind, category, event_count, unique_pubkeys',
@@ -117,6 +120,19 @@ const STATS = {
     key: [{ column: 'nip', type: 'bigint' }],
     descends: false,
   },
+  relay_cover: {
+    select:
+      'rank, relay_url, new_events, cumulative_share::float8, sample_events, sample_share::float8, as_of',
+    from: 'relay_cover',
+    key: [{ column: 'rank', type: 'bigint' }],
+    descends: false,
+  },
+  dangling_references: {
+    select: 'kind, "references", missing, sample_share::float8, as_of',
+    from: 'dangling_references',
+    key: [{ column: 'kind', type: 'bigint' }],
+    descends: false,
+  },
 } as const satisfies Record<string, StatView>;
 
 export type Stat = keyof typeof STATS;
@@ -127,17 +143,19 @@ export interface StatPage {
   readonly asOf: number;
 }
 
-/** Days in the form YYYY-MM-DD: from the first up to, and without, the last. */
-export interface DayRange {
+/** Which rows: those of some days, and of some kinds. */
+export interface StatSelection {
+  /** Days in the form YYYY-MM-DD: from the first up to, and without, the last. */
   readonly since?: string | undefined;
   readonly until?: string | undefined;
+  readonly kinds?: readonly number[] | undefined;
 }
 
 /** Rows of a figure after a key, in its order. */
 export async function statPage(
   query: Query,
   stat: Stat,
-  { since, until }: DayRange,
+  { since, until, kinds }: StatSelection,
   after: readonly unknown[] | null,
   limit: number,
 ): Promise<StatPage> {
@@ -147,6 +165,7 @@ export async function statPage(
   const where = ['true'];
   if (view.day && since !== undefined) where.push(`${view.day} >= ${add(since, 'date')}`);
   if (view.day && until !== undefined) where.push(`${view.day} < ${add(until, 'date')}`);
+  if (view.kind && kinds) where.push(`${view.kind} = any (${add(kinds, 'integer[]')})`);
   if (after) {
     const columns = view.key.map(nameOf).join(', ');
     const place = view.key.map(({ type }, index) => add(after[index], type)).join(', ');

@@ -1,10 +1,10 @@
 import * as candidates from './candidates.ts';
 import * as claims from './claims.ts';
 import type { Database, Query } from './connection.ts';
-import * as countDay from './figures/count-day.ts';
 import * as dirtyDays from './figures/dirty-days.ts';
 import * as figures from './figures/figures.ts';
 import * as periods from './figures/periods.ts';
+import { recountDay } from './figures/recount-day.ts';
 import * as samples from './figures/samples.ts';
 import * as filterParts from './filter-parts.ts';
 import * as finder from './finder.ts';
@@ -43,12 +43,10 @@ const FIGURES = {
   daysToCount: dirtyDays.daysToCount,
   dirtyDays: dirtyDays.dirtyDays,
   periodsToCount: periods.periodsToCount,
-  addAuthors: countDay.addAuthors,
   countRecent: figures.countRecent,
 };
 const FIGURE_CHANGES = {
   followJournal: figures.followJournal,
-  recountDay: figures.recountDay,
   countPeriod: periods.countPeriod,
   countReferences: samples.countReferences,
   rankRelays: samples.rankRelays,
@@ -108,7 +106,12 @@ export function tableGroups(database: Database) {
     },
     finder: { ...bind(query, CANDIDATES), ...bindTransactions(transaction, FINDER) },
     journal: { ...bind(query, JOURNAL_FIGURES), ...bindTransactions(transaction, JOURNAL) },
-    figures: { ...bind(query, FIGURES), ...bindTransactions(transaction, FIGURE_CHANGES) },
+    figures: {
+      ...bind(query, FIGURES),
+      ...bindTransactions(transaction, FIGURE_CHANGES),
+      /** Recounts a dirty day, over two connections. */
+      recountDay: (day: number) => recountDay({ query, transaction }, day),
+    },
     retryTimes: bind(query, RETRY_TIMES),
     filterParts: {
       ...bind(query, FILTER_PARTS),

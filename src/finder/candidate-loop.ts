@@ -4,11 +4,10 @@ import type { Claim } from '../database/bigbrotr.ts';
 import type { Candidate } from '../database/candidates.ts';
 import type { Network } from '../network/url.ts';
 import { DueLoop, type Ending, endingOf, type Found } from '../runtime/due-loop.ts';
-import { runReported } from '../runtime/run-reported.ts';
+import { reportLost, runReported } from '../runtime/run-reported.ts';
 import { type Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
 import type { Service } from '../runtime/service.ts';
 import { endClaim, loopReports } from '../runtime/service-parts.ts';
-import type { JobOutcome } from '../runtime/worker-slot.ts';
 import type { FinderJob, FinderProgress, FinderReport } from './find-names.ts';
 
 /** Interval of look-ups while no candidate is due, in milliseconds. */
@@ -21,7 +20,6 @@ const CLAIM_AHEAD = 5;
 const REPORT_MS = 900_000;
 
 export type FinderScheduler = Scheduler<FinderJob, FinderReport, FinderProgress>;
-type Lost = Extract<JobOutcome<FinderReport>, { ok: false }>;
 
 /** Probes due candidates as soon as a slot is free, within the hourly budgets. */
 export class CandidateLoop {
@@ -148,7 +146,7 @@ async function probe(
   const outcome = await runReported('asking', url, job, scheduler, service);
   if (!outcome.ok) {
     if (outcome.crashesWorker) await putOff(job.candidate, outcome.reason, service);
-    else if (!outcome.claimLost) reportLost(url, outcome, service);
+    else if (!outcome.claimLost) reportLost({ subject: url }, 'job lost', outcome, service);
     return { ending: endingOf(outcome), reason: outcome.reason };
   }
   const { reason, isNew } = outcome.result;
@@ -181,11 +179,4 @@ async function putOff(candidate: Candidate, reason: string, service: Service): P
 /** The networks whose relays can be probed. */
 export function reachableNetworks(tor: boolean): Network[] {
   return tor ? ['clearnet', 'tor'] : ['clearnet'];
-}
-
-/** Reports that a job ended without a result. @param subject a URL, or `the archive` */
-export function reportLost(subject: string, { reason, notStored }: Lost, service: Service): void {
-  if (service.signal.aborted) return;
-  service.log.error({ subject, reason }, 'job lost');
-  if (notStored) service.noteStored(false, `${subject}: ${reason}`);
 }

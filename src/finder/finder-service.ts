@@ -7,18 +7,15 @@ import { readBlocklist } from '../network/blocklist.ts';
 import { readSeedFile, SeedListError } from '../network/seed-list.ts';
 import { parseRelayUrl, type RelayUrl } from '../network/url.ts';
 import { isTransientFailure } from '../runtime/failure.ts';
+import { reportLost } from '../runtime/run-reported.ts';
 import { Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
 import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
-import { ServiceHost } from '../runtime/service-host.ts';
+import { createService } from '../runtime/service-host.ts';
+import type { ServiceLife } from '../runtime/service-life.ts';
 import { startWorkers, workersOf } from '../runtime/service-parts.ts';
 import type { JobOutcome } from '../runtime/worker-slot.ts';
 import type { HealthNames } from '../telemetry/metrics.ts';
-import {
-  CandidateLoop,
-  type FinderScheduler,
-  reachableNetworks,
-  reportLost,
-} from './candidate-loop.ts';
+import { CandidateLoop, type FinderScheduler, reachableNetworks } from './candidate-loop.ts';
 import type { FinderJob, FinderReport } from './find-names.ts';
 import { JournalKeeper } from './journal-keeper.ts';
 import { SourceClaim } from './source-claim.ts';
@@ -60,9 +57,9 @@ const HEALTH_NAMES: HealthNames = {
 };
 
 /** The finder, not started yet. */
-export function createFinder(config: FinderConfig, options: ServiceOptions): ServiceHost {
+export function createFinder(config: FinderConfig, options: ServiceOptions): ServiceLife {
   const workerUrl = new URL('./worker.js', import.meta.url);
-  return new ServiceHost(
+  return createService(
     config,
     { healthNames: HEALTH_NAMES, workerUrl, begin: startFinding },
     options,
@@ -128,13 +125,13 @@ async function startFinding(config: FinderConfig, service: Service, workerUrl: U
 
 /** Repeats work until the service stops, with pauses of `ms`; shorter pauses while the database is unavailable. */
 async function repeat(ms: number, service: Service, work: () => Promise<unknown>): Promise<void> {
-  const { signal, log } = service;
+  const { signal, logRepeated } = service;
   while (!signal.aborted) {
     const pauseMs = await work().then(
       () => ms,
       (error: Error) => {
         if (!isTransientFailure(error)) throw error;
-        log.error({ reason: error.message }, 'the archive cannot be read');
+        logRepeated({ reason: error.message }, 'the archive cannot be read');
         return UNAVAILABLE_MS;
       },
     );
@@ -188,7 +185,7 @@ async function readArchive(
     scheduler.run('the archive', { type: 'scan', waits: service.once }),
   );
   for (const outcome of await Promise.all(jobs))
-    if (!outcome.ok) reportLost('the archive', outcome, service);
+    if (!outcome.ok) reportLost({ subject: 'the archive' }, 'job lost', outcome, service);
   service.detail('reading', '');
 }
 
@@ -222,7 +219,7 @@ async function readSource(
     outcome = await scheduler.run(url, job);
   }
   if (!outcome.ok) {
-    reportLost(url, outcome, service);
+    reportLost({ subject: url }, 'job lost', outcome, service);
     return false;
   }
   const { reason, retryAfterSeconds } = outcome.result;

@@ -103,7 +103,10 @@ function doneNow(
   }
   if (statuses.some(({ ready }) => !ready) || statuses.length === 0) return 'starting';
   const at = archive?.nextCheckAt;
-  return at ? `waiting: the next check is due at ${clock(at)}` : 'waiting: no check is due';
+  if (at) return `waiting: the next check is due at ${clock(at)}`;
+  return archive && archive.relays > 0
+    ? 'waiting: the first checks begin in a moment'
+    : 'waiting: no check is due';
 }
 
 /** A sentence in lines that end between words; a longer word is broken. */

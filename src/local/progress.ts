@@ -9,6 +9,8 @@ const REDRAW_MS = 500;
 const DEFAULT_COLUMNS = 80;
 /** Levels that are shown above the progress; the others would flood the terminal. */
 const IMPORTANT = new Set(['WARN', 'ERROR', 'FATAL']);
+/** What several services report within this time for one reason is shown once, in milliseconds. */
+const TOGETHER_MS = 10_000;
 const CLEAR_LINE = '\r\x1b[2K';
 const LINE_UP = '\x1b[1A';
 
@@ -23,6 +25,8 @@ export class Progress {
   readonly #statuses = new Map<string, HealthStatus>();
   /** Counts of services that have ended: one that is started again counts from zero. */
   readonly #ended: Record<string, number> = {};
+  /** Reports that were shown, by message and reason: of which service, and when. */
+  readonly #shown = new Map<string, { readonly service: string; readonly atMs: number }>();
   #archive: ProgressFigures | null = null;
   #timer: NodeJS.Timeout | null = null;
   #drawn: readonly string[] = [];
@@ -46,7 +50,22 @@ export class Progress {
   line(line: string): void {
     if (!this.#out.isTTY) this.#out.write(`${line}\n`);
     else if (!this.#timer) this.#pretty.write(`${line}\n`);
-    else if (IMPORTANT.has(levelOf(line))) this.#above(() => this.#pretty.write(`${line}\n`));
+    else if (this.#isNews(reportOf(line))) this.#above(() => this.#pretty.write(`${line}\n`));
+  }
+
+  /** Whether a line is to be shown: it is important, and no other service has just reported the same for the same reason. */
+  #isNews({ level, service, msg, reason }: Report): boolean {
+    if (!IMPORTANT.has(String(level))) return false;
+    if (reason === undefined) return true;
+    const key = `${msg}: ${reason}`;
+    const before = this.#shown.get(key);
+    const now = performance.now();
+    if (before && before.service !== String(service) && now - before.atMs < TOGETHER_MS)
+      return false;
+    for (const [old, { atMs }] of this.#shown)
+      if (now - atMs >= TOGETHER_MS) this.#shown.delete(old);
+    this.#shown.set(key, { service: String(service), atMs: now });
+    return true;
   }
 
   /** Takes a line that a service wrote to standard error. */
@@ -136,10 +155,13 @@ function add(sum: Record<string, number>, counts: Readonly<Record<string, number
   for (const [name, count] of Object.entries(counts)) sum[name] = (sum[name] ?? 0) + count;
 }
 
-function levelOf(line: string): string {
+/** The fields of a log line that decide whether it is shown. */
+type Report = Readonly<Partial<Record<'level' | 'service' | 'msg' | 'reason', unknown>>>;
+
+function reportOf(line: string): Report {
   try {
-    return String((JSON.parse(line) as { level?: unknown }).level);
+    return JSON.parse(line) as Report;
   } catch {
-    return 'ERROR'; // not a log line, such as a stack trace: it should be seen
+    return { level: 'ERROR' }; // not a log line, such as a stack trace: it should be seen
   }
 }

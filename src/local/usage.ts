@@ -1,3 +1,5 @@
+import type { HealthConfig } from '../config/load.ts';
+
 /** What `npm start -- --help` prints. */
 export const USAGE = `npm start                runs the whole archive on this machine, until Ctrl-C
 npm start -- --once      visits every relay that is due once, prints a summary, and ends
@@ -13,3 +15,10 @@ npm run keygen           prints a key pair for .env
 npm run import-python    copies a Python archive (docs/from-python.md)
 npm run demo             shows it with relays on this machine, without the internet
 `;
+
+/** Where the API describes itself, as `npm start` prints it; nothing where any free port is taken. */
+export function apiLine({ host, port }: Pick<HealthConfig, 'host' | 'port'>): string {
+  if (port === 0) return '';
+  const name = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return `API: http://${name.includes(':') ? `[${name}]` : name}:${port}/docs\n`;
+}

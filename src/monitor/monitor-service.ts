@@ -7,10 +7,11 @@ import { toNip66Result } from '../nostr/nip66.ts';
 import { unixNow } from '../nostr/unix-time.ts';
 import { DueLoop, type DueLoopOptions, type Ending, endingOf } from '../runtime/due-loop.ts';
 import { HeldBack } from '../runtime/held-back.ts';
-import { runReported } from '../runtime/run-reported.ts';
+import { reportLost, runReported } from '../runtime/run-reported.ts';
 import { Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
 import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
-import { ServiceHost } from '../runtime/service-host.ts';
+import { createService } from '../runtime/service-host.ts';
+import type { ServiceLife } from '../runtime/service-life.ts';
 import {
   claimWith,
   endClaim,
@@ -38,9 +39,9 @@ const HEALTH_NAMES: HealthNames = {
 };
 
 /** The monitor, not started yet. */
-export function createMonitor(config: MonitorConfig, options: ServiceOptions): ServiceHost {
+export function createMonitor(config: MonitorConfig, options: ServiceOptions): ServiceLife {
   const workerUrl = new URL('./worker.js', import.meta.url);
-  return new ServiceHost(
+  return createService(
     config,
     { healthNames: HEALTH_NAMES, workerUrl, begin: startMonitoring },
     options,
@@ -134,10 +135,7 @@ async function check(
     if (outcome.crashesWorker) await setAside(relay, outcome.reason, config, service);
     else if (outcome.claimLost)
       service.log.warn({ relay: relay.url }, 'check given up: another process checks the relay');
-    else if (!service.signal.aborted) {
-      service.log.error({ relay: relay.url, reason: outcome.reason }, 'check lost');
-      if (outcome.notStored) service.noteStored(false, `${relay.url}: ${outcome.reason}`);
-    }
+    else reportLost({ relay: relay.url }, 'check lost', outcome, service);
     return endingOf(outcome);
   }
   const { discovery, ...report } = outcome.result;

@@ -1,7 +1,8 @@
 /** The refresher as a service: it follows the journal and recounts the days that changed. */
 import type { RefresherConfig } from '../config/load.ts';
 import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
-import { ServiceHost } from '../runtime/service-host.ts';
+import { createService } from '../runtime/service-host.ts';
+import type { ServiceLife } from '../runtime/service-life.ts';
 import type { HealthNames } from '../telemetry/metrics.ts';
 import { Refreshing } from './refreshing.ts';
 
@@ -11,12 +12,12 @@ export const REBUILD = '--rebuild';
 const HEALTH_NAMES: HealthNames = {};
 
 /** The refresher, not started yet. */
-export function createRefresher(config: RefresherConfig, options: ServiceOptions): ServiceHost {
+export function createRefresher(config: RefresherConfig, options: ServiceOptions): ServiceLife {
   const begin = (given: RefresherConfig, service: Service) =>
     beginRefreshing(given, service, options.flags?.includes(REBUILD) ?? false);
   // It has no worker threads: the database does the work.
   const workerUrl = new URL(import.meta.url);
-  return new ServiceHost(config, { healthNames: HEALTH_NAMES, workerUrl, begin }, options);
+  return createService(config, { healthNames: HEALTH_NAMES, workerUrl, begin }, options);
 }
 
 async function beginRefreshing(

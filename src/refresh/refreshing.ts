@@ -21,7 +21,10 @@ const MAX_PAUSE_MS = 600_000;
 /** Due days looked up at a time: those that another refresher recounts are passed over. */
 const CANDIDATES = 20;
 
-type Needed = Pick<Service, 'bigbrotr' | 'log' | 'signal' | 'detail' | 'noteStored' | 'setBusy'> & {
+type Needed = Pick<
+  Service,
+  'bigbrotr' | 'log' | 'signal' | 'detail' | 'logRepeated' | 'noteStored' | 'setBusy'
+> & {
   readonly metrics: Pick<Service['metrics'], 'count' | 'figuresWaiting' | 'journalLag'>;
 };
 
@@ -115,7 +118,6 @@ export class Refreshing {
       const date = dateOf(day);
       detail('recounting', date);
       const startedMs = performance.now();
-      await bigbrotr.figures.addAuthors(day);
       const counted = await bigbrotr.figures.recountDay(day);
       detail('recounting', '');
       if (!counted) continue;
@@ -167,7 +169,7 @@ export class Refreshing {
   async #putOff(error: Error): Promise<boolean> {
     if (!isTransientFailure(error)) throw error;
     this.#service.noteStored(false, error.message);
-    this.#service.log.error({ reason: error.message }, 'figures cannot be refreshed');
+    this.#service.logRepeated({ reason: error.message }, 'figures cannot be refreshed');
     await this.#pause(UNAVAILABLE_MS);
     return false;
   }

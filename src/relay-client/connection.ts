@@ -74,7 +74,6 @@ export class RelayConnection {
   /** Bytes of events that are not processed yet, shared as `ConnectOptions.inFlight` says. */
   readonly inFlight: ByteBudget;
   readonly #account: JunkAccount | undefined;
-  readonly #heldHandlers = new Set<() => void>();
   readonly #flowHandlers = new Set<() => void>();
   /** Readers that hold more than they can process: the socket is read again when none is left. */
   readonly #pausedBy = new Set<object>();
@@ -200,12 +199,6 @@ export class RelayConnection {
     return this.#held !== null;
   }
 
-  /** Calls the handler whenever the junk limit stops reading, and whenever that ends. @returns a function that stops it */
-  onThrottled(handler: () => void): () => void {
-    this.#heldHandlers.add(handler);
-    return () => this.#heldHandlers.delete(handler);
-  }
-
   /** Charges junk bytes to the relay. Above the limit reading stops for some time. */
   chargeJunk(bytes: number): void {
     const waitMs = this.#account?.spend(bytes) ?? 0;
@@ -216,7 +209,6 @@ export class RelayConnection {
     }
     this.#socket.pause();
     this.#held = setTimeout(() => this.#release(), waitMs);
-    for (const handler of this.#heldHandlers) handler();
     this.#reportFlow();
   }
 
@@ -226,7 +218,6 @@ export class RelayConnection {
     clearTimeout(this.#held);
     this.#held = null;
     if (!this.isPausedByReader) this.#socket.resume();
-    for (const handler of this.#heldHandlers) handler();
     this.#reportFlow();
   }
 

@@ -3,9 +3,10 @@ import { readFile, statfs } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { ArchiveReader } from '../database/archive-reader.ts';
 import type { Query } from '../database/connection.ts';
-import { archiveStatus, type DescribedRow } from '../database/descriptions.ts';
+import { archiveStatus, type DescribedRow, describedRow } from '../database/descriptions.ts';
 import { DatabaseError } from '../database/error.ts';
 import * as operator from '../database/operator-status.ts';
+import { runRows } from '../database/runs.ts';
 import { diskReason, diskState } from '../telemetry/disk-watch.ts';
 import type { HealthStatus } from '../telemetry/health.ts';
 
@@ -38,19 +39,20 @@ export async function readStatus({
     versionRow(),
     Promise.all(services.map(askService)),
   ]);
-  const [backlog, failing, unproven, disk] = await Promise.all([
+  const [backlog, failing, unproven, runs, disk] = await Promise.all([
     readPart(archive, 'coverage', (query) => operator.backlogRows(query, growth)),
     readPart(archive, 'failing', operator.failingRows),
     readPart(archive, 'not proven', operator.unprovenRows),
+    readPart(archive, 'backups', runRows),
     diskRows(dataPath, growth),
   ]);
-  const problems = healths.flatMap(problemsOf);
+  const problems = problemsOf(healths);
   const grown = operator.growthRows(growth);
   const rows = [
     text('verdict', 'works', problems.length === 0 ? 'yes' : `no: ${problems.join('; ')}`),
     text('verdict', 'Tor', torOf(healths)),
     version,
-    ...bySection([...tables, ...grown, ...backlog, ...failing, ...unproven, ...disk]),
+    ...bySection([...tables, ...grown, ...backlog, ...failing, ...unproven, ...runs, ...disk]),
     ...healths.map(serviceRow),
   ];
   return { problems, rows };
@@ -78,7 +80,7 @@ function bySection(rows: readonly DescribedRow[]): DescribedRow[] {
 }
 
 function text(section: string, name: string, value: string): DescribedRow {
-  return { section, name, value, unit: 'text' };
+  return describedRow(section, name, value, 'text');
 }
 
 /** The version of this program, from its package.json. */
@@ -98,9 +100,6 @@ async function diskRows(
 ): Promise<DescribedRow[]> {
   if (path === null) return [];
   const folder = resolve(path);
-  const row = (name: string, amount: number): DescribedRow => ({
-    ...{ section: 'disk', name, value: String(amount), unit: 'bytes' },
-  });
   const found = await statfs(folder).catch(({ code }: NodeJS.ErrnoException) => String(code));
   if (typeof found === 'string')
     return [text('disk', 'data folder', `${folder} cannot be read (${found})`)];
@@ -110,15 +109,15 @@ async function diskRows(
   const left = aDay > 0 ? `${Math.floor(free / aDay)}` : 'not known: nothing new was stored';
   return [
     text('disk', 'data folder', folder),
-    row('free on its disk', free),
-    row('size of that disk', found.blocks * found.bsize),
-    { ...text('disk', 'days left at this rate', left), unit: aDay > 0 ? 'estimate' : 'text' },
+    describedRow('disk', 'free on its disk', free, 'bytes'),
+    describedRow('disk', 'size of that disk', found.blocks * found.bsize, 'bytes'),
+    describedRow('disk', 'days left at this rate', left, aDay > 0 ? 'estimate' : 'text'),
     ...(reason === null ? [] : [text('disk', 'warning', reason)]),
   ];
 }
 
 /** What a service said of itself; null: it did not answer. */
-interface Asked {
+export interface Asked {
   readonly address: string;
   readonly health: (HealthStatus & { readonly service: string }) | null;
   readonly isWell: boolean;
@@ -137,9 +136,28 @@ async function askService(address: string): Promise<Asked> {
   }
 }
 
-function problemsOf({ address, health, isWell }: Asked): string[] {
-  if (!health) return [`${address} does not answer`];
-  return isWell ? [] : [`${health.service}: ${doingOf(health)}`];
+/** What keeps services from working. What several of them lack is named once. */
+export function problemsOf(healths: readonly Asked[]): string[] {
+  const problems = new Set<string>();
+  const waiting = Math.max(0, ...healths.map(({ health }) => health?.waitsForNetwork ?? 0));
+  for (const { address, health, isWell } of healths) {
+    if (!health) problems.add(`${address} does not answer`);
+    else if (!isWell) {
+      const shared = sharedProblemsOf(health, waiting);
+      if (shared.length === 0) problems.add(`${health.service}: ${doingOf(health)}`);
+      for (const problem of shared) problems.add(problem);
+    }
+  }
+  return [...problems];
+}
+
+/** What a service lacks that others lack too. @param waiting relays that wait for our network */
+function sharedProblemsOf(health: HealthStatus, waiting: number): string[] {
+  const { database, databaseReason, network, networkReason: reason } = health;
+  return [
+    ...(database === 'down' ? [`the database is down: ${databaseReason ?? 'no answer'}`] : []),
+    ...(network === 'down' ? [`${networkOf(waiting)}${reason ? ` (${reason})` : ''}`] : []),
+  ];
 }
 
 /** Tor as the services that use it see it: the worst of them. */
@@ -169,7 +187,8 @@ export function doingOf(status: HealthStatus): string {
     state,
     ...(database === 'down' ? [`the database is down: ${databaseReason ?? 'no answer'}`] : []),
     ...(storing === 'fails' ? [`storing fails: ${storingReason ?? 'see its log'}`] : []),
-    ...(network === 'down' || network === 'degraded' ? [networkOf(status)] : []),
+    ...(network === 'down' ? [networkOf(status.waitsForNetwork)] : []),
+    ...(network === 'degraded' ? [status.networkReason ?? 'our network is degraded'] : []),
     ...(status.diskReason ? [status.diskReason] : []),
     ...(tor === 'down' || tor === 'no_circuit' ? [`Tor is ${tor}`] : []),
     ...busy.map(([what, text]) => `${what} ${text}`),
@@ -177,9 +196,9 @@ export function doingOf(status: HealthStatus): string {
   ].join('; ');
 }
 
-function networkOf({ network, networkReason, waitsForNetwork }: HealthStatus): string {
-  const waiting = waitsForNetwork ? `, ${waitsForNetwork} relays wait for it` : '';
-  return `our network is ${network}${waiting}${networkReason ? ` (${networkReason})` : ''}`;
+/** That our network is down; why is in the verdict. */
+function networkOf(waiting = 0): string {
+  return `our network is down${waiting > 0 ? `, ${waiting} relays wait for it` : ''}`;
 }
 
 function roundOf(round: NonNullable<HealthStatus['lastRound']>): string {

@@ -2,13 +2,7 @@
 import { ConfigError } from '../config/load.ts';
 import { isExpected } from './failure.ts';
 import type { ServiceOptions, StatusReport } from './service.ts';
-import type { ServiceHost } from './service-host.ts';
-
-/** What a process needs of its service. */
-export type RunnableService = Pick<
-  ServiceHost,
-  'ended' | 'exitCode' | 'log' | 'shutdownTimeoutMs' | 'signal' | 'start' | 'stop'
->;
+import type { ServiceLife } from './service-life.ts';
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 /** The process exits this long before the shutdown timeout, in milliseconds, so that the log says why. */
@@ -23,24 +17,24 @@ const MIN_FORCED_EXIT_MS = 500;
  * @param flags further arguments that this service takes
  */
 export async function runService(
-  create: (options: ServiceOptions) => RunnableService,
+  create: (options: ServiceOptions) => ServiceLife,
   flags: readonly string[] = [],
 ): Promise<void> {
-  const host = createPrinted(create, flags);
-  if (!host) return;
-  for (const signal of SIGNALS) process.on(signal, () => void host.stop(signal));
+  const service = createPrinted(create, flags);
+  if (!service) return;
+  for (const signal of SIGNALS) process.on(signal, () => void service.stop(signal));
   // A parent that was killed cannot stop us: without this the service would go on and keep its port.
-  process.once('disconnect', () => void host.stop('disconnect'));
-  host.signal.addEventListener('abort', () => limitShutdown(host), { once: true });
-  await host.start();
-  process.exitCode = await host.ended;
+  process.once('disconnect', () => void service.stop('disconnect'));
+  service.signal.addEventListener('abort', () => limitShutdown(service), { once: true });
+  await service.start();
+  process.exitCode = await service.ended;
   if (process.connected) process.disconnect();
 }
 
 function createPrinted(
-  create: (options: ServiceOptions) => RunnableService,
+  create: (options: ServiceOptions) => ServiceLife,
   known: readonly string[],
-): RunnableService | null {
+): ServiceLife | null {
   try {
     const args = process.argv.slice(2);
     const flags = args.filter((argument) => known.includes(argument));
@@ -60,14 +54,14 @@ function sendToParent(report: StatusReport): void {
 }
 
 /** Exits the process shortly before the shutdown timeout, whatever still runs. */
-function limitShutdown(host: RunnableService): void {
+function limitShutdown(service: ServiceLife): void {
   const exit = () => {
-    host.log.warn(
+    service.log.warn(
       'the shutdown timed out: what was not stored is not covered, and is read again next time',
     );
-    process.exit(host.exitCode);
+    process.exit(service.exitCode);
   };
-  const ms = Math.max(MIN_FORCED_EXIT_MS, host.shutdownTimeoutMs - FORCED_EXIT_AHEAD_MS);
+  const ms = Math.max(MIN_FORCED_EXIT_MS, service.shutdownTimeoutMs - FORCED_EXIT_AHEAD_MS);
   setTimeout(exit, ms).unref();
 }
 

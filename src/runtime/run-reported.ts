@@ -26,8 +26,34 @@ export async function runReported<Job, Result, Progress>(
   return outcome;
 }
 
+type Lost = Extract<JobOutcome<unknown>, { ok: false }>;
+
+/**
+ * Reports that a job ended without a result, unless the stop of the service ended it.
+ *
+ * @param of whose job, under the name that it has in the log
+ * @param msg `visit lost`, `check lost` or `job lost`
+ */
+export function reportLost(
+  of: Readonly<Record<string, string>>,
+  msg: string,
+  { reason, notStored }: Lost,
+  {
+    signal,
+    log,
+    logRepeated,
+    noteStored,
+  }: Pick<Service, 'signal' | 'log' | 'logRepeated' | 'noteStored'>,
+): void {
+  if (signal.aborted) return;
+  if (notStored) {
+    logRepeated({ ...of, reason }, msg);
+    noteStored(false, `${Object.values(of).join(' ')}: ${reason}`);
+  } else log.error({ ...of, reason }, msg);
+}
+
 /** Why a job has no result, one stable word. */
-function wordOf({ crashesWorker, notStored }: Extract<JobOutcome<unknown>, { ok: false }>): string {
+function wordOf({ crashesWorker, notStored }: Lost): string {
   if (crashesWorker) return WORKER_DIED;
   return notStored ? 'not_stored' : 'lost';
 }

@@ -38,11 +38,12 @@ export function startWorkers<Job, Result, Progress>(
 
 /** How a loop of a service reports. @param items what it looks up, for the log */
 export function loopReports(service: Service, items: 'relays' | 'candidates') {
-  const { log, signal, roundFinished, setBusy } = service;
+  const { logRepeated, signal, roundFinished, setBusy } = service;
   return {
     onRound: roundFinished,
     onBusy: setBusy,
-    onUnavailable: ({ message }) => log.error({ reason: message }, `${items} cannot be looked up`),
+    onUnavailable: ({ message }) =>
+      logRepeated({ reason: message }, `${items} cannot be looked up`),
     signal,
   } satisfies Partial<DueLoopOptions<never>>;
 }

@@ -78,6 +78,11 @@ export interface Service {
    * @param reason which relay's data were not stored, and why
    */
   noteStored(works: boolean, reason?: string): void;
+  /**
+   * Logs an error that may occur for each relay and each try while the database is unavailable: at once, and when it occurs
+   * again once a minute, with how many `times` since the line before and the fields of the latest.
+   */
+  logRepeated(fields: Readonly<Record<string, unknown>>, msg: string): void;
   /** Reports whether Tor had a circuit when a relay was contacted through it. */
   noteCircuit(works: boolean): void;
   /** Whether Tor recently failed: relays that need it are skipped. */

@@ -9,10 +9,11 @@ import { unixNow } from '../nostr/unix-time.ts';
 import { DueLoop, type DueLoopOptions, type Ending, endingOf } from '../runtime/due-loop.ts';
 import { HeldBack } from '../runtime/held-back.ts';
 import { Lanes } from '../runtime/lanes.ts';
-import { runReported } from '../runtime/run-reported.ts';
+import { reportLost, runReported } from '../runtime/run-reported.ts';
 import { Scheduler, WORKER_DIED } from '../runtime/scheduler.ts';
 import type { Service, ServiceOptions, Work } from '../runtime/service.ts';
-import { ServiceHost } from '../runtime/service-host.ts';
+import { createService } from '../runtime/service-host.ts';
+import type { ServiceLife } from '../runtime/service-life.ts';
 import {
   claimWith,
   lookUpReachable,
@@ -64,7 +65,7 @@ type VisitScheduler = Scheduler<Relay, VisitReport, Progress>;
 export function createSynchronizer(
   config: SynchronizerConfig,
   options: ServiceOptions,
-): ServiceHost {
+): ServiceLife {
   return createWith(config, options, async (service) => {
     const snapshotSeconds = config.relayMetadataThresholdSeconds;
     return {
@@ -81,7 +82,7 @@ export function createSynchronizer(
 export function createPrioritySynchronizer(
   config: SynchronizerConfig,
   options: ServiceOptions,
-): ServiceHost {
+): ServiceLife {
   return createWith(config, options, async ({ bigbrotr, log }) => {
     const list = await PriorityList.open(config.priorityRelaysPath, bigbrotr, log);
     return {
@@ -98,8 +99,8 @@ function createWith(
   config: SynchronizerConfig,
   options: ServiceOptions,
   sourceOf: (service: Service) => Promise<RelaySource>,
-): ServiceHost {
-  return new ServiceHost(
+): ServiceLife {
+  return createService(
     config,
     {
       healthNames: HEALTH_NAMES,
@@ -267,20 +268,14 @@ async function visit(
   return outcome.result.outcome === 'failed' ? 'failed' : 'good';
 }
 
-function noteLost(
-  { url }: Relay,
-  { reason, notStored, claimLost }: Omit<Lost, 'ok'>,
-  service: Service,
-): void {
-  if (claimLost) {
+function noteLost({ url }: Relay, lost: Lost, service: Service): void {
+  if (lost.claimLost) {
     service.log.warn({ relay: url }, 'visit given up: another process holds the relay');
     return;
   }
-  service.log.error({ relay: url, reason }, 'visit lost');
+  reportLost({ relay: url }, 'visit lost', lost, service);
   service.metrics.count({ relays_lost: 1 });
-  if (!notStored) return;
-  service.metrics.visitStopped('not_stored');
-  service.noteStored(false, `${url}: ${reason}`);
+  if (lost.notStored) service.metrics.visitStopped('not_stored');
 }
 
 function noteCircuit({ reason, bytes }: VisitReport, service: Service): void {

@@ -9,7 +9,7 @@
  */
 import { isMainThread, threadId } from 'node:worker_threads';
 
-/** In the order in which an event passes them; the last seven are on other paths. */
+/** In the order in which an event passes them; the last eight are on other paths. */
 export const CRASH_POINTS = [
   'after-receive', // an event has been received and parsed; its batch is not full
   'after-known', // the archive has answered which ids it holds
@@ -24,8 +24,9 @@ export const CRASH_POINTS = [
   'checked', // the monitor has checked a relay, and its snapshot is not stored
   'answered', // a candidate of the finder has answered or not, and the result is not stored
   'days-marked', // the refresher has marked the days of journal rows, and the cursor is not committed
-  'day-counted', // a day is recounted, and the figures are as before
-  'day-applied', // the figures are changed, and nothing is committed
+  'day-counted', // a day is counted, and the figures are as before
+  'part-applied', // a part of a day is applied and committed, the next one is not
+  'day-applied', // the figures of the whole day are changed, and nothing is committed
 ] as const;
 
 export type CrashPoint = (typeof CRASH_POINTS)[number];

@@ -1,4 +1,4 @@
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { RelayState } from '../nostr/relay-state.ts';
 import type { StopReason } from '../nostr/stop-reason.ts';
 
@@ -55,6 +55,10 @@ export interface Metrics {
   journalLag(reader: string, seconds: number): void;
   /** Days that wait for a recount, and the age of the oldest change that is not counted, in seconds. */
   figuresWaiting(days: number, behindSeconds: number): void;
+  /** One HTTP request that was answered. @param route its pattern, never the path itself @param seconds to its last byte */
+  requestAnswered(route: string, status: number, seconds: number): void;
+  /** Answers that are being streamed now. */
+  streamsOpen(count: number): void;
   /** One attempt to publish an event that ended, with a short stable word for how. */
   eventPublished(outcome: string): void;
   /** Adds to figures that have no metric of their own. */
@@ -88,6 +92,7 @@ export function createMetrics(service: string, healthNames: HealthNames = {}): M
     'network_up',
     'Whether a part of our own network works (dns, ipv4, ipv6): 1 or 0.',
   );
+  const streams = gauge('api_streams_open', 'Answers of the API that are being streamed.');
   const diskFree = gaugeBy(
     'disk',
     'disk_free_bytes',
@@ -121,6 +126,8 @@ export function createMetrics(service: string, healthNames: HealthNames = {}): M
     },
     journalLag: (reader, seconds) => lag.set({ reader }, seconds),
     figuresWaiting: figuresWaiting(gauge),
+    requestAnswered: requestMetrics(registry),
+    streamsOpen: (count) => streams.set(count),
     eventPublished: (outcome) => all.published.inc({ outcome: publishLabel(outcome) }),
     count: (figures) => {
       for (const [name, by] of Object.entries(figures))
@@ -128,6 +135,29 @@ export function createMetrics(service: string, healthNames: HealthNames = {}): M
     },
     counts: () => healthCounts(all, healthNames),
     text: () => registry.metrics(),
+  };
+}
+
+/** Bounds of the histogram in seconds: from an answer from memory to the longest statement, and streams above. */
+const REQUEST_SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+function requestMetrics(registry: Registry): Metrics['requestAnswered'] {
+  const requests = new Counter({
+    name: 'bigbrotr_api_requests_total',
+    help: 'HTTP requests that were answered, by route and status.',
+    labelNames: ['route', 'status'],
+    registers: [registry],
+  });
+  const seconds = new Histogram({
+    name: 'bigbrotr_api_request_duration_seconds',
+    help: 'Time from a request to the end of its answer, by route.',
+    labelNames: ['route'],
+    buckets: REQUEST_SECONDS,
+    registers: [registry],
+  });
+  return (route, status, duration) => {
+    requests.inc({ route, status });
+    seconds.observe({ route }, duration);
   };
 }
 

@@ -18,13 +18,17 @@ export const services = [
   'synchronizer',
   'priority_synchronizer',
   'finder',
+  'api',
   'refresher',
 ] as const;
+/** Those that visit relays, and so follow the blocklist. */
+export const visiting = ['monitor', 'synchronizer', 'priority_synchronizer', 'finder'] as const;
 export const healthPorts = [
   'MONITOR_HEALTH_PORT',
   'SYNCHRONIZER_HEALTH_PORT',
   'PRIORITY_SYNCHRONIZER_HEALTH_PORT',
   'FINDER_HEALTH_PORT',
+  'API_PORT',
   'REFRESHER_HEALTH_PORT',
 ] as const satisfies readonly PortName[];
 

@@ -7,10 +7,12 @@ import {
   type Archive,
   createArchive,
   DROP,
+  healthPorts,
   missing,
   PERMISSION_DENIED,
   refused,
   services,
+  visiting,
   wanted,
 } from './archive.ts';
 import { RELAY_URL } from './relay-events.ts';
@@ -46,7 +48,7 @@ describe.skipIf(missing !== null)('commands', () => {
     await stack?.down();
   }, 180_000);
 
-  test('explain and status, each in a container of its own', async () => {
+  test('explain and status run in containers of their own', async () => {
     const explained = await stack.compose(['run', '--rm', 'explain', RELAY_URL], 3);
     expect(explained).toMatch(/^relay +url +ws:\/\/relay\.test/m);
     expect(explained).toMatch(/^events +held +[1-9]/m);
@@ -64,7 +66,7 @@ describe.skipIf(missing !== null)('commands', () => {
     expect(JSON.parse(json.slice(json.indexOf('{')))).toHaveProperty('rows');
   });
 
-  test('psql and PgBouncer’s console, inside the containers', async () => {
+  test('psql and the console of PgBouncer run inside the containers', async () => {
     const count = 'docker exec -it bigbrotr_database psql -U admin -d bigbrotr';
     expect(await shell(`${count} -c "SELECT COUNT(*) FROM events;"`)).toMatch(/^\s+[1-9]\d*$/m);
     expect(await shell(`echo 'SELECT 1 + 1 AS sum;' | ${count.replace('-it', '-i')}`)).toMatch(
@@ -77,7 +79,7 @@ describe.skipIf(missing !== null)('commands', () => {
     ).toMatch(/^\s*bigbrotr\s+\|\s+bigbrotr\s+\|/m);
   });
 
-  test('logs, restart and stats', async () => {
+  test('logs, restart and stats work', async () => {
     const follow = (command: string) => shell(`timeout 5 ${command} || true`);
     expect(await follow('docker compose logs -f priority_synchronizer')).toMatch(
       /^bigbrotr_priority_synchronizer .*"level":"INFO"/m,
@@ -95,11 +97,11 @@ describe.skipIf(missing !== null)('commands', () => {
     await eventually('health', health, (all) => all.every((status) => status === 200));
   }, 300_000);
 
-  test('a blocklist that an editor replaces is followed, in the containers too', async () => {
+  test('a blocklist file that an editor replaces is read again in the containers', async () => {
     const next = join(stack.directory, 'new.txt');
     writeFileSync(next, `${RELAY_URL}\nnobody.example\n`);
     renameSync(next, join(stack.directory, 'blocklist.txt'));
-    for (const service of services)
+    for (const service of visiting)
       await eventually(
         `${service} has read the list`,
         () => stack.compose(['logs', '--no-color', service]),
@@ -109,7 +111,7 @@ describe.skipIf(missing !== null)('commands', () => {
     await eventually('health', health, (all) => all.every((status) => status === 200));
   }, 300_000);
 
-  test('a dump in SQL goes into an empty database, and into no archive', async () => {
+  test('an SQL dump can be restored into an empty database, and not into an archive', async () => {
     const dump = join(stack.directory, 'backup.sql.gz');
     const restore = `gunzip -c ${dump} | docker exec -i bigbrotr_database psql -U admin bigbrotr`;
     await stack.compose(['stop', ...services]);
@@ -131,7 +133,7 @@ describe.skipIf(missing !== null)('commands', () => {
     expect(await archived()).toEqual(wanted);
   }, 300_000);
 
-  test('restore.sh refuses while services run, and replaces the archive when it is forced to', async () => {
+  test('restore.sh refuses while services run, and replaces the archive with --force', async () => {
     const dump = join(stack.directory, 'backup.sql.gz');
     const restore = `gunzip -c ${dump} | docker compose exec -T postgres /opt/bigbrotr/restore.sh`;
     await expect(shell(restore)).rejects.toThrow(/services are working on the archive/);
@@ -141,7 +143,7 @@ describe.skipIf(missing !== null)('commands', () => {
     expect(await archived()).toEqual(wanted);
   }, 300_000);
 
-  test('more workers, as docs/hosts.md has them', async () => {
+  test('more workers run as docs/hosts.md describes', async () => {
     const scale = (count: number) =>
       shell(
         `docker compose --profile workers up -d --wait --scale synchronizer-worker=${count} synchronizer-worker`,
@@ -149,7 +151,7 @@ describe.skipIf(missing !== null)('commands', () => {
     const running = () => shell('docker compose --profile workers ps -q synchronizer-worker');
     await scale(2);
     expect((await running()).trim().split('\n')).toHaveLength(2);
-    expect(await health()).toEqual([200, 200, 200, 200]);
+    expect(await health()).toEqual(healthPorts.map(() => 200));
     await shell('docker compose --profile workers rm -sf synchronizer-worker');
     expect(await running()).toBe('');
   }, 300_000);
@@ -163,7 +165,7 @@ describe.skipIf(missing !== null)('commands', () => {
     expect(await containers()).toBe(before);
   });
 
-  test('backup and restore, as docs/containers.md has them', async () => {
+  test('backup and restore work as docs/containers.md describes', async () => {
     await stack.compose(['stop', ...services]);
     const before = await asReader(counts);
     const script = (name: string) => ['exec', '-T', 'postgres', `/opt/bigbrotr/${name}`];
@@ -176,10 +178,10 @@ describe.skipIf(missing !== null)('commands', () => {
     const read = await stack.compose(['run', '--rm', '--no-deps', 'initializer', ...verify]);
     expect(read).toMatch(/^[1-9]\d* events read back, 0 different/);
     expect(await archived()).toEqual(wanted);
-    expect(await health()).toEqual([200, 200, 200, 200]);
+    expect(await health()).toEqual(healthPorts.map(() => 200));
   }, 300_000);
 
-  test('an archive of the unreleased version is migrated by `up`, and nothing else is asked for', async () => {
+  test('an archive of the unreleased version is migrated by `up` without any further step', async () => {
     const rightsOfANewOne = await rights();
     await stack.compose(['stop', ...services]);
     writeFileSync(join(stack.directory, 'earlier.sql'), earlierArchiveSql());
@@ -191,7 +193,7 @@ describe.skipIf(missing !== null)('commands', () => {
     await stack.up([...services, 'relay']);
     const migrated = await asReader('SELECT name FROM schema_migrations ORDER BY id DESC LIMIT 1');
     expect(migrated).toEqual([{ name: SCHEMA_VERSION }]);
-    expect(await health()).toEqual([200, 200, 200, 200]);
+    expect(await health()).toEqual(healthPorts.map(() => 200));
     expect(await rights()).toEqual(rightsOfANewOne);
     await asWriter('SELECT rebuild_relay_states(relay_id, 60) FROM relays');
     const record = "INSERT INTO schema_migrations (name) VALUES ('9999_mine')";

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { missing, publicKey, secrets } from './archive.ts';
-import { ComposeStack } from './stack.ts';
+import { ComposeStack, eventually } from './stack.ts';
 
 // What a first start says before anything is made. Needs a Docker engine with Compose v2.
 
@@ -43,14 +43,14 @@ describe.skipIf(missing !== null)('a first start', () => {
     expect((await stack.inspect('postgres')).State.Status).toBe('created');
   }, 900_000);
 
-  test('names variables that are none, with the nearest one', async () => {
+  test('reports unknown variables with the most similar known one', async () => {
     await create({ ...secrets, PUBLIC_KEY: publicKey });
     const said = await stack.compose(['run', '--rm', '-e', 'MONITOR_NUM_CORE=2', 'check_env'], 15);
     expect(said).toContain('Unknown variable MONITOR_NUM_CORE, did you mean MONITOR_NUM_CORES?');
     expect(said).toContain('The configuration can be used.');
   }, 900_000);
 
-  test('names every port that is in use at once, before anything is made', async () => {
+  test('reports every port that is in use at once, before anything is created', async () => {
     await create({ ...secrets, PUBLIC_KEY: publicKey });
     const used = ['DB_PORT', 'PGBOUNCER_PORT', 'FINDER_HEALTH_PORT'] as const;
     const listeners = await Promise.all(used.map((name) => listenOn(stack.ports[name])));
@@ -70,7 +70,29 @@ describe.skipIf(missing !== null)('a first start', () => {
     expect(await stack.compose(['ps', '-aq', 'postgres'])).toBe('');
   }, 900_000);
 
-  test('makes a key pair without Node and without .env', async () => {
+  test('names a full disk in the first line of PostgreSQL’s log, with what to do', async () => {
+    await create({ ...secrets, PUBLIC_KEY: publicKey });
+    await stack.compose(['build', 'check_env', 'postgres'], 15);
+    const uid = ['run', '--rm', '--no-deps', '--entrypoint', 'id', 'roles', '-u'];
+    const owner = (await stack.compose(uid)).trim();
+    await stack.down();
+    stack = await ComposeStack.create(
+      ['docker-compose.yml', 'tests/compose/docker-compose.small-disk.yml'],
+      () => ({ ...secrets, PUBLIC_KEY: publicKey, SMALL_DISK_UID: owner }),
+    );
+    await stack.compose(['build', 'check_env', 'postgres'], 15);
+    await stack.compose(['up', '-d', 'postgres'], 15);
+    const first = await eventually(
+      'the log of PostgreSQL',
+      async () => (await stack.compose(['logs', '--no-log-prefix', 'postgres'])).split('\n')[0],
+      (line) => line !== '',
+    );
+    expect(first).toMatch(
+      /^The disk that holds the database is full \(\d+ MiB are free\): free space on it\. Nothing is lost/,
+    );
+  }, 900_000);
+
+  test('creates a key pair without Node and without .env', async () => {
     await create({});
     const printed = await stack.compose(['run', '--rm', 'keygen'], 15);
     expect(printed).toMatch(/^SECRET_KEY=[0-9a-f]{64}\r?\nPUBLIC_KEY=[0-9a-f]{64}\r?\n$/m);

@@ -55,8 +55,9 @@ describe.skipIf(missing !== null)('docker compose config', () => {
     }
   });
 
-  test('every container is without root, capabilities and a way to get them, and writes to its own volume alone', () => {
-    expect(all()).toHaveLength(11);
+  test('every container runs without root and capabilities, cannot gain them, and writes only to its own volume', () => {
+    expect(all().map(([name]) => name)).toEqual(expect.arrayContaining(['api', 'refresher']));
+    expect(all()).toHaveLength(13);
     for (const [name, service] of all()) {
       expect(service, name).toMatchObject({
         cap_drop: ['ALL'],
@@ -71,7 +72,7 @@ describe.skipIf(missing !== null)('docker compose config', () => {
     }
   });
 
-  test('every container is bounded in memory, processes, log and the time of its end; what stays up has a health', () => {
+  test('every container has limits for memory, processes, log size and stop time; long-running ones have a health check', () => {
     for (const [name, service] of all()) {
       expect(Number(service.mem_limit), name).toBeGreaterThan(0);
       expect(Number(service.mem_limit), name).toBeLessThanOrEqual(4 * GB);
@@ -92,7 +93,7 @@ describe.skipIf(missing !== null)('docker compose config', () => {
     for (const { host_ip, published } of ports) expect(host_ip, published).toBe('127.0.0.1');
   });
 
-  test('the network of the database has no way out, and only who visits relays is on the one that has', () => {
+  test('the network of the database is internal; only services that connect to relays are on the one with internet access', () => {
     expect(rendered.networks.database?.internal).toBe(true);
     expect(on('egress').sort()).toEqual(
       ['finder', 'monitor', 'priority_synchronizer', 'synchronizer', 'torproxy'].sort(),
@@ -101,7 +102,7 @@ describe.skipIf(missing !== null)('docker compose config', () => {
     expect(on('default')).toEqual([]);
   });
 
-  test('each password reaches those who need it', () => {
+  test('each password reaches only the services that need it', () => {
     const readers = (variable: string) =>
       all().flatMap(([name, { environment = {} }]) =>
         Object.values(environment).includes(PASSWORDS[variable as keyof typeof PASSWORDS])
@@ -112,11 +113,14 @@ describe.skipIf(missing !== null)('docker compose config', () => {
     expect(readers('POSTGRES_OWNER_PASSWORD').sort()).toEqual(
       ['check_env', 'initializer', 'postgres', 'roles'].sort(),
     );
+    expect(readers('API_DB_PASSWORD').sort()).toEqual(
+      ['api', 'check_env', 'postgres', 'roles'].sort(),
+    );
     expect(readers('PGADMIN_DEFAULT_PASSWORD').sort()).toEqual(['check_env', 'pgadmin']);
-    for (const name of ['monitor', 'synchronizer', 'finder'])
-      expect(
-        Object.keys(PASSWORDS).filter((variable) => readers(variable).includes(name)),
-        name,
-      ).toEqual(['POSTGRES_PASSWORD']);
+    const passwordsOf = (name: string) =>
+      Object.keys(PASSWORDS).filter((variable) => readers(variable).includes(name));
+    for (const name of ['monitor', 'synchronizer', 'finder', 'refresher'])
+      expect(passwordsOf(name), name).toEqual(['POSTGRES_PASSWORD']);
+    expect(passwordsOf('api')).toEqual(['API_DB_PASSWORD']);
   });
 });

@@ -44,7 +44,7 @@ describe.skipIf(missing !== null)('with secrets from files', () => {
     await stack?.down();
   }, 180_000);
 
-  test('the database is made and the initializer has written to it', async () => {
+  test('the database is created and the initializer has written to it', async () => {
     const sql = 'SELECT url FROM relays';
     expect(await stack.query('bigbrotr', secrets.POSTGRES_PASSWORD, sql)).toEqual([
       { url: RELAY_URL },

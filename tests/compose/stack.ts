@@ -71,6 +71,7 @@ const portNames = [
   'SYNCHRONIZER_HEALTH_PORT',
   'PRIORITY_SYNCHRONIZER_HEALTH_PORT',
   'FINDER_HEALTH_PORT',
+  'API_PORT',
   'REFRESHER_HEALTH_PORT',
 ] as const;
 export type PortName = (typeof portNames)[number];
@@ -134,9 +135,9 @@ export class ComposeStack {
       COMPOSE_ENV_FILES: join(this.directory, '.env'),
     };
     const own = command.replace(/bigbrotr_(?!owner)/g, `${this.project}_`);
-    // `docker exec -it` asks for a terminal, which script gives it.
+    // `docker exec -it` asks for a terminal, which script gives it: a large one, where psql asks nobody to turn pages.
     const args = own.includes(' -it ')
-      ? ['script', '-qec', own, '/dev/null']
+      ? ['script', '-qec', `stty rows 200 cols 400; ${own}`, '/dev/null']
       : ['bash', '-o', 'pipefail', '-c', own];
     const [program = '', ...rest] = args;
     const { stdout } = await run(program, rest, { env, timeout: 5 * MINUTE });

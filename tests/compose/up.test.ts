@@ -34,8 +34,8 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     await stack?.down();
   }, 180_000);
 
-  test('comes up healthy, and the health ports answer 200', async () => {
-    expect(await health()).toEqual([200, 200, 200, 200]);
+  test('starts healthy, and the health ports answer 200', async () => {
+    expect(await health()).toEqual(healthPorts.map(() => 200));
     const answers = await Promise.all(
       healthPorts.map((port) => fetch(`http://127.0.0.1:${stack.ports[port]}/health`)),
     );
@@ -58,7 +58,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     }
   });
 
-  test('publishes its ports on 127.0.0.1 alone, and none of Tor', async () => {
+  test('publishes its ports on 127.0.0.1 only, and none of Tor', async () => {
     for (const service of ['postgres', 'pgbouncer', 'torproxy', ...services]) {
       const bindings = Object.values((await stack.inspect(service)).NetworkSettings.Ports).flat();
       const addresses = bindings.flatMap((binding) => (binding ? [binding.HostIp] : []));
@@ -122,7 +122,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     );
   }, 600_000);
 
-  test('both synchronizers archive the events of the relay, not one more or less', async () => {
+  test('both synchronizers archive exactly the events of the relay', async () => {
     for (const url of [RELAY_URL, PRIORITY_RELAY_URL, FOUND_RELAY_URL]) {
       const sightings = `SELECT count(*)::int AS n FROM events_relays WHERE relay_url = '${url}'`;
       await eventually(
@@ -137,7 +137,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     expect(await archived()).toEqual(wanted);
   }, 600_000);
 
-  test('the monitor knows where relays are, and publishes what it found', async () => {
+  test('the monitor locates relays (GeoIP), and publishes its results', async () => {
     const urls = [RELAY_URL, PRIORITY_RELAY_URL, FOUND_RELAY_URL];
     for (const url of urls) {
       const facts = `SELECT country, readable, writable FROM relay_facts WHERE relay_url = '${url}'`;
@@ -153,7 +153,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     );
   }, 600_000);
 
-  test('PostgreSQL away: 503; back: 200', async () => {
+  test('health is 503 while PostgreSQL is stopped, and 200 afterwards', async () => {
     await stack.compose(['stop', 'postgres']);
     await eventually('health without PostgreSQL', health, all(503));
     await stack.compose(['start', 'postgres']);
@@ -162,7 +162,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
   }, 300_000);
 
   test.each(['pgbouncer', 'postgres', 'torproxy', 'monitor', 'finder'])(
-    '%s killed: it is started again, and all is well',
+    '%s is restarted after it was killed, and all services are healthy again',
     async (service) => {
       const before = (await stack.inspect(service)).RestartCount;
       // All but init, by a signal that nobody can refuse.
@@ -187,7 +187,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
     const before = await ids();
     await stack.up([...services, 'relay']);
     expect(await ids()).toBe(before);
-    expect(await health()).toEqual([200, 200, 200, 200]);
+    expect(await health()).toEqual(healthPorts.map(() => 200));
     expect(await archived()).toEqual(wanted);
   }, 300_000);
 
@@ -198,7 +198,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
       expect(logs.includes(value), name).toBe(false);
   });
 
-  test('the services drain and exit 0 when they are stopped', async () => {
+  test('the services store what is in progress and exit with 0 when they are stopped', async () => {
     await stack.compose(['stop', ...services]);
     for (const service of services) {
       expect((await stack.inspect(service)).State, service).toMatchObject({

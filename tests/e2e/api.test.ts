@@ -13,7 +13,7 @@ async function portOf(program: Program): Promise<number> {
   return Number(line.port);
 }
 
-test('npm run api answers from the archive, and a stream ends with it', async ({
+test('npm run api answers from the archive, and its streams end when it stops', async ({
   stack,
   database,
   bigbrotr,
@@ -32,6 +32,10 @@ test('npm run api answers from the archive, and a stream ends with it', async ({
     expect.objectContaining({ section: 'archive', name: 'events', value: '20' }),
   );
   expect((await fetch(`${base}/metrics`)).status).toBe(200);
+  const page = await (await fetch(`${base}/`)).text();
+  const [, script = ''] = /src="([^"]+main\.js)"/.exec(page) ?? [];
+  for (const name of ['main.js', 'views/overview.js', 'uplot.js', 'uplot.css', 'style.css'])
+    expect((await fetch(base + script.replace('main.js', name))).status, name).toBe(200);
   const stream = await fetch(`${base}/v1/changes?format=sse&cursor=now`);
   expect(stream.status).toBe(200);
   program.signal('SIGTERM');
@@ -40,7 +44,7 @@ test('npm run api answers from the archive, and a stream ends with it', async ({
   expect(await database.query('select from claims')).toEqual([]);
 });
 
-test('says 503 while its database is away, and answers when it is there', async ({
+test('answers 503 while its database is unreachable, and normally afterwards', async ({
   stack,
   database: _used,
 }) => {

@@ -37,7 +37,7 @@ const test = stackTest
   });
 
 describe('the blocklist', () => {
-  test('keeps monitor and synchronizers from a relay, whichever list names it', async ({
+  test('keeps the monitor and the synchronizers from connecting to a relay, whichever list has it', async ({
     listed: { free, blocked },
     stack,
     sightings,
@@ -57,7 +57,7 @@ describe('the blocklist', () => {
     expect(blocked.connections.total).toBe(0);
   });
 
-  test('that comes to name a relay closes its live connection, and the relay is left alone', async ({
+  test('closes the live connection of a relay that is added, and keeps the services from connecting again', async ({
     listed: { free, blocked },
     stack,
   }) => {
@@ -87,7 +87,7 @@ describe('the blocklist', () => {
     expect(free.connections).toMatchObject({ total: 1, max: 1 });
   });
 
-  test('that cannot be used stops the service before it contacts anybody', async ({
+  test('stops the service before its first connection if it cannot be read', async ({
     startRelay,
     stack,
     database,

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, onTestFinished } from 'vitest';
+import { describe, expect } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
 import { signedEvents } from '../fixtures/events.ts';
 import { startTcpProxy } from '../network/tcp-proxy.ts';
@@ -37,8 +37,8 @@ async function covered(database: TestDatabase, url: string) {
   );
 }
 
-describe('one round of each service alone', () => {
-  test('seeds, checks, and archives: each its own part', async ({
+describe.concurrent('one round of each service alone', () => {
+  test('seeds, checks or archives: each service does its own part', async ({
     startRelay,
     stack,
     database,
@@ -70,13 +70,13 @@ describe('one round of each service alone', () => {
   });
 });
 
-describe('a visit that is cut off', () => {
+describe.concurrent('an interrupted visit or check', () => {
   test.for<[Entrypoint, NodeJS.Signals]>([
     ['synchronizer', 'SIGTERM'],
     ['priority-synchronizer', 'SIGINT'],
     ['priority-synchronizer', 'SIGKILL'],
   ])(
-    'of the %s by %s claims nothing that is not stored',
+    'of the %s (%s) covers nothing that is not stored',
     async ([entrypoint, signal], { startRelay, stack, runOnce, database }) => {
       const slow = await startRelay({ events: EVENTS, quirk: { betweenMs: 5 } });
       const none = 'ws://127.0.0.1:9';
@@ -116,7 +116,7 @@ describe('a visit that is cut off', () => {
     },
   );
 
-  test('of the monitor leaves no snapshot of a check that did not end', async ({
+  test('of the monitor leaves no snapshot of an unfinished check', async ({
     startRelay,
     stack,
     runOnce,
@@ -135,8 +135,8 @@ describe('a visit that is cut off', () => {
   });
 });
 
-describe('a time to stop at that has not come', () => {
-  test('is not covered before it has: what comes until then is archived', async ({
+describe.concurrent('SYNCHRONIZER_STOP_TIMESTAMP in the future', () => {
+  test('does not cover time that has not passed: later events are archived too', async ({
     startRelay,
     stack,
     runOnce,
@@ -160,8 +160,8 @@ describe('a time to stop at that has not come', () => {
   });
 });
 
-describe('a key that is added later', () => {
-  test('ends the pause of a relay that wants to know who reads', async ({
+describe.concurrent('a key that is added later', () => {
+  test('ends the pause of a relay that requires NIP-42 authentication', async ({
     startRelay,
     stack,
     database,
@@ -180,10 +180,11 @@ describe('a key that is added later', () => {
   });
 });
 
-describe('health', () => {
+describe.concurrent('health', () => {
   test('is 503 until the service is ready and while the database is unreachable, otherwise 200', async ({
     startRelay,
     stack,
+    onTestFinished,
   }) => {
     const events = EVENTS.slice(0, 200);
     const archived = await startRelay({ events });
@@ -192,7 +193,7 @@ describe('health', () => {
     let server = await startServer(dataDir, 0);
     const { port } = server;
     onTestFinished(async () => {
-      await endPrograms();
+      await endPrograms(stack.folder);
       await server.stop();
     });
     await ask(server.connectionString, await readFile(projectFile('init.sql'), 'utf8'));

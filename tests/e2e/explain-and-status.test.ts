@@ -88,7 +88,7 @@ describe('beside npm start', () => {
     expect(valueIn(after.rows, 'archive', 'events')).toBe('300');
   });
 
-  test('both say in one sentence that there is no archive in the data folder, and what makes one', async ({
+  test('both print in one sentence that there is no archive in the data folder, and how to create one', async ({
     run,
   }) => {
     for (const [command, args] of [
@@ -104,7 +104,7 @@ describe('beside npm start', () => {
 });
 
 describe('on a server', () => {
-  test('both take an archive without a relay', async ({ database: _used, run, json }) => {
+  test('both work on an archive without relays', async ({ database: _used, run, json }) => {
     const { known, rows } = await json('explain', [URL], { code: 1 });
     expect(known).toBe(false);
     expect(valueIn(rows, 'relay', 'status')).toBe('unknown to this archive');
@@ -117,7 +117,7 @@ describe('on a server', () => {
     expect(out).toMatch(/^relays +known +0$/m);
   });
 
-  test('explain names the nearest relays of one that is not known', async ({ database, run }) => {
+  test('explain suggests similar known relays for an unknown one', async ({ database, run }) => {
     await database.query(`select insert_relay($1, 'clearnet')`, [URL]);
     const { out } = await run('explain', ['wss://one.exmaple.com'], { code: 1 });
     expect(out).toMatch(/^ +status +unknown to this archive$/m);
@@ -134,7 +134,7 @@ describe('on a server', () => {
     ['status', [], { POSTGRES_PORT: '1' }, /^The database .* failed: .*ECONNREFUSED/],
     ['status', [], { POSTGRES_PASSWORD: 'wrong' }, /^PostgreSQL refuses the login/],
   ])(
-    '%s %j with %j ends with 2 and one sentence',
+    '%s %j with %j exits with 2 and prints one sentence',
     async ([command, args, env, sentence], { database: _used, run }) => {
       const { out, err } = await run(command, args, { code: 2, env });
       expect(out).toBe('');

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, onTestFinished } from 'vitest';
+import { describe, expect } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { forge, makeKeys, signedEvent } from '../fixtures/events.ts';
 import { batchOf, closeGate, knownRelay } from '../postgres/bigbrotr.ts';
@@ -42,6 +42,20 @@ const test = stackTest
   .extend('known', ({ database }) => async (): Promise<string[]> => {
     const rows = await database.query<{ url: string }>('select url from relays');
     return rows.map(({ url }) => url).sort();
+  })
+  /** A web server that answers with this text, or redirects. */
+  .extend('web', ({ onTestFinished }) => async (body: string, location?: string) => {
+    let fetched = 0;
+    const server = createServer((_, response) => {
+      fetched += 1;
+      if (location) response.writeHead(302, { location }).end();
+      else response.end(body);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(async () => void server.close());
+    const { port } = server.address() as AddressInfo;
+    return { url: `http://127.0.0.1:${port}/list`, fetched: () => fetched };
   });
 
 const naming = (author: number, urls: readonly string[], kind = 10_002, created_at = NOW - 500) =>
@@ -61,24 +75,10 @@ async function closedPort(): Promise<string> {
   return `ws://127.0.0.1:${port}`;
 }
 
-async function web(body: string, location?: string) {
-  let fetched = 0;
-  const server = createServer((_, response) => {
-    fetched += 1;
-    if (location) response.writeHead(302, { location }).end();
-    else response.end(body);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(async () => void server.close());
-  const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}/list`, server, fetched: () => fetched };
-}
-
 test.beforeEach(({ stack, database: _used }) => stack.relays([], []));
 
-describe('a candidate', () => {
-  test('becomes a relay by EOSE, an event or a demand for NIP-42, and by nothing else', async ({
+describe.concurrent('a candidate', () => {
+  test('becomes a relay by EOSE, an event or a NIP-42 challenge, and by nothing else', async ({
     startRelay,
     archive,
     runOnce,
@@ -134,8 +134,8 @@ describe('a candidate', () => {
   });
 });
 
-describe('a flood of invented names', () => {
-  test('by one author costs sixty connections an hour, and no honest name its turn', async ({
+describe.concurrent('a flood of invented names', () => {
+  test('by one author causes at most sixty connections an hour, and does not delay other candidates', async ({
     startRelay,
     archive,
     runOnce,
@@ -154,7 +154,7 @@ describe('a flood of invented names', () => {
     expect(await states()).toMatchObject({ [honest.url]: 'relay' });
   });
 
-  test('on one host costs at most sixteen connections, whatever the number of authors', async ({
+  test('on one host causes at most sixteen connections, whatever the number of authors', async ({
     startRelay,
     archive,
     runOnce,
@@ -171,7 +171,7 @@ describe('a flood of invented names', () => {
   });
 });
 
-describe('a finder that is killed in the middle of a scan', () => {
+describe.concurrent('a finder that is killed while it scans events', () => {
   test('loses nothing and repeats nothing', async ({
     startRelay,
     archive,
@@ -208,8 +208,8 @@ describe('a finder that is killed in the middle of a scan', () => {
   });
 });
 
-describe('a database that takes no names', () => {
-  test('makes the finder unready until it takes them again, and no name is lost', async ({
+describe.concurrent('a database that refuses to store candidates', () => {
+  test('makes the finder unready until it stores them again, and no candidate is lost', async ({
     archive,
     database,
     stack,
@@ -240,8 +240,8 @@ describe('a database that takes no names', () => {
   });
 });
 
-describe('a worker that dies again and again', () => {
-  test('keeps no candidate from its turn, though relays are followed that never end', async ({
+describe.concurrent('a worker that dies repeatedly', () => {
+  test('delays no candidate, although subscriptions to relays never end', async ({
     startRelay,
     stack,
     archive,
@@ -269,12 +269,13 @@ describe('a worker that dies again and again', () => {
   });
 });
 
-describe('other sources', () => {
-  test('lists over HTTP: of any shape, and not where they redirect to another host', async ({
+describe.concurrent('other sources', () => {
+  test('lists over HTTP are read in any JSON shape or as text, and not after a redirect to another host', async ({
     startRelay,
     runOnce,
     known,
     database,
+    web,
   }) => {
     const [one, two, three, four] = await Promise.all([
       startRelay(),
@@ -296,11 +297,13 @@ describe('other sources', () => {
     expect(rows).toEqual([{ first_source: 'list', listed: true }]);
   });
 
-  test('are read by one of two finders, and by the other when that has died', async ({
+  test('are read by one of two finders, and by the other when the first has died', async ({
     startRelay,
     stack,
     known,
     database,
+    web,
+    expect,
   }) => {
     const [one, priority] = await Promise.all([startRelay(), startRelay()]);
     const list = await web(JSON.stringify([one.url]));
@@ -327,7 +330,7 @@ describe('other sources', () => {
     await expect.poll(() => follows().length, { timeout: 20_000 }).toBe(2);
   });
 
-  test('reports of other monitors on the priority relays, forged ones apart', async ({
+  test('reports of other monitors on the priority relays are read, except forged ones', async ({
     startRelay,
     stack,
     runOnce,
@@ -357,7 +360,9 @@ describe('other sources', () => {
     expect(await program.ended, program.said).toEqual(SUCCESS);
   });
 
-  test('of which many are away are waited for without a warning', async ({ stack }) => {
+  test('are waited for without a warning of Node.js when many are unreachable', async ({
+    stack,
+  }) => {
     const away = await Promise.all(Array.from({ length: 20 }, () => closedPort()));
     await stack.relays([], away);
     const program = stack.start('finder', [], { LOG_LEVEL: 'debug' });

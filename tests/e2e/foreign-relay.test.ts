@@ -46,10 +46,8 @@ async function served(client: RelayClient): Promise<Map<string, NostrEvent>> {
   return found;
 }
 
-describe('the foreign relay', () => {
-  test('serves events newest first, with its own limits and no hint of NIP-67', async ({
-    start,
-  }) => {
+describe('the relay of another implementation', () => {
+  test('serves events newest first, with its own limits and without NIP-67', async ({ start }) => {
     const { client } = await start({ events: EVENTS });
     const { events, end } = await client.request({ limit: 10 });
     expect(ids(events)).toEqual(ids(EVENTS.slice(0, 10)));
@@ -64,7 +62,9 @@ describe('the foreign relay', () => {
     expect(ids(noted).sort()).toEqual(ids(EVENTS.slice(40, 51)).sort());
   });
 
-  test('answers the same filter from memory for a second, new events or not', async ({ start }) => {
+  test('answers the same filter from a cache for a second, even if there are new events', async ({
+    start,
+  }) => {
     const { client } = await start();
     const event = signedEvent({ created_at: NOW });
     expect((await client.request({ limit: 5 })).events).toEqual([]);
@@ -96,7 +96,7 @@ describe('the foreign relay', () => {
     expect(await relay.heldIds()).toEqual([other.id]);
   });
 
-  test('has a NIP-11 document, its own or a given one', async ({ start }) => {
+  test('serves its own NIP-11 document or a given one', async ({ start }) => {
     const documentOf = async (url: string) => {
       const response = await fetch(url.replace('ws:', 'http:'), {
         headers: { accept: 'application/nostr+json' },
@@ -128,7 +128,7 @@ describe('the foreign relay', () => {
   });
 
   test.for(['store', 'publish'] as const)(
-    'serves of the real events exactly what it holds: load %s',
+    'serves exactly the real events that it holds: load %s',
     { timeout: 60_000 },
     async (load, { start }) => {
       const events = realOrSignedEvents();

@@ -103,7 +103,7 @@ describe('synchronizers over one archive', () => {
     expect(await database.query('select from claims')).toEqual([]);
   });
 
-  test('take over what one of them held that was killed, or stopped for longer than its lease', async ({
+  test('take over the claims of a process that was killed, or suspended for longer than its lease', async ({
     startRelay,
     stack,
     database,
@@ -141,7 +141,7 @@ describe('synchronizers over one archive', () => {
     expect(await database.query('select from relay_manners where not_before > 0')).toEqual([]);
   });
 
-  test('keep a relay that one of them follows, and follow it at once when that is gone', async ({
+  test('leave a followed relay to its holder, and follow it at once when the holder stops', async ({
     startRelay,
     stack,
     holderOf,
@@ -171,7 +171,7 @@ describe.each([
   ['refuses connections', 'refused'],
   ['does not answer', 'silent'],
 ] as const)('a database that %s for longer than a lease', (_, how) => {
-  test('ends the live subscription, which one process takes up again', async ({
+  test('ends the live subscription, and one process subscribes again afterwards', async ({
     startRelay,
     stack,
     database,
@@ -211,7 +211,7 @@ describe.each([
   });
 });
 
-test('a relay that comes to the priority list while a synchronizer follows it is followed by the priority synchronizer, and back', async ({
+test('a relay that is added to the priority list passes from the synchronizer that follows it to the priority synchronizer, and back when it is removed', async ({
   startRelay,
   stack,
   database,

@@ -69,7 +69,7 @@ test('the monitor follows the schedule in the archive, and a restart changes not
   ).toEqual([{ flaps: 1 }]);
 });
 
-test('the monitor checks a new relay, or one that was named anew, without waiting for a round', async ({
+test('the monitor checks a new relay, or one that was named again, without waiting for a round', async ({
   stack,
   database,
   startRelay,

@@ -51,7 +51,7 @@ function remains(program: Program): string[] {
 }
 
 describe('npm start -- --once', () => {
-  test('archives three relays, says so in figures, and goes on there the next time', async ({
+  test('archives three relays, prints how much it archived, and continues there on the next start', async ({
     threeRelays,
     stack,
     dataDir,
@@ -130,7 +130,7 @@ describe('npm start -- --once', () => {
 });
 
 describe('npm start', () => {
-  test('serves health, replaces a service that was killed, keeps others out, drains on Ctrl-C', async ({
+  test('serves /health, restarts a service that was killed, refuses a second start, and stores what is in progress on Ctrl-C', async ({
     startRelay,
     stack,
     dataDir,
@@ -211,7 +211,7 @@ describe('npm start', () => {
     expect(program.said).toContain(`PGPASSWORD="$(cat '${dataDir()}.password')" psql "`);
   });
 
-  test('names every port that is in use, before it makes anything', async ({
+  test('reports every port that is in use before it creates anything', async ({
     stack,
     startRelay,
   }) => {
@@ -231,7 +231,7 @@ describe('npm start', () => {
     expect(existsSync(join(stack.folder, 'data'))).toBe(false);
   });
 
-  test('explains itself', async ({ stack }) => {
+  test('prints its usage with --help', async ({ stack }) => {
     const program = stack.start('local', ['--help']);
     expect(await program.ended).toEqual({ code: 0, signal: null });
     expect(program.said).toMatch(/npm start -- --once {2,}visits every relay/);
@@ -260,7 +260,7 @@ describe('npm start', () => {
     expect(summaryOf(next)).toMatchObject({ events: 600, 'events/new in this round': 0 });
   });
 
-  test('stops at once on a Ctrl-C that comes while it is still starting', async ({ stack }) => {
+  test('stops at once on Ctrl-C during its start', async ({ stack }) => {
     await stack.relays(['ws://127.0.0.1:9'], ['ws://127.0.0.1:9']);
     const program = stack.start('local');
     await program.logged(({ msg }) => msg.startsWith('Creating a new archive'), 'the first start');

@@ -36,7 +36,8 @@ const test = outageTest
     expect(await database.query('select from relay_manners where not_before > 0')).toEqual([]);
   });
 
-describe.skipIf(obstacle !== null)('archiving', () => {
+// Each test has a world and an archive of its own, and mostly waits.
+describe.skipIf(obstacle !== null).concurrent('archiving', () => {
   test('stops for an outage without a failure of a relay, and goes on within seconds of its end', async ({
     database,
     world,
@@ -85,7 +86,7 @@ describe.skipIf(obstacle !== null)('archiving', () => {
     ['ipv6', SIX, []], // it may be a machine without IPv6, which is no fault
     ['ipv4', [...ALIVE, ...LITERALS], ['network is degraded']],
   ] as const)(
-    'begins with the relays that can be reached at a first start without %s, and reads the others when it is there',
+    'starts without %s with the relays that can be reached, and reads the others when it is back',
     async ([cut, lost, words], {
       stack,
       database,
@@ -111,7 +112,7 @@ describe.skipIf(obstacle !== null)('archiving', () => {
     },
   );
 
-  test('blames nobody for an outage that comes and goes every few seconds, in the middle of visits', async ({
+  test('records no failure of a relay during an outage that comes and goes every few seconds, in the middle of visits', async ({
     database,
     world,
     startWith,
@@ -133,7 +134,7 @@ describe.skipIf(obstacle !== null)('archiving', () => {
     await expectNobodyBlamed();
   });
 
-  test('of the finder: no candidate is put off by an outage', async ({
+  test('by the finder: an outage postpones no candidate', async ({
     stack,
     database,
     world,

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, vi } from 'vitest';
+import { CHECKED, outageMonitorTest as test } from '../network/outage-monitor-test.ts';
 import { type Cut, outageObstacle } from '../network/outage-namespace.ts';
 import {
   ALIVE,
@@ -12,7 +13,6 @@ import {
   LIVING,
   leftWithout,
   networkWords,
-  outageTest,
   portOf,
   SIX,
   said,
@@ -24,49 +24,15 @@ import type { Program } from '../processes/programs.ts';
 const obstacle = outageObstacle();
 if (obstacle !== null) console.log(`skipped: outages of our own network, ${obstacle}`);
 
-/** The relays whose latest check is not older than the last `makeDue`, by state. */
-const CHECKED = `select r.url, c.state from relay_schedule c join relays r using (relay_id)
-                 where c.checked_at > unix_now() - 7000`;
-const ALL_STATES = 'select distinct state from relay_states';
-
-const test = outageTest
-  .extend(
-    'makeDue',
-    ({ database }) =>
-      () =>
-        database.query(
-          `update relay_schedule set due_at = 0, checked_at = checked_at - 7200, known_until = known_until + 7200;
-           update snapshots set generated_at = generated_at - 7200`,
-        ),
-  )
-  .extend(
-    'allUp',
-    ({ until }) =>
-      (what = 'all relays up') =>
-        until<{ state: string }>(
-          CHECKED,
-          (rows) => rows.length === LIVING.length && rows.every(({ state }) => state === 'up'),
-          what,
-        ),
-  )
-  .extend('expectNobodyJudged', ({ database }) => async () => {
-    expect(await database.query(ALL_STATES)).toEqual([{ state: 'up' }]);
-  })
-  /** A monitor that has found all relays up. */
-  .extend('monitor', async ({ startWith, allUp }) => {
-    const monitor = await startWith('monitor', LIVING);
-    await allUp();
-    return monitor;
-  });
-
 /** What rounds say of relays that failed. */
 const failedInRounds = (monitor: Program) =>
   monitor.log
     .filter(({ msg }) => msg.startsWith('round finished'))
     .map(({ failed }) => Number(failed));
 
-describe.skipIf(obstacle !== null)('the monitor', () => {
-  test('judges no relay while our network is cut, says so once, and checks all within seconds of its return', async ({
+// Each test has a world and an archive of its own, and mostly waits.
+describe.skipIf(obstacle !== null).concurrent('the monitor', () => {
+  test('changes the state of no relay while our network is cut, logs the outage once, and checks all relays within seconds of its return', async ({
     monitor,
     database,
     world,
@@ -110,7 +76,7 @@ describe.skipIf(obstacle !== null)('the monitor', () => {
     ['ipv6', SIX, 'network is degraded'],
     ['ipv4', [...ALIVE, ...LITERALS], 'network is degraded'],
   ] as const)(
-    'goes on with the relays that can be reached while %s is cut',
+    'checks the relays that can be reached while %s is cut',
     async ([cut, lost, msg], {
       monitor,
       database,
@@ -136,7 +102,7 @@ describe.skipIf(obstacle !== null)('the monitor', () => {
     },
   );
 
-  test('judges no relay by name at a first start without DNS, and all of them when DNS works', async ({
+  test('checks no relay with a host name at a first start without DNS, and all of them when DNS works', async ({
     stack,
     world,
     start,
@@ -156,27 +122,7 @@ describe.skipIf(obstacle !== null)('the monitor', () => {
     expect(networkWords(monitor)).toEqual(['network is down', 'network is up']);
   });
 
-  test('judges nobody by an outage that comes and goes every few seconds, in the middle of rounds', async ({
-    monitor,
-    world,
-    makeDue,
-    allUp,
-    expectNobodyJudged,
-  }) => {
-    for (const cut of ['cable', 'dns', 'address', 'cable', 'ipv4'] as const) {
-      await makeDue(); // the checks are under way when the cut comes
-      await sleep(300);
-      await world.cut(cut);
-      await sleep(4000);
-      await world.cut('nothing');
-      await sleep(2000);
-    }
-    await allUp('all relays up at last');
-    await expectNobodyJudged();
-    expect(monitor.isRunning).toBe(true);
-  });
-
-  test('finds dead relays dead in a world where nine of ten are', async ({
+  test('finds dead relays down when nine of ten relays are dead', async ({
     database,
     startWith,
     until,

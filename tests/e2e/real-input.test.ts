@@ -85,7 +85,7 @@ const test = plainTest
 beforeAll(ensureForeignRelay, FOREIGN_RELAY_INSTALL_TIMEOUT_MS);
 
 describe('real events on a relay with an implementation of its own', () => {
-  test('are archived in one round: what the relay serves, not one more or less', async ({
+  test('are archived in one round: exactly those that the relay serves', async ({
     database,
     relay,
     round,
@@ -113,7 +113,7 @@ describe('real events on a relay with an implementation of its own', () => {
     expect(archived.filter((event) => !isValidEvent(event))).toEqual([]);
   });
 
-  test('leave the relay readable, with its NIP-11 document and its coverage to see', async ({
+  test('are of a relay that is readable, with its NIP-11 document and its coverage', async ({
     database,
     relay,
   }) => {
@@ -153,7 +153,7 @@ describe('real events on a relay with an implementation of its own', () => {
     expect(await Promise.all(['events', 'sightings', 'snapshots'].map(count))).toEqual(before);
   });
 
-  test('become sightings alone where a second relay holds half of them', async ({
+  test('become only sightings when a second relay holds half of them', async ({
     stack,
     relay,
     half,

@@ -15,7 +15,7 @@ test.beforeEach(({ stack }) => {
 });
 
 describe('Retry-After', () => {
-  test('keeps the monitor away from a relay, and from the document of another, until that time', async ({
+  test('delays the next check of a relay, and the next request of another one’s NIP-11 document', async ({
     startRelay,
     stack,
     runOnce,

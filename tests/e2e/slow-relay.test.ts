@@ -20,7 +20,7 @@ const test = stackTest
 
 const now = () => Math.floor(Date.now() / 1000);
 describe('the priority synchronizer', () => {
-  test('visits a quick relay whenever it is due, while the one visit of a slow relay goes on', async ({
+  test('visits a fast relay whenever it is due while a visit of a slow relay is in progress', async ({
     startRelay,
     stack,
     age,
@@ -60,7 +60,7 @@ describe('the priority synchronizer', () => {
 
 /** A round was a barrier: what one relay took its time for, all others waited for. */
 describe('the monitor', () => {
-  test('checks a new relay while the check of a silent one goes on', async ({
+  test('checks a new relay while the check of a silent one is in progress', async ({
     startRelay,
     stack,
     database,

@@ -57,7 +57,7 @@ test('npm start migrates an archive of the unreleased version and goes on with i
   });
 });
 
-test('npm start refuses an archive of a newer version in one sentence, and leaves it alone', async ({
+test('npm start refuses an archive of a newer version in one sentence, and does not change it', async ({
   withArchive,
   archive,
 }) => {

@@ -62,21 +62,21 @@ const test = sharedStackTest
 
 const sound = (read: number) => ({ read, different: 0, differences: [] });
 
-describe('a sound archive', () => {
-  test('is read back whole, quarantine included', async ({ store, verify }) => {
+describe('an intact archive', () => {
+  test('is verified completely, with the quarantine', async ({ store, verify }) => {
     expect(await verify()).toEqual(sound(0));
     await store([...EVENTS, ...ODD]);
     expect(await verify()).toEqual(sound(ALL));
   });
 
-  test('is read back in as many events as were asked for', async ({ store, verify }) => {
+  test('is verified in a sample of the requested size', async ({ store, verify }) => {
     await store(EVENTS.slice(0, 1));
     expect(await verify(['--sample', '5'])).toEqual(sound(5)); // whatever the point, there is an event after it
     await store(EVENTS);
     expect(await verify(['--sample', '250'])).toEqual(sound(250));
   });
 
-  test('that takes longer than a second to read has its progress printed', async ({
+  test('has its progress printed when verifying takes longer than a second', async ({
     store,
     start,
     database,
@@ -122,7 +122,7 @@ describe('an archive that was tampered with', () => {
     ['sig', `overlay(sig placing '\\x00' from 64)`, 'bad_signature'],
   ];
 
-  test('in any column of a row has that event named', async ({
+  test('in any column of a row: the event is reported', async ({
     store,
     database,
     expectDifferent,
@@ -139,7 +139,7 @@ describe('an archive that was tampered with', () => {
     await expectDifferent(expected);
   });
 
-  test('in an id has the event named by the id that is stored', async ({
+  test('in an id: the event is reported with the stored id', async ({
     store,
     database,
     verify,
@@ -165,7 +165,7 @@ describe('an archive that was tampered with', () => {
     [`raw = raw || '\\xff'::bytea`, 'not_object'],
     [`raw = ''`, 'not_object'],
   ];
-  test('in the bytes of the quarantine has each event named with its reason', async ({
+  test('in the bytes of the quarantine: each event is reported with its reason', async ({
     store,
     database,
     expectDifferent,
@@ -180,7 +180,7 @@ describe('an archive that was tampered with', () => {
     await expectDifferent(expected);
   });
 
-  test('in an id of the quarantine has the event named by that id', async ({
+  test('in an id of the quarantine: the event is reported with that id', async ({
     store,
     database,
     verify,
@@ -194,7 +194,7 @@ describe('an archive that was tampered with', () => {
     expect(differences).toEqual([['ef'.repeat(32), 'quarantine', 'stands under another id']]);
   });
 
-  test('everywhere has a hundred events named and all counted; a sample finds it too', async ({
+  test('everywhere: a hundred events are reported and all are counted; a sample detects it too', async ({
     store,
     database,
     verify,
@@ -216,7 +216,7 @@ test.for<[args: string[], env: Record<string, string>, sentence: string]>([
   [[], { POSTGRES_PASSWORD: 'wrong' }, 'PostgreSQL refuses the login'],
   [[], { POSTGRES_DB: 'nowhere' }, 'There is no database at'],
 ])(
-  'verify with %j %j exits with 2 and one sentence that says what is wrong',
+  'verify with %j %j exits with 2 and prints one sentence with the error',
   async ([args, env, sentence], { start }) => {
     const program = start(args, env);
     expect(await program.ended).toEqual({ code: 2, signal: null });

@@ -132,7 +132,10 @@ describe('the environment', () => {
     expect(found[0]).toMatch(/^[^\n]{20,300}$/);
   });
 
-  test('does not excuse an argument that no entrypoint knows', async ({ start, refusal }) => {
+  test('is not read when an argument is unknown: the argument alone is reported', async ({
+    start,
+    refusal,
+  }) => {
     for (const program of ALL.map((entrypoint) => start(entrypoint, ['--onse']))) {
       const found = problems(await refusal(program));
       expect(found).toEqual(['unknown argument --onse: the only one is --once']);
@@ -282,7 +285,7 @@ describe('the database', () => {
   });
 });
 
-test('relays that are none keep neither the others out nor the round from its end', async ({
+test('addresses that are not relays delay neither the other relays nor the end of the round', async ({
   stack,
   startRelay,
   onTestFinished,

@@ -1,195 +1,14 @@
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
-import { describe, expect, test as plainTest } from 'vitest';
-import { Bigbrotr } from '../../src/database/bigbrotr.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/local/postgres.ts';
-import { signedEvent, signedEvents } from '../fixtures/events.ts';
-import { batchOf, knownRelay, silent } from '../postgres/bigbrotr.ts';
+import { describe, expect } from 'vitest';
+import { databases, missingPrograms, drillTest as test, verify } from '../fixtures/backup-drill.ts';
+import { ask, contentOf, runsOf, writing } from '../fixtures/drill-archive.ts';
 import { catalogueOf } from '../postgres/catalogue.ts';
-import { ownDirectory } from '../processes/directory.ts';
 import { projectFile } from '../processes/project.ts';
 
-/** Where Debian keeps a PostgreSQL: npm brings a server without pg_dump, and pg_dump must not be older than it. */
-const PROGRAMS = '/usr/lib/postgresql/15/bin';
-const NEEDED = ['initdb', 'postgres', 'psql', 'pg_dump', 'pg_restore'];
-const missing = NEEDED.filter((name) => !existsSync(join(PROGRAMS, name)));
-if (missing.length > 0)
-  console.log(`No drill of backup.sh and restore.sh: ${PROGRAMS} has no ${missing.join(', ')}.`);
-
-const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: console.error };
-const WRITER = { user: 'services', password: 'theirs' };
-const EVENTS = signedEvents(300, { from: 1_600_000_000, to: 1_700_000_000 });
-const UNSTORABLE = ['a\u0000b', 'half \ud83d'].map((content, index) =>
-  signedEvent({ kind: 1, created_at: 1_650_000_000 + index, tags: [], content }),
-);
-
-type Address = Pick<EmbeddedPostgres, 'host' | 'port'> & {
-  readonly user: string;
-  readonly password: string;
-};
-
-const writing = (address: Address) => ({
-  ...{ host: address.host, port: address.port, user: address.user, password: address.password },
-  ...{ database: 'bigbrotr', minPool: 0, maxPool: 2, commandTimeoutMs: 30_000 },
-});
-
-async function ask<Row extends object = Record<string, unknown>>(
-  address: Address,
-  sql: string,
-  database = 'bigbrotr',
-): Promise<Row[]> {
-  const { host, port, user, password } = address;
-  const client = new pg.Client({ host, port, user, password, database });
-  client.on('error', () => {});
-  await client.connect();
-  try {
-    return (await client.query<Row>(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
-
-/** Everything that a restored archive must have again. */
-async function contentOf(address: Address): Promise<string> {
-  const tables = await ask<{ name: string }>(
-    address,
-    `select relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1`,
-  );
-  expect(tables.length).toBeGreaterThan(10);
-  const counts = await ask(
-    address,
-    tables
-      .map(
-        ({ name }) =>
-          `select '${name}' as name, count(*), md5(string_agg(t::text, ',' order by t::text)) from ${name} t`,
-      )
-      .join(' union all '),
-  );
-  return JSON.stringify(counts, null, 1);
-}
-
-/** Fills the archive as the services do: events, sightings, coverage, and what the quarantine is for. */
-async function fill(address: Address): Promise<void> {
-  const bigbrotr = await Bigbrotr.connect(writing(address), silent);
-  try {
-    const [one, two] = [await knownRelay(bigbrotr, 'one'), await knownRelay(bigbrotr, 'two')];
-    const filterId = await bigbrotr.filterId({});
-    const proven = [{ since: 1_600_000_000, until: 1_700_000_000 }];
-    const events = [...EVENTS, ...UNSTORABLE];
-    const stored = await bigbrotr.store(batchOf({ relay: one, filterId, events, proven }));
-    expect(stored).toEqual({ events: 300, sightings: 300, quarantined: 2 });
-    await bigbrotr.store(batchOf({ relay: two, filterId, events: EVENTS.slice(0, 100) }));
-  } finally {
-    await bigbrotr.close();
-  }
-}
-
-/** Runs `npm run verify` as it is after the build. */
-function verify(address: Address): { code: number | null; said: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [projectFile('dist/verify.js')], {
-    cwd: ownDirectory(), // where no .env is
-    encoding: 'utf8',
-    env: {
-      ...{ PATH: process.env.PATH, POSTGRES_HOST: address.host, POSTGRES_DB: 'bigbrotr' },
-      ...{ POSTGRES_PORT: `${address.port}`, POSTGRES_USER: address.user },
-      POSTGRES_PASSWORD: address.password,
-    },
-  });
-  return { code: status, said: stdout + stderr };
-}
-
-/** Runs psql, which stops at the first error. */
-type Psql = (env: Record<string, string>, ...args: string[]) => void;
-
-const test = plainTest
-  .extend('home', { scope: 'file' }, () => join(ownDirectory(), 'drill'))
-  .extend('dump', { scope: 'file' }, ({ home }) => join(home, 'bigbrotr.dump'))
-  .extend('server', { scope: 'file' }, async ({ home }, { onCleanup }) => {
-    const programs = { initdb: join(PROGRAMS, 'initdb'), postgres: join(PROGRAMS, 'postgres') };
-    const dataDir = join(home, 'postgres');
-    const server = await startEmbeddedPostgres({
-      ...{ dataDir, port: 0, log: quiet, durable: false, programs },
-    });
-    onCleanup(async () => {
-      await server.stop();
-      rmSync(home, { recursive: true, force: true });
-    });
-    return server;
-  })
-  .extend(
-    'environment',
-    { scope: 'file' },
-    ({ server }) =>
-      (more: Record<string, string> = {}) => ({
-        ...{ PATH: `${PROGRAMS}:${process.env.PATH}`, POSTGRES_DB: 'bigbrotr' },
-        ...{ PGDATABASE: 'bigbrotr', PGHOST: server.host, PGPORT: `${server.port}` },
-        ...{ PGUSER: server.user, PGPASSWORD: server.password },
-        ...{ WRITER_USER: WRITER.user, WRITER_PASSWORD: WRITER.password },
-        ...{
-          READER_PASSWORD: '',
-          OWNER_PASSWORD: '',
-          API_PASSWORD: '',
-          PGBOUNCER_PASSWORD: 'unused',
-          ...more,
-        },
-      }),
-  )
-  .extend(
-    'psql',
-    { scope: 'file' },
-    ({ environment }): Psql =>
-      (more, ...args) => {
-        const env = environment(more);
-        execFileSync('psql', ['-Xqo', '/dev/null', '-v', 'ON_ERROR_STOP=1', ...args], { env });
-      },
-  )
-  /** The address for the services; the archive is filled when it is first asked for. */
-  .extend('writer', { scope: 'file' }, async ({ server, psql }): Promise<Address> => {
-    const writer = { host: server.host, port: server.port, ...WRITER };
-    psql({}, '-f', projectFile('dockerfiles/postgres/roles.sql'));
-    psql({ PGOPTIONS: '-c role=bigbrotr_owner' }, '-f', projectFile('init.sql'));
-    psql({}, '-f', projectFile('dockerfiles/postgres/roles.sql'));
-    await fill(writer);
-    return writer;
-  })
-  /** Runs a script of the PostgreSQL image, with files for its input and output. */
-  .extend(
-    'run',
-    ({ environment }) =>
-      (script: string, { input, output }: { input?: string; output?: string }) => {
-        const files = [input && openSync(input, 'r'), output && openSync(output, 'w')] as const;
-        const path = projectFile(`dockerfiles/postgres/${script}`);
-        const { status, stderr } = spawnSync('bash', [path], {
-          env: environment(),
-          stdio: [files[0] || 'ignore', files[1] || 'ignore', 'pipe'],
-          encoding: 'utf8',
-        });
-        for (const file of files) if (typeof file === 'number') closeSync(file);
-        return { code: status, said: stderr };
-      },
-  )
-  /** The same while this process goes on. */
-  .extend('runLater', ({ environment }) => (script: string, input: string, ...args: string[]) => {
-    const path = projectFile(`dockerfiles/postgres/${script}`);
-    return new Promise<{ code: number | null; said: string }>((resolve) => {
-      const child = spawn('bash', [path, ...args], {
-        env: environment(),
-        stdio: [openSync(input, 'r'), 'ignore', 'pipe'],
-      });
-      let said = '';
-      child.stderr?.on('data', (data) => {
-        said += data;
-      });
-      child.once('close', (code) => resolve({ code, said }));
-    });
-  });
-
-const databases = (server: Address) =>
-  ask(server, "select datname from pg_database where datname like 'bigbrotr%'", 'postgres');
-
-describe.runIf(missing.length === 0)('backup.sh and restore.sh', () => {
+describe.runIf(missingPrograms.length === 0)('backup.sh and restore.sh', () => {
   test('an archive that was dropped and restored verifies, and has every row', async ({
     dump,
     server,
@@ -204,6 +23,14 @@ describe.runIf(missing.length === 0)('backup.sh and restore.sh', () => {
       said: expect.stringMatching(/^302 events read back, 0 different/),
     });
     expect(run('backup.sh', { output: dump })).toEqual({ code: 0, said: '' });
+    expect(await runsOf(server)).toEqual([
+      {
+        command: 'verify',
+        succeeded: true,
+        detail: expect.stringMatching(/^302 events read back/),
+      },
+      { command: 'backup', succeeded: true, detail: 'pg_dump wrote all of it' },
+    ]);
 
     await ask(server, 'drop database bigbrotr with (force)', 'postgres');
     expect(verify(writer)).toMatchObject({
@@ -235,6 +62,7 @@ describe.runIf(missing.length === 0)('backup.sh and restore.sh', () => {
     );
     expect(await contentOf(server)).not.toBe(before);
     expect(verify(writer).code).toBe(1);
+    expect((await runsOf(server)).at(-1)).toMatchObject({ command: 'verify', succeeded: false });
     expect(run('restore.sh', { input: dump }).code).toBe(0);
     expect(await contentOf(server)).toBe(before);
     expect(verify(writer).code).toBe(0);
@@ -247,6 +75,17 @@ describe.runIf(missing.length === 0)('backup.sh and restore.sh', () => {
       "insert into schema_migrations (name) values ('9999_mine')",
     ])
       await expect(ask(writer, sql), sql).rejects.toMatchObject({ code: '42501' });
+  });
+
+  test('a backup for which there is no room fails, and that is recorded', async ({
+    server,
+    writer: _filled,
+    run,
+  }) => {
+    expect(run('backup.sh', { output: '/dev/full' }).code).toBe(1);
+    expect((await runsOf(server)).at(-1)).toEqual({
+      ...{ command: 'backup', succeeded: false, detail: 'pg_dump ended with exit code 1' },
+    });
   });
 
   test('an incomplete or invalid backup is refused, and the archive stays unchanged', async ({
@@ -363,36 +202,50 @@ describe.runIf(missing.length === 0)('backup.sh and restore.sh', () => {
       await client.end().catch(() => {});
     }
   });
-});
 
-describe('the data folder of npm start', () => {
-  test('a copy made while the archive is stopped restores it whole', async () => {
-    const home = join(ownDirectory(), 'folder-drill');
-    const [folder, copy] = [join(home, 'data'), join(home, 'data-backup')];
-    const open = () =>
-      startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), port: 0, log: quiet });
-    try {
-      let server = await open();
-      await Bigbrotr.load(writing(server), readFileSync(projectFile('init.sql'), 'utf8'), silent);
-      await fill(server);
-      const before = await contentOf(server);
-      await server.stop();
-      execFileSync('cp', ['-a', folder, copy]);
-
-      rmSync(folder, { recursive: true });
-      execFileSync('cp', ['-a', copy, folder]);
-      server = await open();
-      try {
-        expect(await contentOf(server)).toBe(before);
-        expect(verify(server)).toMatchObject({
-          code: 0,
-          said: expect.stringMatching(/^302 events read back, 0 diff/),
-        });
-      } finally {
-        await server.stop();
+  test('ends the claims of a backup, and gives no fencing token again that a process got before', async ({
+    home,
+    dump,
+    server,
+    environment,
+    writer: _filled,
+    run,
+    runLater,
+  }) => {
+    const taken = async (holder: string, database = 'bigbrotr') => {
+      const tokens: number[] = [];
+      for (let n = 0; n < 5; n += 1) {
+        const sql = `select token from take_claims('visit', '{1}', '${holder}', -1)`;
+        const [claim] = await ask<{ token: string }>(server, sql, database);
+        tokens.push(Number(claim?.token));
       }
-    } finally {
-      rmSync(home, { recursive: true, force: true });
-    }
+      return tokens;
+    };
+    const sql = join(home, 'claims.sql');
+    await taken('holder');
+    const holds = "select count(*)::int as n from claims where holder = 'holder'";
+    expect(await ask(server, holds)).toEqual([{ n: 1 }]);
+    execFileSync('pg_dump', ['-f', sql], { env: environment() });
+    expect(run('backup.sh', { output: dump }).code).toBe(0);
+    // As of an archive whose clock was ahead: the time alone would not do.
+    await ask(
+      server,
+      "select setval('claim_token_sequence', last_value + 10000000000000) from claim_token_sequence",
+    );
+    const before = Math.max(...(await taken('before')));
+    expect((await runLater('restore.sh', dump, '--force')).code).toBe(0);
+    expect(await ask(server, holds)).toEqual([{ n: 0 }]);
+    expect(Math.min(...(await taken('after')))).toBeGreaterThan(before);
+
+    const now = Date.now() * 1000;
+    await ask(server, 'create database bigbrotr_two', 'postgres');
+    const bin = projectFile('dockerfiles/postgres/bin');
+    const loaded = spawnSync('psql', ['-qU', server.user, 'bigbrotr_two', '-o', '/dev/null'], {
+      env: { ...environment(), PATH: `${bin}:${environment().PATH}` },
+      input: readFileSync(sql),
+    });
+    expect(loaded.status).toBe(0);
+    expect(Math.min(...(await taken('in the copy', 'bigbrotr_two')))).toBeGreaterThanOrEqual(now);
+    await ask(server, 'drop database bigbrotr_two', 'postgres');
   });
 });

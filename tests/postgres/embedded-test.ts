@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ import {
   startEmbeddedPostgres,
 } from '../../src/local/postgres.ts';
 import { ownDirectory } from '../processes/directory.ts';
+import { builtProgram } from '../processes/project.ts';
 
 interface StarterOptions {
   readonly path?: string;
@@ -21,14 +22,12 @@ interface StarterOptions {
  */
 export const embeddedTest = test
   .extend('directory', { scope: 'file' }, () => ownDirectory())
-  /** Holds the compiled files, from which starters that are to be killed run as processes. */
+  /** A folder from which starters that are to be killed run as processes. */
   .extend('home', { scope: 'file' }, ({ directory }, { onCleanup }) => {
     onCleanup(() =>
       fs.rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 }),
     );
-    const tsc = ['-p', 'tsconfig.build.json', '--outDir', join(directory, 'dist')];
-    spawnSync('node_modules/.bin/tsc', tsc, { stdio: 'inherit' });
-    fs.symlinkSync(fs.realpathSync('node_modules'), join(directory, 'node_modules'));
+    fs.symlinkSync(builtProgram(), join(directory, 'dist'));
     fs.writeFileSync(join(directory, 'package.json'), '{ "type": "module" }');
     return directory;
   })

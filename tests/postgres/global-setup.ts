@@ -112,7 +112,7 @@ async function ownServer(): Promise<Address & { stop(): Promise<void> }> {
   const lines: string[] = [];
   const keep = (line: string) => void lines.push(line);
   const log = { debug: keep, info: keep, warn: keep, error: (line: string) => console.error(line) };
-  const settings = { max_connections: '200', shared_buffers: '128MB', autovacuum_naptime: '10s' };
+  const settings = { max_connections: '400', shared_buffers: '128MB', autovacuum_naptime: '10s' };
   const dataDir = join(directory, 'postgres');
   const server = await startEmbeddedPostgres({ dataDir, port: 0, log, durable: false, settings });
   const { host, port, user, password } = server;

@@ -28,7 +28,7 @@ export const SUCCESS = { code: 0, signal: null };
 /** Points of the monitor, the finder and the refresher have files of their own. */
 const OF_OTHERS = [
   ...(['checked', 'answered'] as const),
-  ...(['days-marked', 'day-counted', 'day-applied'] as const),
+  ...(['days-marked', 'day-counted', 'part-applied', 'day-applied'] as const),
 ] as const satisfies readonly CrashPoint[];
 type Archiving = Exclude<CrashPoint, (typeof OF_OTHERS)[number]>;
 const POINTS = CRASH_POINTS.filter((point): point is Archiving =>

@@ -10,7 +10,8 @@ export interface HealthAnswer {
 export async function healthPort(program: Program, service: string, start = 1): Promise<number> {
   const lines = () =>
     program.log.filter((line) => line.service === service && line.msg === 'health is served');
-  await program.until(() => lines().length >= start, `start ${start} of ${service}`);
+  const what = `start ${start} of ${service}`;
+  await program.until(() => lines().length >= start, what, 90_000); // `npm start` makes an archive first
   return Number(lines()[start - 1]?.port);
 }
 

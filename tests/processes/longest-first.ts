@@ -2,7 +2,9 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Files that take the longest, in this order: one of them at the end would keep a single worker busy. */
 const LONG = [
+  'e2e/own-network-flapping',
   'e2e/own-network',
+  'e2e/own-network-archiving',
   'db/sync/visit-model',
   'db/sync/visit-empty-parts',
   'fault/crash-points',

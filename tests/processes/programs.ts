@@ -20,6 +20,8 @@ const running = new Set<Program>();
 /** A program under test, in a process group of its own as at a terminal, with everything it says. */
 export class Program {
   readonly pid: number;
+  /** Where it works. */
+  readonly cwd: string;
   /** Resolves when the program has ended and all its output has come. */
   readonly ended: Promise<End>;
   /** Lines of standard output and of standard error so far. */
@@ -38,6 +40,7 @@ export class Program {
       detached: true,
     });
     this.pid = this.#child.pid ?? 0;
+    this.cwd = cwd;
     this.#follow(this.#child.stdout, this.out);
     this.#follow(this.#child.stderr, this.err);
     running.add(this);
@@ -125,10 +128,14 @@ export class Program {
   }
 }
 
-/** Ends what still runs of the programs started here. For the end of a test, however it went. */
-export async function endPrograms(): Promise<void> {
+/**
+ * Ends what still runs of the programs started here. For the end of a test, however it went.
+ * @param cwd ends only those that work in this folder. Default: all
+ */
+export async function endPrograms(cwd?: string): Promise<void> {
+  const ended = [...running].filter((program) => cwd === undefined || program.cwd === cwd);
   await Promise.all(
-    [...running].map(async (program) => {
+    ended.map(async (program) => {
       program.signalGroup('SIGKILL');
       await program.ended;
     }),

@@ -13,6 +13,13 @@ export function projectFile(path: string): string {
   return join(PROJECT, path);
 }
 
+/** The compiled program. @throws Error when the project has not been built */
+export function builtProgram(): string {
+  const dist = projectFile('dist');
+  if (existsSync(join(dist, 'local.js'))) return dist;
+  throw new Error('dist/local.js is not there: run `npm run build` first (`npm test` does).');
+}
+
 function findProject(directory: string): string {
   const manifest = join(directory, 'package.json');
   if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'bigbrotr') {

@@ -13,7 +13,7 @@ export const stackTest = relayTest
   .extend('stack', async ({ startRelay: _stoppedAfter }, { onCleanup }) => {
     const stack = await Stack.create();
     onCleanup(async () => {
-      await endPrograms();
+      await endPrograms(stack.folder);
       await stack.remove();
     });
     return stack;
@@ -21,7 +21,7 @@ export const stackTest = relayTest
   .extend('database', async ({ stack }, { onCleanup }) => {
     const database = await testDatabase();
     onCleanup(async () => {
-      await endPrograms();
+      await endPrograms(stack.folder);
       await database.drop();
     });
     stack.useDatabase(database.config);

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,7 +5,7 @@ import { RelayNames } from '../../src/finder/relay-names.ts';
 import { parseBlocklist } from '../../src/network/blocklist.ts';
 import { realOrSignedEvents } from '../fixtures/events.ts';
 import { Program } from './programs.ts';
-import { projectFile } from './project.ts';
+import { builtProgram, projectFile } from './project.ts';
 
 export type Entrypoint =
   | 'local'
@@ -90,9 +89,7 @@ export class Stack {
 
   /** @throws Error when the project has not been built. */
   static async create(): Promise<Stack> {
-    if (!existsSync(projectFile('dist/local.js'))) {
-      throw new Error('dist/local.js is not there: run `npm run build` first (`npm test` does).');
-    }
+    builtProgram();
     const stack = new Stack(await mkdtemp(join(tmpdir(), 'bigbrotr-stack-')));
     await stack.write('outside.txt', namesOutside().join('\n'));
     return stack;

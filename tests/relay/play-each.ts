@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 
 /** Relays visited at the same time: most of a visit is waiting for answers that do not come. */
-const AT_ONCE = 3;
+const AT_ONCE = 6;
 
 /** Visits that many relays, the same ones for the same seed, a few at a time. @throws Error which names the relay */
 export async function playEach<T>(

@@ -1,11 +1,8 @@
 import { NOW, type Query } from '../connection.ts';
-import { ID_SUM, keysOfDay, secondsOf } from './count-day.ts';
-import { markPeriods, rememberAuthors } from './periods.ts';
-import { replaceSamples } from './samples.ts';
+import { type CountRow, keysOfDay, secondsOf } from './count-day.ts';
 
 /**
- * Replaces what was counted of a day by what `countDay` has counted now, and changes totals by the difference. One
- * refresher at a time: the caller holds the lock of `lockFigures`.
+ * Replaces what was counted of a day as a whole, after its parts, and changes totals by the difference.
  */
 
 /** Keeps other refreshers from changing figures until the transaction ends. */
@@ -13,224 +10,126 @@ export async function lockFigures(query: Query): Promise<void> {
   await query(`select pg_advisory_xact_lock(hashtext('bigbrotr figures'))`);
 }
 
-/** @param query of the transaction that counted the day */
-export async function applyDay(query: Query, day: number): Promise<void> {
-  await query(CHANGE_TABLES);
-  await query(CHANGES, [day]);
-  await query('analyze day_changes');
-  await query(AUTHOR_CHANGES);
-  await rememberAuthors(query);
-  await query(GONE_AUTHORS);
-  await query(AUTHORS);
-  await query(KINDS);
-  await query('delete from scope_kinds where events = 0');
-  await query(REMOVED_SCOPES, [day]);
-  await query(DAILY, [day]);
-  await query(SCOPE_TOTALS, [day]);
-  await query('delete from scope_stats where events = 0');
-  await applyBounds(query, day);
-  await markPeriods(query, day);
-  await applyReplication(query, day);
-  await replaceDay(query, day);
-  await replaceSamples(query, day);
+/** What was counted of a whole day: array literals by what they say. */
+export type WholeDay = Readonly<Record<Exclude<CountRow['what'], 'part'>, readonly string[]>> & {
+  readonly references: readonly string[];
+};
+
+/** @param query of a transaction that holds the lock of `lockFigures` */
+export async function applyDay(query: Query, day: number, whole: WholeDay): Promise<void> {
+  await applyScopes(query, day, whole);
+  await applyReplication(query, day, whole.replication);
+  await query('delete from daily_kinds where day = $1', [day]);
+  await query(
+    `insert into daily_kinds (day, kind, events, authors, content_bytes)
+     select $1, * from unnest($2::integer[], $3::integer[], $4::integer[], $5::bigint[])`,
+    [day, ...whole.kinds],
+  );
+  await replaceSum(query, day, whole.sum);
+  await query('delete from daily_samples where day = $1', [day]);
+  await query(
+    `insert into daily_samples (day, relays, events)
+     select $1, relays::integer[], events from unnest($2::text[], $3::integer[]) as t (relays, events)`,
+    [day, ...whole.samples],
+  );
+  await query('delete from daily_references where day = $1', [day]);
+  await query(
+    `insert into daily_references (day, kind, target, "references")
+     select $1, kind, decode(target, 'hex'), n from unnest($2::integer[], $3::text[], $4::integer[]) as t (kind, target, n)`,
+    [day, ...whole.references],
+  );
 }
 
-const CHANGE_TABLES = `
-create temporary table day_changes (
-    scope integer, author_id integer, kind integer, change integer, before integer, after integer
-) on commit drop;
-create temporary table day_authors (scope integer, author_id integer, change integer, before bigint, after bigint) on commit drop;
-create temporary table day_before (scope integer, events integer, only_here integer) on commit drop`;
+const SCOPE_TABLES = `
+create temporary table day_scopes (scope integer, events integer, only_here integer, first_at bigint, last_at bigint)
+on commit drop;
+create temporary table scopes_before (scope integer, only_here integer) on commit drop`;
 
-/** What differs between the previous count of the day and the new one, and the totals before and after. */
-const CHANGES = `
-insert into day_changes
-select c.scope, c.author_id, c.kind, c.change, t.before, t.before + c.change
-from (
-    select scope, author_id, kind, sum(events)::integer as change
-    from (
-        select scope, author_id, kind, events from day_cells
-        union all
-        select d.scope, u.author_id, u.kind, -u.events
-        from daily_counts d
-        cross join lateral unnest(d.author_ids, d.kinds, d.counts) as u (author_id, kind, events)
-        where d.day = $1
-    ) counts
-    group by scope, author_id, kind
-    having sum(events) <> 0
-) c
-left join scope_authors a on a.scope = c.scope and a.author_id = c.author_id
-cross join lateral (select coalesce(a.counts[array_position(a.kinds, c.kind)], 0) as before) t`;
+const COUNTED_SCOPES = `
+insert into day_scopes
+select s.scope, s.events, coalesce(o.events, 0), $7::bigint + s.first, $7::bigint + s.last
+from unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) as s (scope, events, first, last)
+left join unnest($5::integer[], $6::integer[]) as o (relay_id, events) on o.relay_id = s.scope`;
 
-const AUTHOR_CHANGES = `
-insert into day_authors
-select c.scope, c.author_id, c.change, coalesce(a.events, 0), coalesce(a.events, 0) + c.change
-from (select scope, author_id, sum(change)::integer as change from day_changes group by scope, author_id) c
-left join scope_authors a on a.scope = c.scope and a.author_id = c.author_id`;
+/** By the scopes of the archive, since the key of \`daily_scopes\` begins with the scope. */
+const SCOPES_BEFORE = `
+insert into scopes_before
+select d.scope, d.only_here
+from scope_stats s
+cross join lateral (select * from daily_scopes d where d.scope = s.scope and d.day = $1 limit 1) d`;
 
-const GONE_AUTHORS = `
-delete from scope_authors a using day_authors d
-where d.after = 0 and a.scope = d.scope and a.author_id = d.author_id`;
-
-const AUTHORS = `
-insert into scope_authors (scope, author_id, events, kinds, counts)
-select scope, author_id, sum(events), array_agg(kind order by kind), array_agg(events order by kind)
-from (
-    select scope, author_id, kind, after as events from day_changes where after > 0
-    union all
-    select a.scope, a.author_id, u.kind, u.events
-    from day_authors d
-    join scope_authors a on a.scope = d.scope and a.author_id = d.author_id
-    cross join lateral unnest(a.kinds, a.counts) as u (kind, events)
-    where d.after > 0 and not exists (
-        select from day_changes c where c.scope = a.scope and c.author_id = a.author_id and c.kind = u.kind
-    )
-) merged
-group by scope, author_id
-on conflict (scope, author_id) do update set events = excluded.events, kinds = excluded.kinds, counts = excluded.counts`;
-
-const KINDS = `
-insert into scope_kinds (scope, kind, events, authors)
-select scope, kind, sum(change), count(*) filter (where before = 0) - count(*) filter (where after = 0)
-from day_changes group by scope, kind
-on conflict (scope, kind) do update
-set events = scope_kinds.events + excluded.events, authors = scope_kinds.authors + excluded.authors`;
-
-/** Keeps the previous counts for the difference, and drops the rows of scopes that have no event of the day any more. */
 const REMOVED_SCOPES = `
-with kept as (
-    insert into day_before select scope, events, only_here from daily_counts where day = $1 returning scope
-)
-delete from daily_counts d
-where d.day = $1 and not exists (select from day_scopes s where s.scope = d.scope)`;
+delete from daily_scopes d using scopes_before b
+where d.day = $1 and d.scope = b.scope and not exists (select from day_scopes s where s.scope = b.scope)`;
 
-const DAILY = `
-insert into daily_counts as d (day, scope, events, only_here, first_at, last_at, author_ids, kinds, counts)
-select $1, c.scope, c.events, s.only_here, c.first_at, c.last_at, c.author_ids, c.kinds, c.counts
-from (
-    select scope, sum(events)::integer as events, min(first_at) as first_at, max(last_at) as last_at,
-           array_agg(author_id) as author_ids, array_agg(kind) as kinds, array_agg(events) as counts
-    from (select * from day_cells order by scope, author_id, kind) sorted
-    group by scope
-) c
-join day_scopes s on s.scope = c.scope
-on conflict (day, scope) do update
-set events = excluded.events, only_here = excluded.only_here, first_at = excluded.first_at, last_at = excluded.last_at,
-    author_ids = excluded.author_ids, kinds = excluded.kinds, counts = excluded.counts
+const DAILY_SCOPES = `
+insert into daily_scopes as d (scope, day, events, only_here, first_at, last_at)
+select scope, $1, events, only_here, first_at, last_at from day_scopes order by scope
+on conflict (scope, day) do update
+set events = excluded.events, only_here = excluded.only_here, first_at = excluded.first_at, last_at = excluded.last_at
 where (d.events, d.only_here, d.first_at, d.last_at)
-        is distinct from (excluded.events, excluded.only_here, excluded.first_at, excluded.last_at)
-    or d.scope in (select scope from day_changes)`;
+    is distinct from (excluded.events, excluded.only_here, excluded.first_at, excluded.last_at)`;
 
 const SCOPE_TOTALS = `
-insert into scope_stats as t (scope, events, only_here, authors, kinds, first_at, last_at)
-select c.scope, c.events, c.only_here, coalesce(a.authors, 0),
-       (select count(*) from scope_kinds k where k.scope = c.scope),
-       coalesce((select first_at from daily_counts d where d.scope = c.scope order by day limit 1), 0),
-       coalesce((select last_at from daily_counts d where d.scope = c.scope order by day desc limit 1), 0)
+update scope_stats t
+set only_here = t.only_here + c.only_here,
+    first_at = coalesce((select first_at from daily_scopes d where d.scope = c.scope order by day limit 1), 0),
+    last_at = coalesce((select last_at from daily_scopes d where d.scope = c.scope order by day desc limit 1), 0)
 from (
-    select scope, sum(events) as events, sum(only_here) as only_here
+    select scope, sum(only_here) as only_here
     from (
-        select scope, events, only_here from daily_counts where day = $1
+        select scope, only_here from day_scopes
         union all
-        select scope, -events, -only_here from day_before
+        select scope, -only_here from scopes_before
     ) counts
     group by scope
 ) c
-left join (
-    select scope, count(*) filter (where before = 0) - count(*) filter (where after = 0) as authors
-    from day_authors group by scope
-) a on a.scope = c.scope
-on conflict (scope) do update
-set events = t.events + excluded.events, only_here = t.only_here + excluded.only_here,
-    authors = t.authors + excluded.authors, kinds = excluded.kinds,
-    first_at = excluded.first_at, last_at = excluded.last_at`;
+where t.scope = c.scope`;
 
-/**
- * First and last event of authors. Where the day has the first one, it is that of the new count; where it had it and
- * has it no more, it is looked up in the days that are counted.
- */
-async function applyBounds(query: Query, day: number): Promise<void> {
-  const seconds = secondsOf(day);
-  await query(BOUNDS, seconds);
-  await query(LOST_BOUNDS, seconds);
+/** A scope that has rows of another day keeps its totals until that day is counted. */
+const EMPTY_SCOPES = `
+delete from scope_stats t
+where events = 0 and authors = 0 and only_here = 0 and not exists (select from daily_scopes d where d.scope = t.scope)`;
+
+async function applyScopes(query: Query, day: number, whole: WholeDay): Promise<void> {
+  await query(SCOPE_TABLES);
+  const [since] = secondsOf(day);
+  await query(COUNTED_SCOPES, [...whole.scopes, ...whole['only here'], since]);
+  await query(SCOPES_BEFORE, [day]);
+  await query(REMOVED_SCOPES, [day]);
+  await query(DAILY_SCOPES, [day]);
+  await query(SCOPE_TOTALS);
+  await query(EMPTY_SCOPES);
 }
 
-const BOUNDS = `
-update scope_authors a
-set first_at = case when coalesce(a.first_at >= $1, true) then n.first_at else a.first_at end,
-    last_at = case when coalesce(a.last_at < $2, true) then n.last_at else a.last_at end
-from (
-    select scope, author_id, min(first_at) as first_at, max(last_at) as last_at from day_cells group by scope, author_id
-) n
-where a.scope = n.scope and a.author_id = n.author_id and (
-    a.first_at is null or a.last_at is null
-    or a.first_at >= $1 and a.first_at <> n.first_at or a.last_at < $2 and a.last_at <> n.last_at
-)`;
-
-/**
- * SQL: time of an event of author \`a\` in scope, on a counted day. A day that changed since is recounted, and corrects
- * it then: so only days count that have the author.
- */
-const counted = (condition: string, order: string) => `(
-    select e.created_at
-    from authors k
-    join events e on e.pubkey = k.pubkey
-    where k.author_id = a.author_id and ${condition} and is_in_scope(e.event_key, a.scope) and exists (
-        select from daily_counts d
-        where d.day = event_key_day(e.event_key) and d.scope = a.scope and a.author_id = any (d.author_ids)
-    )
-    order by e.created_at ${order} limit 1
-)`;
-
-const LOST_BOUNDS = `
-update scope_authors a
-set first_at = case when a.first_at >= $1 and a.first_at < $2 then ${counted('e.created_at >= $2', 'asc')} else a.first_at end,
-    last_at = case when a.last_at >= $1 and a.last_at < $2 then ${counted('e.created_at < $1', 'desc')} else a.last_at end
-from day_authors l
-where l.change < 0 and a.scope = l.scope and a.author_id = l.author_id
-    and (a.first_at >= $1 and a.first_at < $2 or a.last_at >= $1 and a.last_at < $2)
-    and not exists (select from day_cells c where c.scope = a.scope and c.author_id = a.author_id)`;
-
-async function applyReplication(query: Query, day: number): Promise<void> {
+async function applyReplication(query: Query, day: number, counted: readonly string[]) {
   await query(
-    `with counted as (
-         select cardinality(relays) as relays, count(*)::integer as events from day_events group by 1
-     ), changed as (
-         select relays, sum(events) as change
-         from (
-             select relays, events from counted
-             union all
-             select relays, -events from daily_replication where day = $1
-         ) counts
-         group by relays
-         having sum(events) <> 0
-     )
-     insert into replication_totals (relays, events) select relays, change from changed
+    `insert into replication_totals (relays, events)
+     select relays, sum(events)
+     from (
+         select * from unnest($2::integer[], $3::integer[]) as t (relays, events)
+         union all
+         select relays, -events from daily_replication where day = $1
+     ) counts
+     group by relays
+     having sum(events) <> 0
      on conflict (relays) do update set events = replication_totals.events + excluded.events`,
-    [day],
+    [day, ...counted],
   );
   await query('delete from replication_totals where events = 0');
   await query('delete from daily_replication where day = $1', [day]);
   await query(
-    `insert into daily_replication (day, relays, events)
-     select $1, cardinality(relays), count(*) from day_events group by cardinality(relays)`,
-    [day],
+    `insert into daily_replication (day, relays, events) select $1, * from unnest($2::integer[], $3::integer[])`,
+    [day, ...counted],
   );
 }
 
-async function replaceDay(query: Query, day: number): Promise<void> {
-  await query('delete from daily_kinds where day = $1', [day]);
-  await query(
-    `insert into daily_kinds (day, kind, events, authors, content_bytes)
-     select $1, kind, count(*), count(distinct pubkey), sum(content_bytes) from day_events group by kind`,
-    [day],
-  );
+async function replaceSum(query: Query, day: number, sum: readonly string[]): Promise<void> {
   await query('delete from day_sums where day = $1', [day]);
   await query(
     `insert into day_sums (day, events, authors, kinds, id_sum, counted_at)
-     select $1, count(*), count(distinct pubkey), count(distinct kind), ${ID_SUM}, ${NOW}
-     from day_events having count(*) > 0`,
-    [day],
+     select $1, $2::integer, $3, $4, $5, ${NOW} where $2::integer > 0`,
+    [day, ...sum.slice(0, 4)],
   );
   await query('delete from daily_zaps where day = $1', [day]);
   await query(

@@ -1,5 +1,4 @@
 import type { Query } from '../connection.ts';
-import { rangeOf, rowsOfDay } from './count-day.ts';
 
 /** Table `current_events`: the newest event of each author, kind and tag `d` (NIP-01). */
 
@@ -12,11 +11,6 @@ export interface SomeEvents {
 /** Events that were stored, by their keys. */
 export function eventsOf(keys: readonly string[]): SomeEvents {
   return { condition: 'e.event_key = any ($1::bigint[])', values: [keys] };
-}
-
-/** All events of a day. */
-export function eventsOfDay(day: number): SomeEvents {
-  return { condition: rowsOfDay('e'), values: rangeOf(day) };
 }
 
 /** An author whose current event of a kind is another one now, or none. */

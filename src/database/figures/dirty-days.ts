@@ -51,41 +51,65 @@ export async function daysToCount(
 export interface ClaimedDay {
   readonly day: number;
   readonly marks: number;
+  /** Names this recount: what an earlier one counted is not applied any more. */
+  readonly claim: string;
   readonly isRebuild: boolean;
   /** When its recount began, Unix seconds: changes that were committed before are counted. */
   readonly startedAt: number;
 }
 
 /**
- * Keeps other refreshers from recounting the day until the transaction ends.
+ * Keeps other refreshers from recounting the day until the transaction ends. Nothing is written: readers of the journal do
+ * not wait for it.
  *
  * @param query of a transaction
- * @returns null if another one recounts it, or has recounted it already
+ * @returns whether nobody else recounts it
  */
-export async function claimDay(query: Query, day: number): Promise<ClaimedDay | null> {
+export async function holdDay(query: Query, day: number): Promise<boolean> {
   const { rows: locks } = await query<{ locked: boolean }>(
     `select pg_try_advisory_xact_lock(hashtext('bigbrotr day'), $1) as locked`,
     [day],
   );
-  if (!locks[0]?.locked) return null;
+  return locks[0]?.locked === true;
+}
+
+/** Begins the recount of a day that is held. @returns null if it is not dirty any more */
+export async function claimDay(query: Query, day: number): Promise<ClaimedDay | null> {
   const { rows } = await query<ClaimedDay & Record<string, unknown>>(
-    `select day, marks, is_rebuild as "isRebuild", ${NOW} as "startedAt" from dirty_days where day = $1`,
+    `update dirty_days set claim = pg_current_xact_id()::text::bigint where day = $1
+     returning day, marks, claim::text, is_rebuild as "isRebuild", ${NOW} as "startedAt"`,
     [day],
   );
   return rows[0] ?? null;
 }
 
-/** Removes the mark of a day that was recounted. A day that was marked meanwhile stays dirty. */
-export async function cleanDay(query: Query, { day, marks, startedAt }: ClaimedDay): Promise<void> {
+/**
+ * Whether no other recount of the day has begun, which happens when the connection that holds the day is lost.
+ *
+ * @param query of a transaction that holds the lock of `lockFigures`
+ */
+export async function isClaimed(query: Query, { day, claim }: ClaimedDay): Promise<boolean> {
+  const { rows } = await query('select from dirty_days where day = $1 and claim = $2', [
+    day,
+    claim,
+  ]);
+  return rows.length > 0;
+}
+
+/** Removes the mark of a day that was recounted. A day that was marked meanwhile stays dirty, for a rebuild too. */
+export async function cleanDay(
+  query: Query,
+  { day, marks, isRebuild, startedAt }: ClaimedDay,
+): Promise<void> {
   const { rowCount } = await query('delete from dirty_days where day = $1 and marks = $2', [
     day,
     marks,
   ]);
   if (rowCount === 0)
-    await query('update dirty_days set since = $2, is_rebuild = false where day = $1', [
-      day,
-      startedAt,
-    ]);
+    await query(
+      'update dirty_days set since = $2, is_rebuild = is_rebuild and not $3 where day = $1',
+      [day, startedAt, isRebuild],
+    );
 }
 
 /** How many days are dirty, how many of them belong to a rebuild, and since when the oldest change is not counted. */

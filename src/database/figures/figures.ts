@@ -1,19 +1,10 @@
 import { crashPoint } from '../../telemetry/crash-point.ts';
 import { NOW, type Query } from '../connection.ts';
 import { advanceReader, type JournalRead, readNext } from '../journal.ts';
-import { applyDay, lockFigures } from './apply-day.ts';
-import { countDay } from './count-day.ts';
-import {
-  addCurrentAuthors,
-  eventsOf,
-  eventsOfDay,
-  replaceDeleted,
-  type SomeEvents,
-  setCurrent,
-} from './current-events.ts';
-import { claimDay, cleanDay, dirtyDays, markDays } from './dirty-days.ts';
-import { followLists } from './edges.ts';
-import { addZaps, readZaps, removeDeletedZaps } from './zaps.ts';
+import { lockFigures } from './apply-day.ts';
+import { eventsOf } from './current-events.ts';
+import { dirtyDays, markDays } from './dirty-days.ts';
+import { takeUp } from './take-up.ts';
 
 /** What the refresher does in one transaction each. */
 
@@ -36,41 +27,6 @@ export async function followJournal(query: Query): Promise<JournalRead['state']>
   await advanceReader(query, 'refresher', rows.at(-1) ?? rows[0]);
   crashPoint('days-marked', '');
   return read.state;
-}
-
-/**
- * Brings current events, edges and zaps up to date with events that were stored, and events of some days that were
- * deleted. Keys of authors are added before the lock is taken: a recount that adds the same ones may wait for it.
- */
-async function takeUp(query: Query, added: SomeEvents, deletedOn: readonly number[]) {
-  await addCurrentAuthors(query, added);
-  const zaps = await readZaps(query, added);
-  await lockFigures(query);
-  const deleted = await replaceDeleted(query, deletedOn);
-  const replaced = await setCurrent(query, added);
-  await followLists(query, [...deleted, ...replaced]);
-  await removeDeletedZaps(query, deletedOn);
-  await addZaps(query, zaps);
-}
-
-/** What a recount has read. */
-export interface Recounted {
-  readonly events: number;
-  readonly sightings: number;
-}
-
-/** Recounts a dirty day. @returns null if another refresher recounts it, or has done so */
-export async function recountDay(query: Query, day: number): Promise<Recounted | null> {
-  const claimed = await claimDay(query, day);
-  if (!claimed) return null;
-  const counted = await countDay(query, day);
-  crashPoint('day-counted', '');
-  if (claimed.isRebuild) await takeUp(query, eventsOfDay(day), [day]);
-  else await lockFigures(query);
-  await applyDay(query, day);
-  await cleanDay(query, claimed);
-  crashPoint('day-applied', '');
-  return counted;
 }
 
 /**
@@ -100,7 +56,7 @@ const eventsSince = (seconds: number) => `(
 
 /** Tables that are made anew. Keys of authors stay. */
 const FIGURES = [
-  ...['daily_counts', 'scope_stats', 'scope_kinds', 'scope_authors', 'daily_kinds'],
+  ...['daily_counts', 'daily_scopes', 'scope_stats', 'scope_kinds', 'scope_authors', 'daily_kinds'],
   ...['daily_replication', 'replication_totals', 'day_sums', 'recent_events', 'current_events'],
   ...['follow_edges', 'relay_list_edges', 'relay_list_totals', 'zaps', 'daily_zaps'],
   ...['dirty_periods', 'period_users', 'cohorts', 'daily_samples', 'cover_ranks'],

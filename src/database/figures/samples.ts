@@ -1,55 +1,34 @@
 import { NOW, type Query } from '../connection.ts';
-import { rangeOf, rowsOfDay } from './count-day.ts';
 
-/** Tables `daily_samples` and `daily_references`, and what follows from all days together. */
-
-/** SQL: an id of the sample begins with this, so that a sixteenth of all events, or a 256th of all targets, belongs to it. */
-const IN_EVENT_SAMPLE = 'get_byte(id, 0) < 16';
-const TARGET_SAMPLE = '^00[0-9a-f]{62}$';
-
-/** Keeps the samples of a day, of which `countDay` has read the events. */
-export async function replaceSamples(query: Query, day: number): Promise<void> {
-  await query('delete from daily_samples where day = $1', [day]);
-  await query(
-    `insert into daily_samples (day, relays, events)
-     select $1, s.relays, count(*)
-     from (
-         select array(select unnest(relays) order by 1) as relays from day_events
-         where ${IN_EVENT_SAMPLE} and cardinality(relays) > 0
-     ) s
-     group by s.relays`,
-    [day],
-  );
-  await query('delete from daily_references where day = $1', [day]);
-  await query(
-    `insert into daily_references (day, kind, target, "references")
-     select $3, r.kind, decode(r.target, 'hex'), count(*)
-     from (
-         select distinct e.event_key, e.kind, t.tag ->> 1 as target
-         from events e
-         cross join lateral jsonb_array_elements(e.tags) as t (tag)
-         where ${rowsOfDay('e')} and t.tag ->> 0 = 'e' and t.tag ->> 1 ~ '${TARGET_SAMPLE}'
-     ) r
-     group by r.kind, r.target`,
-    rangeOf(day),
-  );
-}
+/** Tables that follow from the samples of all days together. */
 
 /** Keeps other refreshers from replacing the same rows until the transaction ends. */
 async function lockSamples(query: Query): Promise<void> {
   await query(`select pg_advisory_xact_lock(hashtext('bigbrotr samples'))`);
 }
 
-/** Counts anew how many sampled references lead to events that the archive lacks. */
+/**
+ * Counts anew how many sampled references lead to events that the archive lacks. Nothing is written before all are looked
+ * up: readers of the journal wait for transactions that have written.
+ */
 export async function countReferences(query: Query): Promise<void> {
   await lockSamples(query);
+  const { rows } = await query<{ columns: string[]; as_of: number }>(
+    `select array[coalesce(array_agg(kind), '{}')::text, coalesce(array_agg("references"), '{}')::text,
+                  coalesce(array_agg(missing), '{}')::text] as columns, figures_as_of() as as_of
+     from (
+         select r.kind, sum(r."references")::bigint as "references",
+                coalesce(sum(r."references") filter (where f.id is null), 0)::bigint as missing
+         from daily_references r
+         left join lateral (select id from events where id = r.target limit 1) f on true
+         group by r.kind
+     ) counted`,
+  );
   await query('delete from reference_totals');
   await query(
     `insert into reference_totals (kind, "references", missing, as_of)
-     select r.kind, sum(r."references"), coalesce(sum(r."references") filter (where f.id is null), 0), figures_as_of()
-     from daily_references r
-     left join lateral (select id from events where id = r.target limit 1) f on true
-     group by r.kind`,
+     select *, $4 from unnest($1::integer[], $2::bigint[], $3::bigint[])`,
+    [...(rows[0]?.columns ?? []), rows[0]?.as_of],
   );
 }
 

@@ -1,6 +1,12 @@
 -- Any number of hosts: one holder a relay and kind of work, by leases and fencing tokens.
 create sequence claim_token_sequence;
 comment on sequence claim_token_sequence is 'Fencing tokens (claims.token): each claim gets a higher one than every claim before it.';
+-- They begin with the time in microseconds: where an archive takes the place of another, no process holds a token of this one.
+do $$
+begin
+    perform setval('claim_token_sequence', greatest(last_value, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
+    from claim_token_sequence;
+end $$;
 
 create table claims (
     work     text not null,

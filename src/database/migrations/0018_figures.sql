@@ -853,3 +853,21 @@ begin
         execute format('grant temporary on database %I to bigbrotr_writers', current_database());
     end if;
 end $$;
+
+comment on column relay_facts.country is 'Country of its IP address, ISO 3166-1 alpha-2; null: not known.';
+comment on column relay_facts.city is 'City of its IP address, in English; null: not known.';
+comment on column relay_facts.geohash is 'Geohash of the location of its IP address, nine characters.';
+comment on column relay_facts.ip is 'IP address that the monitor connected to, or the first one that DNS returned.';
+comment on column relay_facts.asn is 'Number of the autonomous system (AS) that its IP address belongs to.';
+comment on column relay_facts.organisation is 'Name of the organisation that the autonomous system is registered to.';
+comment on column relay_facts.tls_valid is 'Whether its TLS certificate is valid for its host name. Null: no TLS, or not checked.';
+comment on column relay_facts.tls_problem is 'Why the certificate is not valid, as an error code of OpenSSL, such as CERT_HAS_EXPIRED. Null: it is valid, or not checked.';
+comment on column relay_facts.tls_issuer is 'Issuer of its certificate.';
+comment on column relay_facts.tls_not_after is 'When its certificate expires, Unix seconds.';
+comment on column relay_facts.http_server is 'The Server header of its response to the WebSocket upgrade.';
+comment on column relay_facts.nip45 is 'Whether it answers COUNT (NIP-45). Null: the check was inconclusive.';
+comment on column relay_facts.nip50 is 'Whether it answers search filters (NIP-50). Null: the check was inconclusive.';
+comment on column relay_facts.nip67 is 'Whether its EOSE says if more events match (NIP-67). Null: the check was inconclusive.';
+comment on column relay_facts.nip77 is 'Whether it reconciles (NIP-77). Null: the check was inconclusive.';
+comment on column relay_facts.max_limit is 'Maximum number of events that it sends for one REQ; 1000 means 1000 or more. Null: the check was inconclusive.';
+comment on column relay_facts.read_asked is 'Which filter its read check succeeded with: bare (any event), filter (the archived filter) or kinds (a filter by kinds). Null: not readable, or an older check that did not record it.';

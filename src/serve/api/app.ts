@@ -14,6 +14,7 @@ import { problemOf } from './problem-of.ts';
 import { addAuthorRoutes } from './routes/authors.ts';
 import { addChangesRoutes } from './routes/changes.ts';
 import { addEventRoutes } from './routes/events.ts';
+import { addPageRoutes } from './routes/page.ts';
 import { addRelayRoutes } from './routes/relay.ts';
 import { addRelayListRoute } from './routes/relays.ts';
 import { addStatRoutes } from './routes/stats.ts';
@@ -42,9 +43,11 @@ export interface ApiOptions extends Pick<HealthOptions, 'service' | 'status' | '
   readonly trustedProxies: readonly string[];
   /** Receives errors that are ours. */
   readonly onError: (error: unknown) => void;
+  /** Called when an answer has ended. @param route its pattern, `unknown` where there is none @param seconds */
+  readonly onAnswered?: (route: string, status: number, seconds: number) => void;
 }
 
-/** The HTTP server of the API: /health, /ready, /metrics, /v1/…, /openapi.json and /docs. Not listening yet. */
+/** The HTTP server of the API: /health, /ready, /metrics, /v1/…, /openapi.json, /docs and the page. Not listening yet. */
 export async function buildApi(options: ApiOptions): Promise<FastifyInstance> {
   const { trustedProxies, onError } = options;
   const app = fastify({
@@ -69,11 +72,29 @@ export async function buildApi(options: ApiOptions): Promise<FastifyInstance> {
     if (Buffer.byteLength(request.raw.url ?? '') > MAX_URL_BYTES)
       throw new Problem('uri-too-long', `The URL may have ${MAX_URL_BYTES} bytes: ask for less.`);
   });
+  addMeasurement(app, options);
   app.setNotFoundHandler((request, reply) => sendProblem(reply, notFound(request)));
   addHealthRoutes(app, options); // before the rate limit, which they do not have
   await addProtection(app, options);
   await app.register(async (api) => addRoutes(api, options));
   return app;
+}
+
+/** Reports each answer by the pattern of its route: paths are without number, and would each be a time series. */
+function addMeasurement(app: FastifyInstance, { onAnswered }: ApiOptions): void {
+  if (!onAnswered) return;
+  app.addHook('onRequest', async (request, reply) => {
+    const { url, config } = request.routeOptions;
+    const begun = performance.now();
+    // 'close' also comes where the client goes before the end: hooks of the framework do not.
+    reply.raw.once('close', () =>
+      onAnswered(
+        config?.measuredAs ?? url ?? 'unknown',
+        reply.statusCode,
+        (performance.now() - begun) / 1000,
+      ),
+    );
+  });
 }
 
 /** A relay URL may stand in the path as it is: its slashes and colons are encoded for the router. */
@@ -98,8 +119,10 @@ async function addProtection(
         imgSrc: ["'self'"],
         connectSrc: ["'self'"],
         baseUri: ["'none'"],
-        formAction: ["'none'"],
+        formAction: ["'self'"],
         frameAncestors: ["'none'"],
+        requireTrustedTypesFor: ["'script'"],
+        trustedTypes: ["'none'"],
       },
     },
     crossOriginResourcePolicy: { policy: corsOrigins.length > 0 ? 'cross-origin' : 'same-origin' },
@@ -130,7 +153,8 @@ async function addRoutes(
   await api.register(compress, {
     encodings: ['gzip'],
     threshold: 1024,
-    customTypes: /^(application\/(problem\+)?(x-nd)?json|text\/(csv|html|css|javascript))/,
+    customTypes:
+      /^(application\/(problem\+)?(x-nd)?json|text\/(csv|html|css|javascript)|image\/svg)/,
   });
   await api.register(swagger, {
     openapi: { openapi: '3.1.0', ...openApiInfo(version) },
@@ -145,6 +169,7 @@ async function addRoutes(
   addAuthorRoutes(api, context);
   addStatRoutes(api, context);
   addDocs(api);
+  addPageRoutes(api);
 }
 
 function notFound({ method, url }: FastifyRequest): Problem {

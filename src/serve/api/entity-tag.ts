@@ -7,6 +7,8 @@ declare module 'fastify' {
     readonly maxAge?: number;
     /** A path that shows what the route does. */
     readonly example?: string;
+    /** What metrics call the route; its pattern unless told. */
+    readonly measuredAs?: string;
   }
 }
 

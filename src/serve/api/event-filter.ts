@@ -40,10 +40,13 @@ const tagParameters = Object.fromEntries(
   ]),
 ) as Record<`tag.${string}`, z.ZodOptional<typeof repeated>>;
 
+/** Kinds, in one or several parameters of the name. */
+export const kindList = separated(wholeNumber(0, 65_535)).describe('Kinds.');
+
 export const filterQuery = z.object({
   ids: separated(eventId).optional().describe('Ids, in hex or Bech32.'),
   authors: separated(authorKey).optional().describe('Public keys, in hex or Bech32.'),
-  kinds: separated(wholeNumber(0, 65_535)).optional().describe('Kinds.'),
+  kinds: kindList.optional(),
   since: wholeNumber(0, MAX_CREATED_AT).optional().describe('created_at from here, Unix seconds.'),
   until: wholeNumber(0, MAX_CREATED_AT).optional().describe('created_at up to here.'),
   ...tagParameters,

@@ -7,6 +7,8 @@ import {
   eventPage,
   type PageSize,
 } from '../../database/event-pages.ts';
+import { addressOf } from '../../nostr/address.ts';
+import type { NostrEvent } from '../../nostr/event.ts';
 import type { EventFilter } from '../../nostr/filter.ts';
 
 /** NIP-01 filters over the archive: the one place where a filter becomes a statement. */
@@ -33,11 +35,23 @@ export function selectionOf(filter: ArchiveFilter): EventSelection | null {
   };
 }
 
+/**
+ * What refers to an event: its id in a tag e or q, or its address in a tag a or q (NIP-01, NIP-18).
+ *
+ * @param event null where it is not archived: it has no address that is known
+ */
+export function referencesTo(id: string, event: NostrEvent | null): EventSelection {
+  const address = event && addressOf(event);
+  const ofId = [`e:${id}`, `q:${id}`];
+  return { references: address ? [...ofId, `a:${address}`, `q:${address}`] : ofId };
+}
+
 /** The index that finds the fewest events for a selection: the one for what is rarest. */
-export function accessPathOf({ ids, authors, kinds, tags = {} }: EventSelection): AccessPath {
+export function accessPathOf(selection: EventSelection): AccessPath {
+  const { ids, authors, kinds, tags = {}, references } = selection;
   if (ids) return 'id';
   if (authors) return 'author';
-  if (Object.keys(tags).length > 0) return 'tag';
+  if (Object.keys(tags).length > 0 || references) return 'tag';
   return kinds ? 'kind' : 'time';
 }
 

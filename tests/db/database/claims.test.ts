@@ -28,6 +28,15 @@ describe('claims', () => {
     ]);
   });
 
+  test('have tokens that begin with the time, above those of an archive that was here before', async ({
+    take,
+    relay,
+  }) => {
+    const [claim] = await take('one', [relay]);
+    expect(claim?.token).toBeGreaterThan((Date.now() - 86_400_000) * 1000); // the archive was made today
+    expect(Number.isSafeInteger(claim?.token)).toBe(true);
+  });
+
   test('are kept apart by the kind of work', async ({ take, relay, bigbrotr }) => {
     expect(await take('one', [relay])).toHaveLength(1);
     const wanted = [{ key: relay.relayId, seenAt: null }];

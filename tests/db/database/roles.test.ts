@@ -21,19 +21,11 @@ import {
   silent,
 } from '../../postgres/bigbrotr.ts';
 import { earlierArchiveSql } from '../../postgres/earlier-archive.ts';
+import { FIGURE_TABLES } from '../../postgres/figure-tables.ts';
 import { freePort, pgbouncerVersion } from '../../postgres/pgbouncer.ts';
 import { ownDirectory } from '../../processes/directory.ts';
 import { projectFile } from '../../processes/project.ts';
 
-/** Tables that the refresher replaces, and empties before it makes them anew. */
-const FIGURES = [
-  ...['dirty_days', 'daily_counts', 'scope_stats', 'scope_kinds'],
-  ...['scope_authors', 'daily_kinds', 'daily_replication', 'replication_totals'],
-  ...['day_sums', 'recent_events', 'current_events', 'follow_edges'],
-  ...['relay_list_edges', 'relay_list_totals', 'zaps', 'daily_zaps'],
-  ...['dirty_periods', 'period_users', 'cohorts', 'daily_samples'],
-  ...['cover_ranks', 'daily_references', 'reference_totals'],
-];
 const PASSWORDS = {
   ...{ writer: 'of-the-writer', reader: 'of-the-reader' },
   ...{ owner: 'of-the-owner', api: 'of-the-api' },
@@ -239,7 +231,7 @@ describe.skipIf(missing.length > 0)('through PgBouncer', () => {
     const more = ['named_relays', 'relay_states', 'withheld'];
     const expected = [
       ...rightsOn([...work, ...more], 'DELETE'),
-      ...rightsOn(FIGURES, 'DELETE', 'TRUNCATE'),
+      ...rightsOn(FIGURE_TABLES, 'DELETE', 'TRUNCATE'),
     ];
     const sorted = (all: readonly object[]) => all.map((each) => JSON.stringify(each)).sort();
     expect(sorted(unusual)).toEqual(sorted(expected));

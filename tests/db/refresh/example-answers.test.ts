@@ -31,7 +31,7 @@ const test = archiveTest.extend('example', async ({ bigbrotr, database }) => {
     );
   const service = {
     ...{ bigbrotr, log: silent, signal: new AbortController().signal, metrics: NO_METRICS },
-    ...{ detail: () => {}, noteStored: () => {}, setBusy: () => {} },
+    ...{ detail: () => {}, logRepeated: () => {}, noteStored: () => {}, setBusy: () => {} },
   };
   await new Refreshing(service, 1).finish('all');
   return async (sql: string) => {

@@ -31,7 +31,7 @@ const PLANNED = [
   ...[
     ['scope_authors', 'events'],
     ['scope_authors', 'last_at'],
-    ['daily_counts', 'events'],
+    ['daily_scopes', 'events'],
   ],
   ...[
     ['daily_kinds', 'authors'],
@@ -103,7 +103,11 @@ const steps = fc.array(
         day: fc.constantFrom(...DAYS),
       }),
     },
-    { weight: 6, arbitrary: fc.record({ does: fc.constantFrom('apply', 'apply', 'kill'), who }) },
+    { weight: 4, arbitrary: fc.record({ does: fc.constant('apply' as const), who }) },
+    {
+      weight: 3,
+      arbitrary: fc.record({ does: fc.constant('kill' as const), who, after: fc.nat(4) }),
+    },
   ),
   { minLength: 30, maxLength: 120 },
 ) as fc.Arbitrary<FigureStep[]>;

@@ -16,7 +16,7 @@ const test = archiveTest
     );
     const service = {
       ...{ bigbrotr, log: silent, signal: new AbortController().signal, metrics: NO_METRICS },
-      ...{ detail: () => {}, noteStored: () => {}, setBusy: () => {} },
+      ...{ detail: () => {}, logRepeated: () => {}, noteStored: () => {}, setBusy: () => {} },
     };
     await new Refreshing(service, 1).finish('all');
   })

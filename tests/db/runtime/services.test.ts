@@ -2,7 +2,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   type Environment,
   loadFinderConfig,
@@ -12,7 +13,7 @@ import {
 import { createFinder } from '../../../src/finder/finder-service.ts';
 import { createMonitor } from '../../../src/monitor/monitor-service.ts';
 import type { ServiceOptions, StatusReport } from '../../../src/runtime/service.ts';
-import type { ServiceHost } from '../../../src/runtime/service-host.ts';
+import type { ServiceLife } from '../../../src/runtime/service-life.ts';
 import {
   createPrioritySynchronizer,
   createSynchronizer,
@@ -23,7 +24,7 @@ import { health } from '../../processes/health-client.ts';
 import { KEYS } from '../../processes/stack.ts';
 
 const CREATED: Readonly<
-  Record<string, (env: Environment, result: object, options: ServiceOptions) => ServiceHost>
+  Record<string, (env: Environment, result: object, options: ServiceOptions) => ServiceLife>
 > = {
   monitor: (env, result, options) =>
     createMonitor({ ...loadMonitorConfig(env), ...result }, options),
@@ -41,7 +42,7 @@ const NAMES = Object.keys(CREATED);
 let database: TestDatabase;
 let folder: string;
 let env: Environment;
-let host: ServiceHost | null = null;
+let host: ServiceLife | null = null;
 
 beforeAll(async () => {
   database = await testDatabase();
@@ -74,12 +75,18 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-/** @param result what the stub workers answer to each job */
-function create(name: string, options: Partial<ServiceOptions> = {}, result: unknown = null) {
+/** What the stub workers answer to each job, and where they count the jobs. */
+interface Answer {
+  readonly result?: unknown;
+  readonly failure?: object;
+  readonly jobs?: Int32Array;
+}
+
+function create(name: string, options: Partial<ServiceOptions> = {}, answer: Answer = {}) {
   const workerUrl = new URL('../../processes/stub-worker.mjs', import.meta.url);
   const created = CREATED[name]?.(
     env,
-    { result },
+    { result: null, ...answer },
     { once: false, log: silent, workerUrl, ...options },
   );
   if (!created) throw new Error(`there is no service ${name}`);
@@ -92,7 +99,7 @@ describe.each(NAMES)('%s on an empty archive', (name) => {
     const reports: StatusReport[] = [];
     const service = create(name, { onStatus: (report) => reports.push(report) });
     await service.start();
-    const port = service.healthPort ?? 0;
+    const port = service.port ?? 0;
     expect(await health(port)).toMatchObject({
       status: 200,
       body: { service: name, state: 'waiting', database: 'up', counts: {}, lastRound: null },
@@ -143,7 +150,7 @@ test('/health counts a check by the figures of the registry', async () => {
   const service = create(
     'monitor',
     { once: true, onStatus: (status) => reports.push(status) },
-    report,
+    { result: report },
   );
   await service.start();
   expect(await service.ended).toBe(0);
@@ -160,3 +167,39 @@ test('/health counts a check by the figures of the registry', async () => {
     },
   });
 });
+
+test.each([
+  ['monitor', 'check lost'],
+  ['priority-synchronizer', 'visit lost'],
+])(
+  '%s logs results that a full disk keeps from being stored once a minute, not for each relay and try',
+  async (name, lost) => {
+    const bigbrotr = await openBigbrotr(database);
+    const relays = [];
+    for (const each of ['one', 'two', 'three', 'four', 'five'])
+      relays.push(await knownRelay(bigbrotr, each));
+    await bigbrotr.close();
+    await writeFile(join(folder, 'priority.txt'), relays.map(({ url }) => `${url}\n`).join(''));
+    const reason = 'could not extend file: No space left on device';
+    const failure = { type: 'failed', reason, notStored: true, claimLost: false };
+    const jobs = new Int32Array(new SharedArrayBuffer(4));
+    const lines: Record<string, unknown>[] = [];
+    const log = pino({ level: 'info' }, { write: (line) => void lines.push(JSON.parse(line)) });
+
+    env = { ...env, NETWORK_TEST_HOSTS: 'none' };
+    const startedMs = performance.now();
+    const service = create(name, { log }, { failure, jobs });
+    await service.start();
+    await vi.waitFor(() => expect(Atomics.load(jobs, 0)).toBeGreaterThanOrEqual(5), 50_000);
+    await service.stop('a test');
+
+    const said = lines.filter(({ msg }) => msg === lost);
+    expect(said[0]).toMatchObject({ relay: expect.stringMatching(/^wss:/), reason, times: 1 });
+    const total = said.reduce((sum, { times }) => sum + Number(times), 0);
+    expect(total).toBeGreaterThanOrEqual(4);
+    // At the start, each minute, and at the end.
+    expect(said.length).toBeLessThanOrEqual(
+      2 + Math.floor((performance.now() - startedMs) / 60_000),
+    );
+  },
+);

@@ -150,6 +150,27 @@ describe('GET /v1/events/{id}', () => {
     expect(json.data).toEqual(stored.filter((event) => matchesFilter(event, { '#e': [parent] })));
     expect(json.data.length).toBeGreaterThan(0);
   });
+
+  test('/references finds tags q and a too, and those of an address only for its event', async ({
+    bigbrotr,
+    relay,
+    filterId,
+    get,
+  }) => {
+    const article = signedEvent({ created_at: 5000, kind: 30_023, tags: [['d', 'a:b']] });
+    const address = `30023:${article.pubkey}:a:b`;
+    const refers = (created_at: number, ...tag: string[]) =>
+      signedEvent({ created_at, tags: [tag] });
+    const byId = [refers(5001, 'e', article.id), refers(5002, 'q', article.id)];
+    const byAddress = [refers(5003, 'a', address), refers(5004, 'q', address)];
+    const others = [refers(5005, 'a', `${address}c`), refers(5006, 'x', article.id)];
+    const found = async () => (await get(`/v1/events/${article.id}/references`)).json.data;
+    const store = (events: NostrEvent[]) => bigbrotr.store(batchOf({ relay, filterId, events }));
+    await store([...byId, ...byAddress, ...others].sort(newestFirst));
+    expect(await found()).toEqual([...byId].sort(newestFirst));
+    await store([article]);
+    expect(await found()).toEqual([...byId, ...byAddress].sort(newestFirst));
+  });
 });
 
 const idsInOrder = (events: readonly NostrEvent[]) => events.map(({ id }) => id);

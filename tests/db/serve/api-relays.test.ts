@@ -82,6 +82,36 @@ describe('GET /v1/relays', () => {
   });
 });
 
+describe('GET /v1/relays?strip', () => {
+  test('has for equal parts of the time since Nostr began the share that is proven', async ({
+    visited,
+    relays: _relays,
+    database,
+    get,
+  }) => {
+    const began = Date.UTC(2020, 10, 7) / 1000;
+    const quarter = (Math.floor(Date.now() / 1000) - began) / 4;
+    const at = (quarters: number) => Math.round(began + quarters * quarter);
+    await database.query('update visits set wanted = int8range($1, $2)', [at(1), at(9)]);
+    await database.query(`update coverage set covered = int8multirange(int8range($1, $2))`, [
+      ...[at(1.5), at(3)],
+    ]);
+    const { json } = await get('/v1/relays?strip=4');
+    const strips = new Map<string, unknown>(
+      json.data.map(({ url, strip }: { url: string; strip?: unknown }) => [url, strip]),
+    );
+    expect(strips.get(visited)).toEqual([
+      null,
+      expect.closeTo(0.5, 3),
+      expect.closeTo(1, 3),
+      expect.closeTo(0, 3),
+    ]);
+    expect(strips.get(urlOf('a'))).toBeUndefined();
+    expect((await get('/v1/relays')).text).not.toContain('strip');
+    expect((await get('/v1/relays?strip=121')).status).toBe(400);
+  });
+});
+
 describe('GET /v1/relays/{url}', () => {
   test('has state, checks, visit and its own coverage, by an encoded or a plain URL', async ({
     visited,
@@ -146,7 +176,7 @@ describe('GET /v1/relays/{url}', () => {
     const next = await get(`/v1/relays/${url}/offences?limit=1&cursor=${first.next_cursor}`);
     expect(next.json).toMatchObject({ data: [{ reason: 'bad_signature' }], next_cursor: null });
     expect((await get(`/v1/relays/${url}/figures`)).json.data).toMatchObject({
-      ...{ events: 5, events_exact: true, quarantined: 0, withheld: 0 },
+      ...{ events: 5, events_exact: true, only_here: null, quarantined: 0, withheld: 0 },
     });
   });
 
@@ -193,9 +223,24 @@ describe('GET /v1/coverage and /v1/status', () => {
     expect(Number(shown('archive', 'growth in a day at this rate'))).toBeGreaterThan(0);
     expect(shown('coverage', 'relays not read to their end')).toBe('1');
     expect(shown('coverage', 'this estimate rests on')).toMatch(/^a sample of 1 of 1 relays/);
-    expect(shown('coverage', 'done')).toMatch(/^in at most \d+ (hours|days)|^not known/);
+    expect(shown('coverage', 'done')).toMatch(/^in at most \d+ (hour|day)s?|^not known/);
     expect(shown('failing', visited)).toMatch(/^timeout: no answer in 20 s; 2 failed visits/);
     expect(shown('not proven', 'holes: dense')).toBe('1');
+    expect(shown('backups', 'latest backup')).toBe('none is recorded');
+    await database.query(
+      `insert into runs (command, started_at, ended_at, succeeded, detail)
+       values ('backup', 1000, 1060, true, 'all of it'), ('backup', 2000, 2001, false, 'exit code 1'), ('verify', 3000, 3007, true, '5 events')`,
+    );
+    const { rows } = (await get('/v1/status')).json.data;
+    expect(
+      rows.flatMap((row: { section: string }) => (row.section === 'backups' ? [row] : [])),
+    ).toMatchObject([
+      { name: 'latest backup', value: '1970-01-01T00:33:21Z', unit: 'time' },
+      { name: 'backup outcome', value: 'failed: exit code 1, in 1 s' },
+      { name: 'latest backup that succeeded', value: '1970-01-01T00:17:40Z', unit: 'time' },
+      { name: 'latest verification', value: '1970-01-01T00:50:07Z' },
+      { name: 'verification outcome', value: 'succeeded: 5 events, in 7 s' },
+    ]);
     await database.query('update visits set caught_up = true, failures = 0');
     const after = await get('/v1/status');
     expect(after.text).toContain('every relay that was visited is read to its end');

@@ -7,7 +7,7 @@ const KEYS = ['11', '22', '33'].map((pair) => pair.repeat(32));
 const DAY = 19_000; // 2022-01-08
 
 /** Tests with figures of three authors: the first follows the others. */
-const test = apiTest.extend('counted', async ({ database }) => {
+const test = apiTest.extend('counted', async ({ database, other: _known }) => {
   await database.query(
     'truncate authors, scope_stats, scope_kinds, scope_authors, day_sums, daily_kinds, follow_edges restart identity cascade',
   );
@@ -20,8 +20,9 @@ const test = apiTest.extend('counted', async ({ database }) => {
     `insert into scope_kinds (scope, kind, events, authors) values (0, 1, 50, 3), (0, 3, 10, 1)`,
   );
   await database.query(
-    `insert into scope_authors (scope, author_id, events, first_at, last_at, kinds, counts)
-     values (0, 1, 30, 100, 900, '{1,3}', '{20,10}'), (0, 2, 20, 100, 900, '{1}', '{20}'), (0, 3, 10, 100, 900, '{1}', '{10}')`,
+    `insert into scope_authors (scope, author_id, events, first_at, last_at, kinds)
+     values (0, 1, 30, 100, 900, '\\x00010000001400030000000a'), (0, 2, 20, 100, 900, '\\x000100000014'),
+            (0, 3, 10, 100, 900, '\\x00010000000a')`,
   );
   await database.query(
     `insert into day_sums (day, events, authors, kinds, id_sum, counted_at)
@@ -43,13 +44,19 @@ const test = apiTest.extend('counted', async ({ database }) => {
     [DAY],
   );
   await database.query(
-    `insert into relay_list_totals (relay_url, authors, readers, writers) values ('wss://one.example.com', 3, 2, 3)
+    `insert into relay_list_totals (relay_url, authors, readers, writers) values ('wss://elsewhere.example.com', 3, 2, 3)
      on conflict do nothing`,
   );
   await database.query(
     `insert into period_users (grain, start, before, users, new_users, with_profile, with_follows, counted_at)
      values ('day', $1, 0, 3, 1, 2, 1, 1000) on conflict do nothing`,
     [DAY],
+  );
+  await database.query(
+    'insert into cover_ranks (rank, relay_id, new_events, covered, sampled, as_of) values (1, (select min(relay_id) from relays), 8, 8, 10, 1000)',
+  );
+  await database.query(
+    'insert into reference_totals (kind, "references", missing, as_of) values (7, 12, 5, 1000)',
   );
   await database.query(
     'insert into cohorts (week, cohort_week, users) values ($1, $2, 2) on conflict do nothing',
@@ -86,6 +93,8 @@ describe('GET /v1/stats', () => {
       ['2022-01-08', 3],
       ['2022-01-08', 1],
     ]);
+    const ofKind = (await get('/v1/stats/day-kinds?kinds=3,7')).json.data;
+    expect(ofKind.map(({ kind }: { kind: number }) => kind)).toEqual([3, 3]);
     expect((await get('/v1/stats/kinds')).json.data).toMatchObject([
       { kind: 1, event_count: 50, category: 'regular' },
       { kind: 3, event_count: 10, category: 'replaceable' },
@@ -99,7 +108,9 @@ describe('GET /v1/stats', () => {
     ['active-users', { grain: 'day', start: '2022-01-08', users: 3 }],
     ['retention', { cohort_week: '2022-01-08', age_weeks: 1, users: 2 }],
     ['replication', { relays: 1, events: 40, share: 0.666667 }],
-    ['relay-lists', { relay_url: 'wss://one.example.com', authors: 3, is_known: false }],
+    ['relay-lists', { relay_url: 'wss://elsewhere.example.com', authors: 3, is_known: false }],
+    ['relay-cover', { rank: 1, new_events: 8, cumulative_share: 0.8, sample_share: 0.0625 }],
+    ['dangling-references', { kind: 7, references: 12, missing: 5, as_of: 1000 }],
     ['zaps', { day: '2022-01-08', zaps: 2, millisats: '21000' }],
   ] as const)('%s has its rows', async ([name, row], { counted: _counted, get }) => {
     expect((await get(`/v1/stats/${name}`)).json.data[0]).toMatchObject(row);

@@ -91,6 +91,31 @@ interface Written {
 
 type Store = (batch: Batch, number: number) => Promise<Stored>;
 
+/** A store that holds up every batch until `release` is called. */
+function heldStore(bigbrotr: Bigbrotr) {
+  let release: () => void = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const store: Store = async (batch) => {
+    await released;
+    return bigbrotr.store(batch);
+  };
+  return { store, release: () => release() };
+}
+
+/** Adds events one after the other. @returns its end, and how many the writer has taken so far */
+function adding(writer: BatchWriter, events: readonly NostrEvent[]) {
+  let count = 0;
+  const end = (async () => {
+    for (const event of events) {
+      await writer.add(identified(event));
+      count += 1;
+    }
+  })();
+  return { end, count: () => count };
+}
+
 async function addAll(writer: BatchWriter, events: readonly NostrEvent[]): Promise<void> {
   for (const event of events) await writer.add(identified(event));
 }
@@ -156,30 +181,15 @@ describe('batches', () => {
     bigbrotr,
     archivedIds,
   }) => {
-    let release: () => void = () => {};
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    const { writer, batches } = open({
-      batchSize: 1,
-      store: async (batch) => {
-        await held;
-        return bigbrotr.store(batch);
-      },
-    });
-    let added = 0;
-    const adding = (async () => {
-      for (const event of EVENTS.slice(0, 8)) {
-        await writer.add(identified(event));
-        added += 1;
-      }
-    })();
+    const { store, release } = heldStore(bigbrotr);
+    const { writer, batches } = open({ batchSize: 1, store });
+    const added = adding(writer, EVENTS.slice(0, 8));
     await vi.waitFor(() => expect(batches).toHaveLength(1));
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(batches).toHaveLength(1); // the second is not begun before the first is stored
-    expect(added).toBe(3); // two are on their way, and one is kept for what its page proves
+    expect(added.count()).toBe(3); // two are on their way, and one is kept for what its page proves
     release();
-    await adding;
+    await added.end;
     await writer.flush();
     expect(await archivedIds()).toHaveLength(8);
   });
@@ -189,31 +199,17 @@ describe('batches', () => {
     bigbrotr,
     archivedIds,
   }) => {
-    let release: () => void = () => {};
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    const { writer } = open({
-      store: async (batch) => {
-        await held;
-        return bigbrotr.store(batch);
-      },
-    });
+    const { store, release } = heldStore(bigbrotr);
+    const { writer } = open({ store });
     const huge = Array.from({ length: 2 }, (_, index) =>
       signedEvent({ created_at: index, content: 'x'.repeat(3 * 1024 * 1024) }),
     );
-    let added = 0;
-    const adding = (async () => {
-      for (const event of huge) {
-        await writer.add(identified(event));
-        added += 1;
-      }
-    })();
-    await vi.waitFor(() => expect(added).toBe(1));
+    const added = adding(writer, huge);
+    await vi.waitFor(() => expect(added.count()).toBe(1));
     await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(added).toBe(1);
+    expect(added.count()).toBe(1);
     release();
-    await adding;
+    await added.end;
     await writer.flush();
     expect(await archivedIds()).toHaveLength(2);
   });

@@ -6,7 +6,7 @@ import { describe, expect } from 'vitest';
 import { signedEvents } from '../../fixtures/events.ts';
 import { seededRandom } from '../../fixtures/random.ts';
 import type { VisitOptions } from '../../fixtures/visit-context.ts';
-import { visitTest } from '../../fixtures/visit-test.ts';
+import { apartVisitTest } from '../../fixtures/visit-test.ts';
 import {
   capsValues,
   closed,
@@ -23,7 +23,7 @@ const EVENTS = signedEvents(300, { from: T - 5_000_000, to: T - 10_000 });
 const NEWEST = Math.max(...EVENTS.map(({ created_at }) => created_at));
 const IDS = EVENTS.map(({ id }) => id).sort();
 
-const test = visitTest
+const test = apartVisitTest
   .extend(
     'start',
     ({ startRelay }) =>
@@ -46,26 +46,32 @@ const test = visitTest
         ),
   );
 
+/** Makes the relay answer by the number of the request, from 1. @returns how many there were */
+function answering(relay: ScriptedRelay, answer: (number: number) => Quirk | 'answer') {
+  let requests = 0;
+  relay.change({
+    onRequest: () => {
+      requests += 1;
+      return answer(requests);
+    },
+  });
+  return () => requests;
+}
+
 test('a relay whose every second answer is empty ends the visit after a bounded number of requests', async ({
   start,
   visit,
   archive,
 }) => {
   const relay = await start();
-  let requests = 0;
-  relay.change({
-    onRequest: () => {
-      requests += 1;
-      return requests % 2 === 0 ? 'answer' : { after: 0 };
-    },
-  });
+  const requests = answering(relay, (number) => (number % 2 === 0 ? 'answer' : { after: 0 }));
   expect(await visit(relay)).toMatchObject({ detail: expect.stringMatching(/^unsteady/) });
-  expect(requests).toBeLessThan(400);
+  expect(requests()).toBeLessThan(400);
   expect(await archive.ids(relay.url)).toEqual(IDS);
   expect(await archive.covered(relay.url)).toBe('{}');
 });
 
-describe('a relay that later answers nothing', () => {
+describe.concurrent('a relay that later answers nothing', () => {
   const nothing: Quirk = { after: 0 };
 
   test('where it has shown events in this visit is not believed; the next visit reads what lies below', async ({
@@ -75,13 +81,7 @@ describe('a relay that later answers nothing', () => {
     holes,
   }) => {
     const relay = await start();
-    let requests = 0;
-    relay.change({
-      onRequest: () => {
-        requests += 1;
-        return requests < 3 ? 'answer' : nothing;
-      },
-    });
+    answering(relay, (number) => (number < 3 ? 'answer' : nothing));
     expect(await visit(relay)).toMatchObject({ outcome: 'failed', reason: 'hides_events' });
     expect(await archive.covered(relay.url)).toBe('{}');
     const seconds = EVENTS.map(({ created_at }) => created_at).sort((a, b) => b - a);
@@ -115,7 +115,7 @@ describe('a relay that later answers nothing', () => {
   });
 });
 
-describe('events after the EOSE of their page', () => {
+describe.concurrent('events after the EOSE of their page', () => {
   test('of a relay that sends EOSE first are archived, and nothing is proven', async ({
     start,
     visit,
@@ -132,13 +132,7 @@ describe('events after the EOSE of their page', () => {
 
   test('take back what was proven before', async ({ start, visit, archive }) => {
     const relay = await start();
-    let requests = 0;
-    relay.change({
-      onRequest: () => {
-        requests += 1;
-        return requests < 3 ? 'answer' : { eoseAfter: 10 };
-      },
-    });
+    answering(relay, (number) => (number < 3 ? 'answer' : { eoseAfter: 10 }));
     expect(await visit(relay)).toMatchObject({
       detail: expect.stringMatching(/^events_after_eose/),
     });
@@ -147,7 +141,7 @@ describe('events after the EOSE of their page', () => {
   });
 });
 
-describe('events after the EOSE of the last page', () => {
+describe.concurrent('events after the EOSE of the last page', () => {
   test('of a short history are archived, counted as an offence, and nothing is proven', async ({
     start,
     visit,
@@ -182,7 +176,7 @@ describe('events after the EOSE of the last page', () => {
   });
 });
 
-describe('answers that change', () => {
+describe.concurrent('answers that change', () => {
   /** The places that are asked for again are drawn with this seed. */
   const drawn = () => {
     const { next } = seededRandom(7);
@@ -353,7 +347,7 @@ describe('answers that change', () => {
   });
 });
 
-describe('bounds that are taken as exclusive', () => {
+describe.concurrent('bounds that are taken as exclusive', () => {
   test.for([[['until'] as const], [['since'] as const], [['since', 'until'] as const]] as const)(
     '%s: every event is archived, also in the first and the last wanted second',
     async ([exclusive], { start, visit, archive }) => {
@@ -369,7 +363,7 @@ describe('bounds that are taken as exclusive', () => {
   );
 });
 
-describe('a place that ends every answer', () => {
+describe.concurrent('a place that ends every answer', () => {
   test.for(['disconnect', 'closed', 'silence'] as const)(
     'by %s: its second is a hole, and all around it is archived in one visit',
     async (how, { start, visit, archive, holes }) => {

@@ -21,7 +21,7 @@ const listedWhen = (holds: () => boolean, listed: readonly NostrEvent[]) => ({
   },
 });
 
-describe('ids that were listed before a NIP-77 session broke off', () => {
+describe.concurrent('ids that were listed before a NIP-77 session broke off', () => {
   const troubles: [string, Nip77Trouble][] = [
     ['a lost connection', 'disconnect'],
     ['NEG-ERR', { error: 'closed: took too long' }],

@@ -9,7 +9,7 @@ import {
 } from '../../fixtures/visit-listing.ts';
 import { atIds, closed, disconnects, type Quirk, unanswered } from '../../relay/scripted-relay.ts';
 
-describe('events that a relay lists by NIP-77 and gives no answer for when it is asked by id', () => {
+describe.concurrent('events that a relay lists by NIP-77 and gives no answer for when it is asked by id', () => {
   test.for(NO_ANSWERS)(
     'take back what pages have proven of their seconds, until they come: %s',
     async ([_name, quirk], { listing, visit, falselyCovered, gapsOf, archive }) => {
@@ -145,7 +145,7 @@ describe('events that a relay lists by NIP-77 and gives no answer for when it is
   });
 });
 
-describe('an id that breaks off every answer by ids', () => {
+describe.concurrent('an id that breaks off every answer by ids', () => {
   const broken: [string, string, Quirk][] = [
     ['silence', 'unreadable', unanswered],
     ['a lost connection', 'unreadable', disconnects(0)],

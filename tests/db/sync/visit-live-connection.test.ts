@@ -18,7 +18,7 @@ import {
 } from '../../fixtures/visit-live.ts';
 import { startTcpProxy } from '../../network/tcp-proxy.ts';
 import { closeGate, openBigbrotr } from '../../postgres/bigbrotr.ts';
-import { relayAddress } from '../../relay/relays.ts';
+import { relayAddress, throttled } from '../../relay/relays.ts';
 import type { ScriptedRelay } from '../../relay/scripted-relay.ts';
 
 describe('a followed connection', () => {
@@ -51,14 +51,11 @@ describe('a followed connection', () => {
     await visit(relay, options);
     const connection = connectionOf(relay);
     expect(connection.bytesReceived).toBeGreaterThan(5_000_000);
-    let held = 0;
-    connection.onThrottled(() => {
-      held += connection.isThrottled ? 1 : 0;
-    });
+    const held = throttled(connection);
     const live = relay.requests.find(isLive)?.subscription;
     relay.say('EVENT', live, { ...fresh('odd'), content: 'changed' });
     await vi.waitFor(() => expect(told().invalid).toEqual({ id_mismatch: 1 }), 5000);
-    expect(held).toBe(0);
+    expect(held()).toBe(0);
   });
 
   test('is paused for invalid events in proportion to their number', async ({
@@ -68,14 +65,11 @@ describe('a followed connection', () => {
     const relay = await startRelay();
     await followed(relay, { connect: connect() });
     const connection = connectionOf(relay);
-    let held = 0;
-    connection.onThrottled(() => {
-      held += connection.isThrottled ? 1 : 0;
-    });
+    const held = throttled(connection);
     const live = relay.requests.find(isLive)?.subscription;
     const event = fresh('x'.repeat(100_000)); // above what a sender is let off with
     relay.say('EVENT', live, { ...event, content: 'changed'.padEnd(100_000) });
-    await vi.waitFor(() => expect(held).toBe(1), 5000);
+    await vi.waitFor(() => expect(held()).toBe(1), 5000);
   });
 
   test('does not time out while a commit of its live events is slow', async ({

@@ -2,7 +2,7 @@ import { describe, expect } from 'vitest';
 import type { NostrEvent } from '../../../src/nostr/event.ts';
 import { signedEvents } from '../../fixtures/events.ts';
 import type { VisitOptions } from '../../fixtures/visit-context.ts';
-import { visitTest } from '../../fixtures/visit-test.ts';
+import { apartVisitTest } from '../../fixtures/visit-test.ts';
 import {
   closed,
   disconnects,
@@ -17,7 +17,7 @@ const FROM = 1_700_000_000;
 const history = signedEvents(3000, { from: FROM, to: FROM + 300_000, seed: 77 });
 const newestFirst = [...history].sort((a, b) => b.created_at - a.created_at);
 
-const test = visitTest
+const test = apartVisitTest
   .extend(
     'startHistory',
     ({ startRelay }) =>
@@ -84,7 +84,7 @@ const older = signedEvents(50, { from: FROM - 5000, to: FROM - 1, seed: 91 });
 
 const newer = signedEvents(7, { from: FROM + 10, to: FROM + 3500, seed: 92 });
 
-describe('a truncated NIP-77 list whose probe gets no answer proves nothing', () => {
+describe.concurrent('a truncated NIP-77 list whose probe gets no answer proves nothing', () => {
   test.for(NO_ANSWERS)(
     '%s',
     async ([_name, quirk], { startHistory, archive, teach, missingOf, evidence, nip77Of }) => {
@@ -109,7 +109,7 @@ describe('a truncated NIP-77 list whose probe gets no answer proves nothing', ()
   );
 });
 
-describe('a NIP-77 index that lists nothing', () => {
+describe.concurrent('a NIP-77 index that lists nothing', () => {
   const later: VisitOptions = { stopTimestamp: FROM + 3600 };
 
   test('does not prove a new stretch above a known event', async ({

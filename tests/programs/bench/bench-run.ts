@@ -14,16 +14,26 @@ export interface Size {
   /** Events of a round, of ours and of the reference, which is slower. */
   readonly events: number;
   readonly referenceEvents: number;
+  /** Events of the archive that the API answers from. */
+  readonly archived: number;
 }
 
 export const SIZES: Record<Size['mode'], Size> = {
-  quick: { mode: 'quick', rounds: 3, mostSeconds: 8, events: 3000, referenceEvents: 1000 },
+  quick: {
+    mode: 'quick',
+    rounds: 3,
+    mostSeconds: 4,
+    events: 2000,
+    referenceEvents: 700,
+    archived: 10_000,
+  },
   full: {
     mode: 'full',
     rounds: 5,
     mostSeconds: Number.POSITIVE_INFINITY,
     events: 20_000,
     referenceEvents: 4000,
+    archived: 5_000_000,
   },
   growth: {
     mode: 'growth',
@@ -31,6 +41,7 @@ export const SIZES: Record<Size['mode'], Size> = {
     mostSeconds: Number.POSITIVE_INFINITY,
     events: 20_000,
     referenceEvents: 4000,
+    archived: 5_000_000,
   },
 };
 

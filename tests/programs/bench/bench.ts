@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: what the pipeline costs, each figure beside its reference in the same run. It starts its own
  * PostgreSQL, PgBouncer and relays. `npm run bench -- quick` ends within two minutes, `-- growth` fills an archive
- * with 5,000,000 events first, `-- <row> ...` measures those rows alone. Only ratios mean anything: the same machine
+ * with 5,000,000 events first, `-- <row> ...` measures those rows alone, `-- api --events N` an archive of N events. Only ratios mean anything: the same machine
  * does twice as much when nobody else uses it.
  */
 import { writeFileSync } from 'node:fs';
@@ -10,6 +10,7 @@ import { projectFile } from '../../processes/project.ts';
 import { Bench, SIZES, type Size } from './bench-run.ts';
 import type { Result } from './measure.ts';
 import { report } from './report.ts';
+import { apiRows } from './row-api.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
 import { figuresRateRow, figuresRows } from './row-figures.ts';
 import { growthRows } from './row-growth.ts';
@@ -37,6 +38,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['hosts', 'claims'], hostsRows],
   [['figures', 'figures-rate'], figuresRateRow],
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
+  [['api', 'api-archiving', 'api-memory'], apiRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [
@@ -77,8 +79,17 @@ async function end(code: number): Promise<void> {
 
 function parseArguments(given: readonly string[]): { size: Size; rows: readonly string[] } {
   const growth = given.includes('growth');
-  const size = given.includes('quick') ? SIZES.quick : growth ? SIZES.growth : SIZES.full;
-  const rows = given.filter((name) => name !== 'quick');
+  const mode = given.includes('quick') ? SIZES.quick : growth ? SIZES.growth : SIZES.full;
+  const place = given.indexOf('--events');
+  const archived = place < 0 ? mode.archived : Number(given[place + 1]);
+  if (!Number.isSafeInteger(archived) || archived < 1000) {
+    say('--events needs a number from 1000.');
+    process.exit(2);
+  }
+  const size = { ...mode, archived };
+  const rows = given.filter(
+    (name, at) => name !== 'quick' && (place < 0 || (at !== place && at !== place + 1)),
+  );
   const unknown = rows.filter((name) => !ROWS.includes(name));
   if (unknown.length > 0) {
     say(`There is no row ${unknown.join(', ')}. Rows: ${ROWS.join(', ')}; and quick.`);

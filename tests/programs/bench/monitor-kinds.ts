@@ -13,3 +13,6 @@ export const KINDS = {
   /** Its name server does not answer. */
   nameless: 'nameless.net',
 } as const;
+
+/** Address of the relays that are alive. */
+export const ALIVE = '44.0.0.1';

@@ -13,7 +13,7 @@ import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { questionOf } from '../../network/dns-server.ts';
-import { KINDS } from './monitor-kinds.ts';
+import { ALIVE, KINDS } from './monitor-kinds.ts';
 
 export interface MonitorNetwork {
   /** A folder for the files of this network. */
@@ -24,7 +24,6 @@ export interface MonitorNetwork {
   readonly env: Readonly<Record<string, string>>;
 }
 
-const ALIVE = '44.0.0.1';
 const SLOW = '44.0.0.2';
 const MUTE = '44.0.0.3';
 const REFUSING = '44.0.0.4';

@@ -1,6 +1,7 @@
 import { Refreshing } from '../../../src/refresh/refreshing.ts';
 import type { Bench } from './bench-run.ts';
 import { NEWEST } from './event-set.ts';
+import { fill, SIGHTINGS } from './fill.ts';
 import { alternate, type Result, rounded, secondsOf, side } from './measure.ts';
 import { Pipeline, silent } from './pipeline.ts';
 import type { BenchDatabase } from './server.ts';
@@ -9,19 +10,14 @@ const DAY = 86_400;
 const CPU_SHARE = 0.25;
 const EVERY_SECONDS = 3;
 /** Events of the archive whose figures are measured, and of its busiest day. */
-const ARCHIVED = { quick: 50_000, full: 1_000_000, growth: 5_000_000 };
-const OF_ONE_DAY = { quick: 20_000, full: 1_000_000, growth: 1_000_000 };
-const AT_A_TIME = 250_000;
-/** Sightings of each event. */
-const SIGHTINGS = 5;
-const SPAN_DAYS = 365;
-/** Events of each author on average; of the network's two billion it is about seventy. */
-const EVENTS_OF_AUTHOR = 70;
+const ARCHIVED = { quick: 10_000, full: 1_000_000, growth: 5_000_000 };
+const OF_ONE_DAY = { quick: 10_000, full: 1_000_000, growth: 1_000_000 };
+const SPAN_DAYS = { quick: 60, full: 365, growth: 365 };
 const MAX_VIEW_MS = 50;
 const MAX_BYTES = 60;
-const TABLES = `authors, daily_counts, scope_stats, scope_kinds, scope_authors, daily_kinds, daily_replication,
+const TABLES = `authors, daily_counts, daily_scopes, scope_stats, scope_kinds, scope_authors, daily_kinds, daily_replication,
   replication_totals, day_sums, current_events, follow_edges, relay_list_edges, relay_list_totals, zaps, daily_zaps,
-  period_users, cohorts`;
+  period_users, cohorts, daily_samples, cover_ranks, daily_references, reference_totals`;
 
 /** The rate of archiving while a refresher recounts every dirty day again and again, against that without one. */
 export async function figuresRateRow(bench: Bench): Promise<Result[]> {
@@ -67,7 +63,7 @@ class Refresher {
   constructor({ bigbrotr }: Pipeline) {
     const service = {
       ...{ bigbrotr, log: silent, signal: this.#stopping.signal },
-      ...{ detail: () => {}, noteStored: () => {}, setBusy: () => {} },
+      ...{ detail: () => {}, logRepeated: () => {}, noteStored: () => {}, setBusy: () => {} },
       metrics: {
         count: () => {
           this.#counted += 1;
@@ -96,7 +92,7 @@ export async function figuresRows(bench: Bench): Promise<Result[]> {
   const archive = await Pipeline.start(server, 'figures');
   try {
     const { db } = archive;
-    await fill(db, ARCHIVED[size.mode], SPAN_DAYS);
+    await fill(db, ARCHIVED[size.mode], SPAN_DAYS[size.mode]);
     const whole = await secondsOf(() => finish(archive));
     const bytes = await bytesRow(db, whole);
     const views = await viewsRow(db);
@@ -110,7 +106,7 @@ async function finish({ bigbrotr, db }: Pipeline): Promise<void> {
   await db.query('select mark_all_days()');
   const service = {
     ...{ bigbrotr, log: silent, signal: new AbortController().signal },
-    ...{ detail: () => {}, noteStored: () => {}, setBusy: () => {} },
+    ...{ detail: () => {}, logRepeated: () => {}, noteStored: () => {}, setBusy: () => {} },
     metrics: { count: () => {}, figuresWaiting: () => {}, journalLag: () => {} },
   };
   await new Refreshing(service, 1).finish('all');
@@ -177,12 +173,11 @@ async function viewsRow(db: BenchDatabase): Promise<Result> {
 /** Recounts one large day twice: when nothing of it is counted, and when nothing has changed since. */
 async function dayRow({ bigbrotr, db }: Pipeline, count: number): Promise<Result> {
   const day = Math.floor(NEWEST / DAY) + 30;
-  await fill(db, count, 1, day);
+  await fill(db, count, 1, { first: day });
   const recount = async () => {
     await db.query('insert into dirty_days (day, since) values ($1, 0) on conflict do nothing', [
       day,
     ]);
-    await bigbrotr.figures.addAuthors(day);
     await bigbrotr.figures.recountDay(day);
   };
   const scan = () =>
@@ -199,50 +194,10 @@ async function dayRow({ bigbrotr, db }: Pipeline, count: number): Promise<Result
   const again = await secondsOf(recount);
   return {
     row: 'figures-day',
-    what: `recount a day of ${count.toLocaleString('en')} events and ${SIGHTINGS} sightings of each`,
+    what: `recount a day of ${count.toLocaleString('en')} events and about ${SIGHTINGS} sightings of each`,
     ...{ unit: 's', reference: side('kind_counts_by_relay of that day alone', [plain]) },
     ...{ ours: side('ours, everything of it new', [first]), ratio: first / plain },
     ...{ goal: 'none', met: null },
     details: { 'again, nothing changed, s': rounded(again) },
   };
-}
-
-/**
- * Fills days by SQL: ids at random, authors of whom a few write most, each to five of a hundred relays, five kinds.
- */
-async function fill(db: BenchDatabase, count: number, days: number, first?: number) {
-  const from = (first ?? Math.floor(NEWEST / DAY) - days) * DAY;
-  await db.query(
-    `insert into relays (url, network) select 'wss://relay' || i || '.example.com/', 'clearnet' from generate_series(1, 100) i
-     on conflict do nothing`,
-  );
-  for (let done = 0; done < count; done += AT_A_TIME) {
-    const last = Math.min(count, done + AT_A_TIME) - 1;
-    await db.query(
-      `insert into events (event_key, created_at, kind, created_day, id, pubkey, sig, tags, tagvalues, content)
-       select event_key_floor(t) + i % 16777216, t, (array[1, 1, 1, 7, 7, 6, 0, 3])[1 + i % 8], t / 86400, sha256(int8send(i + $1::bigint)),
-              sha256(int4send(author)), sha512(int8send(-i)),
-              jsonb_build_array(jsonb_build_array('e', e), jsonb_build_array('p', p), jsonb_build_array('t', 'topic')),
-              '[]', repeat(e, 4)
-       from (
-           select i, $1::bigint + i * $2::bigint * 86400 / $3::bigint as t, floor($6::integer * power(random(), 3))::integer as author,
-                  encode(sha256(int8send(i + 7000000000)), 'hex') as e,
-                  encode(sha256(int4send(floor($6::integer * power(random(), 3))::integer)), 'hex') as p
-           from generate_series($4::bigint, $5::bigint) i
-       ) s`,
-      [from, days, count, done, last, Math.ceil(count / EVENTS_OF_AUTHOR)],
-    );
-  }
-  await db.query(
-    `insert into sightings (event_key, relay_id, seen_at, created_day)
-     select e.event_key, r.relay_id, 0, e.created_day
-     from events e
-     cross join generate_series(0, $3 - 1) n
-     join relays r on r.url = 'wss://relay' || 1 + (get_byte(e.pubkey, 0) + 17 * n) % 100 || '.example.com/'
-     where e.created_at >= $1 and e.created_at < $2`,
-    [from, from + days * DAY, SIGHTINGS],
-  );
-  await db.query('insert into days select distinct created_day from events on conflict do nothing');
-  await db.query('vacuum analyze events');
-  await db.query('vacuum analyze sightings');
 }

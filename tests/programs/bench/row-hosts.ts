@@ -5,9 +5,9 @@ import { health, healthPort } from '../../processes/health-client.ts';
 import type { Bench } from './bench-run.ts';
 import { cpuOf } from './cpu.ts';
 import { median, type Result, rounded, side } from './measure.ts';
-import { announce, startSynchronizer } from './synchronizers.ts';
+import { announce, oneWorker, startSynchronizer } from './synchronizers.ts';
 
-const RELAYS = 200;
+const RELAYS = { quick: 40, full: 200, growth: 200 };
 /** Time to the answer of a handshake or a REQ, in milliseconds: of a relay that is far away most of a visit is waiting. */
 const DELAY_MS = 200;
 const SLOTS = 10;
@@ -20,15 +20,17 @@ const MAX_SHARE = 0.02;
 const FILTER = {};
 
 /**
- * Synchronizers over one archive and 200 relays that are slow and always due: how much more several of them do. A quick
- * bench measures the cost of claiming alone.
+ * Synchronizers over one archive and relays that are slow and always due: how much more several of them do. A quick bench
+ * has fewer relays, and measures the cost of claiming alone.
  */
 export async function hostsRows(bench: Bench): Promise<Result[]> {
   const quick = bench.size.mode === 'quick';
-  const seconds = quick ? 8 : 20;
+  const seconds = quick ? 5 : 20;
   const rounds = quick ? 1 : 3;
   await bench.relays.hold('few', { count: 5, seed: 11, size: 'likes', everySeconds: 3 });
-  const urls = Array.from({ length: RELAYS }, () => bench.relays.url('few', DELAY_MS, DELAY_MS));
+  const urls = Array.from({ length: RELAYS[bench.size.mode] }, () =>
+    bench.relays.url('few', DELAY_MS, DELAY_MS),
+  );
   await bench.pipeline.clear();
   await announce(bench, urls);
   await letAllBeDue(bench);
@@ -73,7 +75,7 @@ function rateResult(processes: 2 | 4, one: readonly Run[], ours: readonly Run[])
   const twice = [...one, ...ours].reduce((sum, { twiceAtOnce }) => sum + twiceAtOnce, 0);
   return {
     row: 'hosts',
-    what: `visits of ${processes} processes, ${SLOTS} slots each, ${RELAYS} relays that answer after ${DELAY_MS} ms`,
+    what: `visits of ${processes} processes, ${SLOTS} slots each, ${RELAYS.full} relays that answer after ${DELAY_MS} ms`,
     unit: 'visits/s',
     reference: side('one process', reference),
     ours: side(`${processes} processes`, rates),
@@ -91,7 +93,9 @@ function rateResult(processes: 2 | 4, one: readonly Run[], ours: readonly Run[])
 async function measure(bench: Bench, processes: number, seconds: number): Promise<Run> {
   const { relays, server } = bench;
   await bench.pipeline.db.query('truncate claims');
-  const programs = Array.from({ length: processes }, () => startSynchronizer(bench, SLOTS));
+  const programs = Array.from({ length: processes }, () =>
+    startSynchronizer(bench, oneWorker(SLOTS)),
+  );
   try {
     for (const program of programs) {
       const port = await healthPort(program, 'synchronizer');

@@ -1,12 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { health, healthPort } from '../../processes/health-client.ts';
-import { Program } from '../../processes/programs.ts';
-import { databaseVariables } from '../../processes/stack.ts';
-import { relayAddress } from '../../relay/relays.ts';
+import type { Program } from '../../processes/programs.ts';
 import type { Bench } from './bench-run.ts';
 import { rssOf } from './cpu.ts';
 import { median, type Result, rounded, side } from './measure.ts';
+import { announce, startSynchronizer } from './synchronizers.ts';
 
 const RELAYS = 20;
 const GOAL_MB = 300;
@@ -21,7 +19,7 @@ export async function memoryRow(bench: Bench): Promise<Result[]> {
   const { size, relays, pipeline } = bench;
   const quick = size.mode === 'quick';
   const count = quick ? 20_000 : 1_000_000;
-  const mostSeconds = Number(process.env.BENCH_MEMORY_SECONDS) || (quick ? 12 : 1500);
+  const mostSeconds = Number(process.env.BENCH_MEMORY_SECONDS) || (quick ? 8 : 1500);
   await pipeline.clear();
   await relays.hold('many', { count, seed: 7, size: 'likes', everySeconds: 3 });
   await announce(
@@ -71,31 +69,6 @@ export async function memoryRow(bench: Bench): Promise<Result[]> {
       },
     },
   ];
-}
-
-/** Makes relays known and readable, as the monitor does. */
-async function announce({ pipeline }: Bench, urls: readonly string[]): Promise<void> {
-  await pipeline.bigbrotr.insertSnapshots(
-    urls.map((url) => ({
-      relay: relayAddress(url),
-      generatedAt: Math.floor(Date.now() / 1000),
-      nip11: null,
-      nip66: { openable: true, readable: true, writable: false },
-    })),
-  );
-}
-
-function startSynchronizer({ pipeline }: Bench): Program {
-  const file = fileURLToPath(new URL('../../../src/synchronizer.js', import.meta.url));
-  return new Program(process.execPath, [file], {
-    cwd: process.cwd(),
-    env: {
-      ...databaseVariables(pipeline.db.config),
-      ALLOW_PRIVATE_RELAYS: 'true',
-      SYNCHRONIZER_HEALTH_PORT: '0',
-      SYNCHRONIZER_PRIORITY_RELAYS_PATH: '/dev/null',
-    },
-  });
 }
 
 /** Resolves when it is gone: within its own deadline, or cut. */

@@ -11,7 +11,7 @@ import type { Bench } from './bench-run.ts';
 import { cpuOf } from './cpu.ts';
 import type { Result } from './measure.ts';
 import { side } from './measure.ts';
-import { KINDS } from './monitor-kinds.ts';
+import { ALIVE, KINDS } from './monitor-kinds.ts';
 import type { MonitorNetwork } from './monitor-network.ts';
 import type { BenchDatabase } from './server.ts';
 
@@ -37,7 +37,7 @@ export async function monitorRow(bench: Bench): Promise<Result[]> {
     );
     return [];
   }
-  const thousands = bench.size.mode === 'quick' ? 0.4 : 10;
+  const thousands = bench.size.mode === 'quick' ? 0.2 : 10;
   const db = await bench.server.create('monitor', readFileSync(projectFile('init.sql'), 'utf8'));
   const folder = mkdtempSync(join(tmpdir(), 'bb-monitor-'));
   const forwarder = await forwardDatabase(folder, db.config);
@@ -123,6 +123,7 @@ function environment(db: BenchDatabase, folder: string): Record<string, string> 
     PUBLIC_KEY: 'f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9',
     MONITOR_NUM_CORES: '2',
     MONITOR_HEALTH_PORT: '0',
+    NETWORK_TEST_HOSTS: `test.${KINDS.alive} ${ALIVE}:443`, // what answers in this network
     ...(Object.fromEntries(given) as Record<string, string>),
   };
 }

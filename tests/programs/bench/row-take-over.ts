@@ -3,7 +3,7 @@ import { health, healthPort } from '../../processes/health-client.ts';
 import type { Program } from '../../processes/programs.ts';
 import type { Bench } from './bench-run.ts';
 import { type Result, rounded, side } from './measure.ts';
-import { announce, startSynchronizer } from './synchronizers.ts';
+import { announce, oneWorker, startSynchronizer } from './synchronizers.ts';
 
 const RELAYS = 20;
 /** A lease, a look-up while nothing is due, and the connection. */
@@ -24,7 +24,7 @@ export async function takeOverRow(bench: Bench): Promise<Result[]> {
   await announce(bench, urls);
   const programs: Program[] = [];
   const next = async () => {
-    const program = startSynchronizer(bench, RELAYS, LIVE);
+    const program = startSynchronizer(bench, { ...oneWorker(RELAYS), ...LIVE });
     programs.push(program);
     const port = await healthPort(program, 'synchronizer');
     while ((await health(port))?.status !== 200) await sleep(100);

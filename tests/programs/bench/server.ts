@@ -86,7 +86,7 @@ export async function startServer(): Promise<BenchServer> {
       await client.query(sql);
       const config = {
         ...{ ...direct, port: pool?.config.port ?? port, database: name },
-        ...{ minPool: 2, maxPool: 5, commandTimeoutMs: 60_000 },
+        ...{ minPool: 2, maxPool: 5, commandTimeoutMs: 600_000 },
       };
       return asDatabase(client, config, () => admin.query(`drop database ${name} with (force)`));
     },

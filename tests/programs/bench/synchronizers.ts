@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import type { Relay } from '../../../src/database/bigbrotr.ts';
 import { Program } from '../../processes/programs.ts';
+import { databaseVariables } from '../../processes/stack.ts';
 import { relayAddress } from '../../relay/relays.ts';
 import type { Bench } from './bench-run.ts';
 
@@ -19,28 +20,26 @@ export async function announce({ pipeline }: Bench, urls: readonly string[]): Pr
   return pipeline.bigbrotr.relaysOf(addresses);
 }
 
-/** Starts a synchronizer of one worker on the archive of the bench. */
+/** Starts a synchronizer on the archive of the bench, with default settings but for these. */
 export function startSynchronizer(
   { pipeline }: Bench,
-  slots: number,
   env: Readonly<Record<string, string>> = {},
 ): Program {
-  const { host, port, user, password, database } = pipeline.db.config;
   const file = fileURLToPath(new URL('../../../src/synchronizer.js', import.meta.url));
   return new Program(process.execPath, [file], {
     cwd: process.cwd(),
     env: {
-      POSTGRES_HOST: host,
-      POSTGRES_PORT: String(port),
-      POSTGRES_USER: user,
-      POSTGRES_PASSWORD: password,
-      POSTGRES_DB: database,
+      ...databaseVariables(pipeline.db.config),
       ALLOW_PRIVATE_RELAYS: 'true',
-      SYNCHRONIZER_NUM_CORES: '1',
-      SYNCHRONIZER_REQUESTS_PER_CORE: String(slots),
       SYNCHRONIZER_HEALTH_PORT: '0',
       SYNCHRONIZER_PRIORITY_RELAYS_PATH: '/dev/null',
       ...env,
     },
   });
 }
+
+/** The settings of a synchronizer of one worker with this number of slots. */
+export const oneWorker = (slots: number) => ({
+  SYNCHRONIZER_NUM_CORES: '1',
+  SYNCHRONIZER_REQUESTS_PER_CORE: String(slots),
+});

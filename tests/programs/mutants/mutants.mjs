@@ -4,12 +4,14 @@
  * file it is in.
  */
 import database from './rooms/database.mjs';
+import figures from './rooms/figures.mjs';
 import monitor from './rooms/monitor.mjs';
 import network from './rooms/network.mjs';
 import nip77 from './rooms/nip77.mjs';
 import nostr from './rooms/nostr.mjs';
 import relayClient from './rooms/relay-client.mjs';
 import runtime from './rooms/runtime.mjs';
+import serve from './rooms/serve.mjs';
 import sync from './rooms/sync.mjs';
 import telemetry from './rooms/telemetry.mjs';
 
@@ -20,8 +22,10 @@ const rooms = {
   nip77,
   sync,
   database,
+  'database/figures': figures,
   runtime,
   monitor,
+  serve,
   telemetry,
 };
 

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { parseStatusArguments } from '../../../src/local/archive-status.ts';
 import { parseExplainArguments } from '../../../src/local/explain-relay.ts';
-import { doingOf } from '../../../src/runtime/archive-status.ts';
+import { type Asked, doingOf, problemsOf } from '../../../src/runtime/archive-status.ts';
 import type { HealthStatus } from '../../../src/telemetry/health.ts';
+import { RUNNING } from '../../fixtures/health-status.ts';
 
 describe('parseExplainArguments', () => {
   test.each([
@@ -43,19 +44,9 @@ describe('parseStatusArguments', () => {
   );
 });
 
-describe('doingOf', () => {
-  const idle: HealthStatus = {
-    ...{
-      state: 'running',
-      ready: true,
-      database: 'up',
-      storing: 'works',
-      tor: 'off',
-      network: 'up',
-    },
-    ...{ uptimeSeconds: 9, lastRound: null, counts: {}, details: { checking: '' } },
-  };
+const idle: HealthStatus = { ...RUNNING, details: { checking: '' } };
 
+describe('doingOf', () => {
   test('names the state alone where nothing else is to be said', () => {
     expect(doingOf(idle)).toBe('running');
   });
@@ -78,5 +69,42 @@ describe('doingOf', () => {
     expect(doingOf(down)).toBe(
       'running; the database is down: no route; storing fails: disk full; our network is down; Tor is no_circuit',
     );
+  });
+});
+
+describe('problemsOf', () => {
+  const asked = (service: string, health: Partial<HealthStatus>, isWell = false): Asked => ({
+    ...{ address: `127.0.0.1:${service.length}`, isWell },
+    health: { ...idle, service, ...health },
+  });
+  const cut = { network: 'down', networkReason: 'DNS does not work' } as const;
+
+  test('names once what several services lack', () => {
+    expect(
+      problemsOf([
+        asked('monitor', { ...cut, waitsForNetwork: 246 }),
+        asked('synchronizer', cut),
+        asked('finder', { ...cut, waitsForNetwork: 3 }),
+        asked('refresher', {}, true),
+      ]),
+    ).toEqual(['our network is down, 246 relays wait for it (DNS does not work)']);
+    const down = { database: 'down', databaseReason: 'no route' } as const;
+    expect(problemsOf([asked('monitor', down), asked('finder', down)])).toEqual([
+      'the database is down: no route',
+    ]);
+  });
+
+  test('names the service where it is alone, and the address of one that does not answer', () => {
+    const fails = { storing: 'fails', storingReason: 'wss://one.example: disk full' } as const;
+    expect(
+      problemsOf([
+        asked('monitor', fails),
+        { address: '127.0.0.1:9', health: null, isWell: false },
+        asked('finder', {}, true),
+      ]),
+    ).toEqual([
+      'monitor: running; storing fails: wss://one.example: disk full',
+      '127.0.0.1:9 does not answer',
+    ]);
   });
 });

@@ -39,6 +39,8 @@ describe('progressLines', () => {
     expect(activity({}, { ...ARCHIVE, nextCheckAt: at })).toBe(
       'waiting: the next check is due at 14:32',
     );
+    expect(activity({})).toBe('waiting: the first checks begin in a moment');
+    expect(activity({}, { ...ARCHIVE, relays: 0 })).toBe('waiting: no check is due');
     expect(activity({ ready: false })).toBe('starting');
     expect(activity({ database: 'down', databaseReason: '127.0.0.1:5432: refused' })).toBe(
       'waiting for the database: 127.0.0.1:5432: refused',
@@ -169,6 +171,21 @@ describe('Progress at a terminal', () => {
     progress.line(JSON.stringify({ level: 'ERROR', msg: 'shown' }));
     expect(written.join('')).not.toContain('not shown');
     expect(written.join('')).toContain('shown');
+  });
+
+  test('shows once what several services report for one reason, and what one reports again', () => {
+    const report = (service: string, reason: string) =>
+      progress.line(JSON.stringify({ level: 'ERROR', service, msg: 'network is down', reason }));
+    const shown = () => written.join('').split('network is down').length - 1;
+    for (const service of ['monitor', 'finder', 'synchronizer'])
+      report(service, 'DNS does not work');
+    expect(shown()).toBe(1);
+    report('finder', 'IPv4 does not work');
+    report('finder', 'IPv4 does not work');
+    expect(shown()).toBe(3);
+    vi.advanceTimersByTime(10_000);
+    report('finder', 'DNS does not work');
+    expect(shown()).toBe(4);
   });
 
   test('clears the rows that its lines take when the terminal became narrower', () => {

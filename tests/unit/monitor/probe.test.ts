@@ -6,6 +6,7 @@ import { probeRelay } from '../../../src/monitor/probe.ts';
 import { RelayError } from '../../../src/network/relay-error.ts';
 import type { NostrEvent } from '../../../src/nostr/event.ts';
 import { relayState } from '../../../src/nostr/relay-state.ts';
+import { notOpened } from '../../fixtures/probe-context.ts';
 import {
   addressOf,
   contextOf,
@@ -71,15 +72,7 @@ describe('probeRelay', () => {
       generatedAt: 1_700_000_000,
       nip11: null,
       nip11Reason: 'refused',
-      nip66: {
-        openable: false,
-        readable: false,
-        writable: false,
-        rtt_open: null,
-        rtt_read: null,
-        rtt_write: null,
-        reason: 'refused',
-      },
+      nip66: notOpened('refused'),
     });
   });
 

@@ -7,7 +7,7 @@ import { RelayError } from '../../../src/network/relay-error.ts';
 import type { TorProxy } from '../../../src/network/tor.ts';
 import { parseRelayUrl } from '../../../src/network/url.ts';
 import { connectRelay } from '../../../src/relay-client/connection.ts';
-import { probeContext } from '../../fixtures/probe-context.ts';
+import { notOpened, probeContext } from '../../fixtures/probe-context.ts';
 import {
   type SocksProxy,
   type SocksProxyOptions,
@@ -146,15 +146,7 @@ describe('a check through Tor', () => {
     const { nip66, checks } = await checking;
     expect(checks.open).toMatchObject({ success: false, reason: 'proxy_down' });
     expect(checks.read).toBe(undefined);
-    expect(nip66).toEqual({
-      openable: false,
-      readable: false,
-      writable: false,
-      rtt_open: null,
-      rtt_read: null,
-      rtt_write: null,
-      reason: 'proxy_down',
-    });
+    expect(nip66).toEqual(notOpened('proxy_down'));
   });
 
   test('reports a lost connection when the relay dies during the check', async () => {

@@ -7,6 +7,7 @@ import {
   TEST_EVENT_KIND,
   toNip66Result,
 } from '../../../src/nostr/nip66.ts';
+import { notOpened } from '../../fixtures/probe-context.ts';
 import { makeKeys } from '../../relay/signer.ts';
 
 const KEY = makeKeys(1)[0]?.secretKey ?? new Uint8Array(32);
@@ -70,14 +71,6 @@ describe('toNip66Result', () => {
       reason: 'timeout',
     });
     expect(toNip66Result(ok(1), failed('closed'), failed('pow')).reason).toBe('closed');
-    expect(toNip66Result(failed('dns'))).toEqual({
-      openable: false,
-      readable: false,
-      writable: false,
-      rtt_open: null,
-      rtt_read: null,
-      rtt_write: null,
-      reason: 'dns',
-    });
+    expect(toNip66Result(failed('dns'))).toEqual(notOpened('dns'));
   });
 });

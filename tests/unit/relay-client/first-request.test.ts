@@ -146,7 +146,9 @@ describe('NOTICE that may be a greeting', () => {
     expect(relay.fired.greeting).toBe(1);
   });
 
-  test('is the reason when it is about reading and nothing else arrives', async ({ start }) => {
+  test('becomes the reason when it is about reading and nothing else arrives', async ({
+    start,
+  }) => {
     const { connection } = await start({ quirk: notice('rate-limited: slow down') });
     expect((await read(connection, { idleTimeoutMs: 400, totalTimeoutMs: 1000 })).end).toEqual({
       type: 'closed',

@@ -96,7 +96,7 @@ describe('relay whose newest event cannot be sent', () => {
     expect(read).toMatchObject({ success: true, data: { asked: 'older' } });
   });
 
-  test.for(POISONS)('by %s is a relay to the finder', async (how, { poisoned }) => {
+  test.for(POISONS)('by %s is accepted by the finder', async (how, { poisoned }) => {
     const relay = await poisoned(how, T - 60);
     expect(await find(relay)).toBeNull();
     expect(relay.fired.poison).toBeGreaterThan(0);

@@ -8,7 +8,7 @@ import { LateEvents } from '../../../src/relay-client/late-events.ts';
 import { readPage } from '../../../src/relay-client/subscription.ts';
 import { signedEvents } from '../../fixtures/events.ts';
 import { closesSeen, EVENTS, ids, LIMITS, read, pageTest as test } from '../../relay/page-test.ts';
-import { whenStill } from '../../relay/relays.ts';
+import { throttled, whenStill } from '../../relay/relays.ts';
 import { empty } from '../../relay/scripted-relay.ts';
 
 vi.setConfig({ testTimeout: 20_000 }); // for a busy machine; no timeout under test is that long
@@ -106,26 +106,19 @@ function countListeners(connection: RelayConnection): { added(): number; now(): 
 
 describe('page of a relay above the junk limit', () => {
   const NOTICES = { quirk: { notices: 4000 } }; // 70 KB
-  const heldTimes = (connection: RelayConnection) => {
-    let times = 0;
-    connection.onThrottled(() => {
-      times += connection.isThrottled ? 1 : 0;
-    });
-    return () => times;
-  };
 
   test('waits for the answer: reading that is stopped is not silence', async ({ visit }) => {
     const { connection } = await visit(NOTICES, new JunkLimit(20 * 1024));
-    const held = heldTimes(connection);
+    const held = throttled(connection);
     const { events, end } = await read(connection, { idleTimeoutMs: 2000 });
-    expect(held()).toBeGreaterThan(0); // for more than three seconds
+    expect(held()).toBeGreaterThan(0);
     expect({ end, events: events.length }).toEqual({ end: { type: 'eose' }, events: 10 });
   });
 
   test('ends at the total timeout', async ({ visit }) => {
     const share = new JunkLimit(1024);
     const { connection } = await visit(NOTICES, share);
-    const held = heldTimes(connection);
+    const held = throttled(connection);
     const { end } = await read(connection, { idleTimeoutMs: 3000, totalTimeoutMs: 3000 });
     expect(held()).toBe(1);
     expect(end.type).toBe('timeout');

@@ -30,7 +30,7 @@ function askAll(
 }
 
 describe('AnswerSamples', () => {
-  test('asks again for thirty events of the largest page that it remembers', () => {
+  test('repeats a request for thirty events of the largest remembered page', () => {
     const { windows, isContradicted } = askAll(samplesOf(1, 2, 100, 1), () => 0);
     expect(windows).toHaveLength(1);
     const [window] = windows;
@@ -38,7 +38,7 @@ describe('AnswerSamples', () => {
     expect(isContradicted).toBe(false);
   });
 
-  test('asks for three places of a large reading, one event in a hundred', () => {
+  test('repeats requests for three places of a large history, one event in a hundred', () => {
     const { windows } = askAll(samplesOf(...Array.from({ length: 40 }, () => 500)), () => 0);
     expect(windows).toHaveLength(3);
     for (const { since, until } of windows) expect(until - since).toBe(65 * 60);
@@ -64,12 +64,12 @@ describe('AnswerSamples', () => {
     expect([windows.length, isContradicted]).toEqual([other, true]);
   });
 
-  test('asks for a history of few events as a whole, except its last minutes', () => {
+  test('repeats the request for a whole history of few events, except its last minutes', () => {
     const { windows } = askAll(samplesOf(3, 1), () => 0);
     expect(windows).toEqual([{ since: 0, until: 95 * DAY }]);
   });
 
-  test('asks for the part of a divided history that held the events, not for the longest', () => {
+  test('samples the part of a divided history that contained the events, not the longest part', () => {
     const { windows } = askAll(samplesOf(3), () => 0, [
       { since: 0, until: 80 * DAY },
       { since: 80 * DAY + 2, until: 100 * DAY },
@@ -77,7 +77,7 @@ describe('AnswerSamples', () => {
     expect(windows).toEqual([{ since: 80 * DAY + 2, until: 95 * DAY }]);
   });
 
-  test('asks for a place that one page has shown rather than for one that several have', () => {
+  test('samples a place that one page contained rather than one that several did', () => {
     const samples = samplesOf();
     const page = (newest: number, count: number) =>
       samples.notePage(Array.from({ length: count }, (_, i) => newest - i));
@@ -86,7 +86,7 @@ describe('AnswerSamples', () => {
     expect(askAll(samples, () => 0).windows[0]?.until).toBeLessThanOrEqual(70 * DAY);
   });
 
-  test('does not ask again for few events of less than a day, nor where nothing was shown', () => {
+  test('does not sample few events of less than a day, nor time without events', () => {
     const today = [{ since: 89.5 * DAY, until: 90 * DAY }];
     expect(askAll(samplesOf(3), () => 0, today).windows).toEqual([]);
     expect(askAll(samplesOf(), () => 0).windows).toEqual([]);

@@ -87,7 +87,7 @@ test('relays that a worker followed are due at once when it dies, those of other
   expect(done).toEqual(['release 2 interrupted']);
 });
 
-test('a lost claim ends what the workers do with its relay', () => {
+test('a lost claim ends the visit and the subscription of its relay', () => {
   held.visitBegins(relay(1));
   held.visitBegins(relay(2));
   held.followBegins(2, 0);
@@ -102,7 +102,7 @@ test('a lost claim ends what the workers do with its relay', () => {
 });
 
 test.each(['good', 'claim_lost'] as const)(
-  'a relay whose claim was lost before its worker began to follow it is not followed on (%s)',
+  'a relay whose claim was lost before its worker began to follow it is not followed any more (%s)',
   (ending) => {
     held.visitBegins(relay(1));
     notHeld.add(1);
@@ -115,7 +115,7 @@ test.each(['good', 'claim_lost'] as const)(
   },
 );
 
-test('a visit that the stop of the service ended without a result is due at once, for any process', () => {
+test('a relay whose visit ended without a result because the service stopped is due at once, for any process', () => {
   held.visitBegins(relay(1));
   stopping.abort();
   held.visitEnds(relay(1), 'lost');
@@ -131,7 +131,7 @@ test('a followed relay whose visit ends while the service stops is not released 
   expect(done).toEqual([]);
 });
 
-test('a followed relay that is handed over is due at once, after the visit that goes on', () => {
+test('a followed relay that is handed over is due at once, after the visit in progress', () => {
   for (const id of [1, 2]) {
     held.visitBegins(relay(id));
     held.followBegins(id, 0);

@@ -28,7 +28,7 @@ function visited(options: Omit<ModelRelayOptions, 'events'>, extra: readonly Mod
 }
 
 describe('a known event that is not shown', () => {
-  test('makes its second a hole, whatever else is shown, and loses nothing around it', () => {
+  test('makes its second a hole, whatever else the relay sends, and no event around it is missed', () => {
     const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 500 });
     const newest = Array.from({ length: 50 }, (_, i) => 1000 - i);
     answer(pager, newest);
@@ -49,7 +49,7 @@ describe.each(['newest-first', 'oldest-first', 'shuffled'] as const)(
   'a relay that sends %s',
   (order) => {
     test.each([[['until'] as const], [['since'] as const], [['since', 'until'] as const]])(
-      'and takes %s as exclusive is archived completely, both outer seconds with it',
+      'and treats %s as exclusive is archived completely, with both outermost seconds',
       (exclusive) => {
         const { relay, archive } = visited({ order, exclusive });
         expect(relay.fired.exclusive).toBeGreaterThan(3);
@@ -60,7 +60,7 @@ describe.each(['newest-first', 'oldest-first', 'shuffled'] as const)(
     );
 
     test.each(['disconnect', 'closed', 'silence'] as const)(
-      'and breaks off by %s at two places is read around them',
+      'and aborts answers by %s at two events is read around them',
       (poison) => {
         const bad = [20_500, 70_500].map((createdAt) => ({
           ...{ id: `bad ${createdAt}`, createdAt, valid: true, poison },
@@ -82,9 +82,9 @@ describe.each(['newest-first', 'oldest-first', 'shuffled'] as const)(
   },
 );
 
-describe('a relay that fails whatever it is asked', () => {
+describe('a relay that fails every request', () => {
   test.each(['disconnected', 'closed', 'timeout', 'oversized'] as const)(
-    'by %s is left after four requests at most',
+    'by %s gets at most four requests',
     (type) => {
       const pager = new Pager([{ ...WANTED, anchor: null }], { limit: 100 });
       let requests = 0;
@@ -95,7 +95,7 @@ describe('a relay that fails whatever it is asked', () => {
   );
 });
 
-describe('a reading comes to an end', () => {
+describe('paging ends', () => {
   const at = (createdAt: number, count: number): ModelEvent[] =>
     Array.from({ length: count }, (_, i) => ({ id: `${createdAt}.${i}`, createdAt, valid: true }));
   const read = (options: ModelRelayOptions) => {
@@ -105,7 +105,7 @@ describe('a reading comes to an end', () => {
     return archive;
   };
 
-  test('when requests for events that were shown before break off as well', () => {
+  test('when requests for events that were sent before fail too', () => {
     const poison: ModelEvent = { id: 'bad', createdAt: 2, valid: true, poison: 'disconnect' };
     const events = [...at(0, 18), ...at(1, 2), poison];
     const { stopped } = read({ events, cap: 20, order: 'oldest-first', ignores: ['until'] });
@@ -119,7 +119,7 @@ describe('a reading comes to an end', () => {
     expect(events.size).toBe(20);
   });
 
-  test('with a hole when the event that breaks it off is the oldest of the window', () => {
+  test('with a hole when the event at which answers abort is the oldest of the window', () => {
     const bad: ModelEvent = { id: 'bad', createdAt: 1010, valid: true, poison: 'closed' };
     const { archive } = visited({}, [bad]);
     expect(archive.holes.map(({ since, until }) => [since, until])).toEqual([[1010, 1010]]);
@@ -128,8 +128,8 @@ describe('a reading comes to an end', () => {
   });
 });
 
-describe('a page that says finish', () => {
-  test('proves nothing when it does not show a known event', () => {
+describe('a page that ends with finish (NIP-67)', () => {
+  test('proves nothing when it lacks a known event', () => {
     const pager = new Pager([{ since: 1, until: 1000, anchor: null }], { limit: 500 });
     answer(pager, [10, 900], { type: 'more' });
     expect(answer(pager, [900], { type: 'finish' }).proven).toHaveLength(1);
@@ -139,7 +139,7 @@ describe('a page that says finish', () => {
 });
 
 describe('a window that has answered', () => {
-  test('is not divided for two requests that break off', () => {
+  test('is not divided after two requests that fail', () => {
     const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 500 });
     answer(pager, []);
     const first = pager.next()?.wanted;

@@ -31,7 +31,7 @@ describe('a second that fills a page', () => {
     ]);
   });
 
-  test('is detected at a cap below twenty, once a page is known to have been cut', () => {
+  test('is detected at a cap below twenty, once a page is known to have been truncated', () => {
     const gaps = [
       { ...window(500, 1000), anchor: null },
       { ...window(0, 400), anchor: null },
@@ -56,7 +56,7 @@ describe('a second that fills a page', () => {
 });
 
 describe('a relay that does not send newest-first', () => {
-  test('has its windows halved where the events are, until each shows well under the largest page, twice', () => {
+  test('has its windows divided by the times of their events until each contains far fewer than the largest page, twice', () => {
     const reading = new Reading({ until: 1_000_000 });
     const ascending = downFrom(100, 1).reverse();
     expect(reading.answer(ascending)).toMatchObject({ proven: [], holes: [] });
@@ -67,7 +67,7 @@ describe('a relay that does not send newest-first', () => {
     expect(reading.asks).toEqual([0, 50]);
   });
 
-  test('is halved while a window shows more than half of the largest page', () => {
+  test('is divided while a window contains more than half of the largest page', () => {
     const reading = new Reading({ until: 1000 }, 100);
     reading.answer([3, 1, 2, ...downFrom(100, 4)]);
     expect(reading.asks).toEqual([51, 1000]);
@@ -75,7 +75,7 @@ describe('a relay that does not send newest-first', () => {
     expect(reading.asks).toEqual([101, 1000]);
   });
 
-  test('cannot be empty where a page has shown events, in either half', () => {
+  test('is not accepted as empty in a half for which a page contained events', () => {
     const upper = new Reading({ until: 1000 });
     upper.answer([1, 2, 3, 4]);
     expect(emptyUntilStopped(upper)).toMatch(/^hides_events: /);
@@ -90,7 +90,7 @@ describe('a relay that does not send newest-first', () => {
     expect(emptyUntilStopped(lower)).toMatch(/^hides_events: /);
   });
 
-  test('is asked without the anchor for a second whose page is full of what lies below it', () => {
+  test('is requested without the anchor when the page of a second is full of events below it', () => {
     const reading = new Reading({ since: 900, until: 900, anchor: 100 });
     expect(reading.answer([100, 900, ...downFrom(150, 101)])).toEqual({
       ...{ proven: [], holes: [], evidence: 'paging' },
@@ -122,7 +122,7 @@ describe('a relay that does not send newest-first', () => {
     expect(reading.stopped).toBe('ignores_since: ignores since or until');
   });
 
-  test('is not believed when two answers agree with an unusable one between them', () => {
+  test('is not accepted as read when two answers agree with an unusable one between them', () => {
     const reading = new Reading({ until: 1000 });
     reading.answer([1, 3, 2, ...downFrom(100, 4)]);
     expect(reading.asks).toEqual([51, 1000]);

@@ -11,7 +11,7 @@ import {
 } from '../../fixtures/visit-reading.ts';
 
 describe('an empty answer', () => {
-  test('is believed after three repetitions when the relay has shown nothing, with silence as evidence', () => {
+  test('is accepted after three repetitions when the relay has never sent an event, with silence as evidence', () => {
     const reading = new Reading({ until: 1000 });
     expect(reading.answer([]).proven).toEqual([]);
     expect(reading.answer([]).proven).toEqual([]);
@@ -36,14 +36,14 @@ describe('an empty answer', () => {
     expect(reading.answer([]).proven).toEqual([window(0, 1000)]);
   });
 
-  test('is a contradiction where an event is known: never believed, and many in a row end the visit', () => {
+  test('is a contradiction where an event is known: it is never accepted, and many in a row end the visit', () => {
     const reading = established();
     for (let i = 0; i < 2; i++) expect(reading.answer([]).proven).toEqual([]);
     expect(reading.answer([951, 950, 900]).proven).toEqual([window(901, 951)]);
     expect(emptyUntilStopped(reading)).toMatch(/^hides_events: /);
   });
 
-  test('is doubted where an event was seen in an earlier visit, and believed when it is gone', () => {
+  test('is repeated where an event was seen in an earlier visit, and accepted when that event is gone', () => {
     const reading = new Reading([
       { ...window(901, 1000), anchor: 900 },
       { ...window(0, 400), anchor: null, known: 400 },
@@ -57,7 +57,7 @@ describe('an empty answer', () => {
     expect(reading.answer([]).proven).toEqual([window(0, 400)]);
   });
 
-  test('is asked for six times of a relay that was caught hiding events', () => {
+  test('is requested six times from a relay that has hidden events', () => {
     const reading = new Reading({ until: 1000 }, 50);
     reading.answer([]);
     reading.answer(downFrom(1000, 951));
@@ -67,7 +67,7 @@ describe('an empty answer', () => {
     expect(reading.answer([]).proven).toEqual([window(0, 950)]);
   });
 
-  test('is asked for six times below the only second shown, too, where the relay has hidden that one', () => {
+  test('is requested six times below the only known second too, if the relay has hidden that one', () => {
     const reading = new Reading([{ ...window(0, 3), anchor: null, known: 3 }]);
     reading.answer([3]);
     reading.answer([]);
@@ -90,8 +90,8 @@ describe('an empty answer', () => {
   });
 });
 
-describe('a page that misses what was shown before', () => {
-  test('is asked for again before it is taken to mean that the event is gone', () => {
+describe('a page that lacks events of an earlier page', () => {
+  test('is requested again before the event counts as gone', () => {
     const reading = established();
     expect(reading.answer([900, 890]).proven).toEqual([]);
     expect(reading.answer([900, 890]).proven).toEqual([]);
@@ -99,7 +99,7 @@ describe('a page that misses what was shown before', () => {
   });
 });
 
-describe('a relay with very little', () => {
+describe('a relay with very few events', () => {
   test('in one second: requests that second twice, since the order is unknown, then twice what lies below', () => {
     const reading = new Reading({ until: 1000 });
     expect(reading.answer([700]).proven).toEqual([]);

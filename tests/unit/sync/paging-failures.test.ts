@@ -11,7 +11,7 @@ import {
   window,
 } from '../../fixtures/visit-reading.ts';
 
-describe('a page without a proper end', () => {
+describe('a page that fails', () => {
   test('proves nothing after a timeout; the request is repeated, then with a smaller limit, then reading stops', () => {
     const reading = new Reading({ until: 1000 });
     expect(reading.answer(downFrom(1000, 900), TIMEOUT).proven).toEqual([]);
@@ -25,7 +25,7 @@ describe('a page without a proper end', () => {
     expect(reading.stopped).toBe('timeout');
   });
 
-  test('lowers the limit for a while only, when the relay answers again', () => {
+  test('lowers the limit only temporarily when the relay answers again', () => {
     const reading = new Reading({ until: 1000 });
     reading.answer([], TIMEOUT);
     reading.answer([], TIMEOUT);
@@ -36,7 +36,7 @@ describe('a page without a proper end', () => {
     expect(reading.pager.limit, 'what the relay puts up with').toBe(500);
   });
 
-  test('lowers the limit for good when that happens again', () => {
+  test('lowers the limit permanently when that happens again', () => {
     const reading = new Reading({ until: 1000 });
     for (const seconds of [downFrom(1000, 981), downFrom(981, 962)]) {
       reading.answer([], TIMEOUT);
@@ -47,7 +47,7 @@ describe('a page without a proper end', () => {
     expect(reading.pager.next()?.limit).toBe(40);
   });
 
-  test('counts a page of the lowered limit as full, though larger ones were seen', () => {
+  test('counts a page of the lowered limit as full although larger ones were seen', () => {
     const newestFirst = new Reading({ until: 2000 });
     newestFirst.answer(downFrom(2000, 1501));
     newestFirst.answer([], TIMEOUT);
@@ -70,7 +70,7 @@ describe('a page without a proper end', () => {
     expect(unordered.asks).toEqual([1851, 2000]);
   });
 
-  test('is asked again with a smaller limit when the relay refuses the limit', () => {
+  test('is requested again with a smaller limit when the relay refuses the limit', () => {
     const reading = new Reading({ until: 1000 });
     reading.answer([], closed('invalid: limit too large'));
     expect(reading.pager.next()?.limit).toBe(100);
@@ -97,13 +97,13 @@ describe('a page without a proper end', () => {
     expect(reading.stopped).toBe('disconnected: code 1006');
   });
 
-  test('is halved where its events are when it holds more than is accepted', () => {
+  test('is divided by the times of its events when it has more than is accepted', () => {
     const reading = new Reading({ until: 1_000_000 });
     expect(reading.answer(downFrom(400, 301), OVERFLOW).proven).toEqual([]);
     expect(reading.asks).toEqual([351, 1_000_000]);
   });
 
-  test('is asked for again when most of its events lie outside the window', () => {
+  test('is requested again when most of its events are outside the window', () => {
     const reading = new Reading({ since: 500, until: 1000 });
     for (let i = 0; i < 3; i++) {
       expect(reading.asks).toEqual([500, 1000]);
@@ -112,7 +112,7 @@ describe('a page without a proper end', () => {
     expect(reading.stopped).toBe('overflow: more than 20000 events');
   });
 
-  test('proves nothing when it was garbled, and neither does the third', () => {
+  test('proves nothing when it is garbled, and paging stops after the third', () => {
     const reading = new Reading({ until: 1000 });
     const garbled: PageEnd = { type: 'garbled', text: 'events came under another id' };
     for (let i = 0; i < 3; i++) expect(reading.answer([], garbled).proven).toEqual([]);

@@ -20,7 +20,7 @@ function answer(pager: Pager, shown: Shown) {
   return pager.accept(tallyOf(request, shown), EOSE);
 }
 
-describe('a passing event', () => {
+describe('a transient event', () => {
   const request = { since: 0, until: 1000, limit: 10 };
 
   test('counts towards the size of a page, and neither for its order nor for its oldest second', () => {
@@ -35,14 +35,14 @@ describe('a passing event', () => {
     expect(tally.order.newestFirst).toBe(true);
   });
 
-  test('at the end of a page that is cut does not prove what lies above it', () => {
+  test('at the end of a truncated page does not prove the time above it', () => {
     const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 50 });
     const { proven } = answer(pager, [...lasting(downFrom(1000, 952)), [10, 'passing']]);
     expect(proven).toEqual([{ since: 953, until: 1000 }]);
     expect(pager.next()?.wanted).toEqual({ since: 0, until: 952 });
   });
 
-  test('in a page that is full by its number counts as a part of that page', () => {
+  test('counts towards the number of events that makes a page full', () => {
     const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 30 });
     const shown: Shown = Array.from({ length: 30 }, () => [500, 'passing']);
     for (let i = 0; i < 3; i += 1) expect(answer(pager, shown).proven).toEqual([]);
@@ -52,7 +52,7 @@ describe('a passing event', () => {
   });
 });
 
-describe('a repeated event, which was shown by an earlier page', () => {
+describe('a repeated event, which an earlier page contained', () => {
   test('counts for progress, and is not expected again', () => {
     const pager = new Pager([{ since: 0, until: 1000, anchor: null }], { limit: 50 });
     answer(pager, lasting(downFrom(1000, 952)));
@@ -74,7 +74,7 @@ describe('a known event that two answers lack', () => {
     return pager;
   }
 
-  test('is named, so that its absence can be explained', () => {
+  test('is reported, so that its absence can be explained', () => {
     expect(missing().missedSecond).toBe(951);
   });
 

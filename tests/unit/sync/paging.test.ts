@@ -14,7 +14,7 @@ import {
 } from '../../fixtures/visit-reading.ts';
 
 describe('a relay that sends newest-first', () => {
-  test('is read from page to page, each beginning at the oldest second seen, over any silence', () => {
+  test('is read page by page, each starting at the oldest second seen, across any empty time', () => {
     const reading = new Reading({ until: 1_700_000_000 });
     expect(reading.asks).toEqual([0, 1_700_000_000]);
     const first = reading.answer(downFrom(1_600_000_050, 1_600_000_001));
@@ -25,7 +25,7 @@ describe('a relay that sends newest-first', () => {
     expect(reading.asks).toEqual([0, 900_000_001]);
   });
 
-  test('has a second that two pages share proven by the page that gets past it', () => {
+  test('has a second that two pages share proven by the page that reaches below it', () => {
     const reading = new Reading({ until: 1000 });
     expect(reading.answer([...downFrom(1000, 961), ...times(10, 960)]).proven).toEqual([
       window(961, 1000),
@@ -36,7 +36,7 @@ describe('a relay that sends newest-first', () => {
     ]);
   });
 
-  test('has reached its bottom when a page shows its own top second alone, twice, and nothing lies below', () => {
+  test('is read to its end when a page contains only its own newest second, twice, and there is nothing below', () => {
     const reading = established();
     expect(reading.asks).toEqual([0, 951]);
     expect(reading.answer([951]).proven).toEqual([]);
@@ -48,7 +48,7 @@ describe('a relay that sends newest-first', () => {
     expect(reading.stopped).toBeNull();
   });
 
-  test('needs one page less at the bottom when the last page was far from full', () => {
+  test('needs one page less at the end when the last page was far from full', () => {
     const reading = established();
     reading.answer([951, 950, 900]);
     expect(reading.asks).toEqual([0, 900]);
@@ -57,14 +57,14 @@ describe('a relay that sends newest-first', () => {
     expect(reading.answer([]).proven).toEqual([window(0, 899), window(900, 900)]);
   });
 
-  test('is done at once when it says that it sent everything (NIP-67 finish)', () => {
+  test('is read to its end at once when it sends finish (NIP-67)', () => {
     const reading = new Reading({ until: 1000 });
     const verdict = reading.answer([700, 650, 650], FINISH);
     expect(verdict).toMatchObject({ proven: [window(0, 1000)], evidence: 'finish' });
     expect(reading.asks).toBeNull();
   });
 
-  test('goes on when it says that there is more (NIP-67 more), however short the page', () => {
+  test('is read further after more (NIP-67), however short the page', () => {
     const reading = established();
     expect(reading.answer([951, 940], MORE).proven).toEqual([window(941, 951)]);
     expect(reading.asks).toEqual([0, 940]);
@@ -75,7 +75,7 @@ describe('a relay that sends newest-first', () => {
     expect(reading.asks).toEqual([0, 939]);
   });
 
-  test('may send its events several times over', () => {
+  test('may send its events several times', () => {
     const reading = new Reading({ until: 1000 });
     const request = reading.pager.next();
     const tally = new PageTally(request ?? { ...window(0, 0), limit: 0 });
@@ -86,7 +86,7 @@ describe('a relay that sends newest-first', () => {
     expect(reading.pager.accept(tally, EOSE).proven).toEqual([window(952, 1000)]);
   });
 
-  test('may ignore since: what lies below the window proves nothing, and stops nothing', () => {
+  test('may ignore since: events below the window prove nothing, and do not stop paging', () => {
     const reading = new Reading({ since: 500, until: 1000 });
     reading.answer(downFrom(1000, 951));
     reading.answer([951, ...downFrom(498, 451)]);
@@ -111,7 +111,7 @@ describe('a relay that sends newest-first', () => {
     expect(reading.asks).toBeNull();
   });
 
-  test('proves nothing with a forged event on top of a page that ignores until', () => {
+  test('proves nothing with a forged event as the newest of a page that ignores until', () => {
     const reading = established();
     expect(reading.answer([900, ...downFrom(1000, 952)]).proven).toEqual([]);
     expect(reading.answer([951]).proven).toEqual([]);
@@ -121,7 +121,7 @@ describe('a relay that sends newest-first', () => {
     ]);
   });
 
-  test('may put forged events on top: they count for progress like others', () => {
+  test('may send forged events first: they count as progress like others', () => {
     const reading = new Reading({ until: 2000 });
     expect(reading.answer(downFrom(2000, 1501), EOSE, 'forged').proven).toEqual([
       window(1502, 2000),
@@ -129,14 +129,14 @@ describe('a relay that sends newest-first', () => {
     expect(reading.answer([1501, ...downFrom(1400, 1001)]).proven).toEqual([window(1002, 1501)]);
   });
 
-  test('may show one event that lies outside the window', () => {
+  test('may send one event outside the window', () => {
     const above = established();
     expect(above.answer([2000, 951, 950, 940]).proven).toEqual([window(941, 951)]);
     const below = established({ since: 900 });
     expect(below.answer([951, 950, 940, 100]).proven).toEqual([window(941, 951)]);
   });
 
-  test('may end a page early: the page proves what it shows, and the next goes on', () => {
+  test('may end a page early: the page proves the time of its events, and the next one continues below', () => {
     const reading = established();
     expect(reading.answer([951]).proven).toEqual([]);
     expect(reading.answer(downFrom(951, 902)).proven).toEqual([window(903, 951)]);
@@ -152,7 +152,7 @@ describe('a relay that sends newest-first', () => {
 });
 
 describe('a gap above covered time', () => {
-  test('costs exactly one page when nothing is new: the page that shows the anchor', () => {
+  test('costs exactly one page when nothing is new: the page that contains the anchor', () => {
     const reading = new Reading({ since: 900, until: 1000, anchor: 700 });
     expect(reading.asks).toEqual([700, 1000]);
     expect(reading.answer([700]).proven).toEqual([window(900, 1000)]);
@@ -178,7 +178,7 @@ describe('a gap above covered time', () => {
     expect(reading.stopped).toBeNull();
   });
 
-  test('is not believed to be empty when the relay shows nothing, though it showed events before', () => {
+  test('is not accepted as empty when the relay sends nothing although it sent events before', () => {
     const reading = new Reading({ since: 900, until: 1000, anchor: 700 });
     for (let i = 0; i < 3; i++) expect(reading.answer([]).proven).toEqual([]);
     expect(reading.stopped).toMatch(/^hides_events: shows nothing/);
@@ -228,7 +228,7 @@ describe('number of requests', () => {
     }
   });
 
-  test('reads 20,000 events at a cap of 500 in 43 pages, with 0.3 % more events over the wire', () => {
+  test('reads 20,000 events at a cap of 500 in 43 pages, with 0.3 % more events transferred', () => {
     const { relay } = visited({ count: 20_000, cap: 500 });
     expect(relay.pages).toBeLessThanOrEqual(43);
     expect(relay.sent).toBeLessThanOrEqual(20_060);
@@ -241,7 +241,7 @@ describe('number of requests', () => {
     expect(relay.sent).toBeLessThanOrEqual(21_000);
   });
 
-  test('needs one page less at the end where the relay says finish', () => {
+  test('needs one page less at the end when the relay sends finish', () => {
     const { relay, archive } = visited({ count: 1000, cap: 500, nip67: true });
     expect(archive.unexplained(WANTED)).toEqual([]);
     expect(relay.pages).toBe(3);

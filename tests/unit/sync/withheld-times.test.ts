@@ -85,7 +85,7 @@ test('withheld events are placed among their neighbours, so that an unchanged re
   );
 });
 
-test('new events around withheld ones are found, and withheld ones are taken neither for new nor for gone', () => {
+test('new events around withheld ones are found, and withheld ones count neither as new nor as gone', () => {
   fc.assert(
     fc.property(items, items, (before, more) => {
       const hidden = before.filter(isWithheld(0.2));

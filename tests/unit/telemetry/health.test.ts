@@ -8,15 +8,10 @@ import {
   ListenError,
   listenHealth,
 } from '../../../src/telemetry/health.ts';
+import { RUNNING } from '../../fixtures/health-status.ts';
 
 const running: HealthStatus = {
-  state: 'running',
-  ready: true,
-  database: 'up',
-  storing: 'works',
-  tor: 'off',
-  network: 'up',
-  uptimeSeconds: 12,
+  ...RUNNING,
   lastRound: {
     startedAt: '2025-01-01T00:00:00.000Z',
     finishedAt: '2025-01-01T00:01:00.000Z',

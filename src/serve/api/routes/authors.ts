@@ -15,7 +15,7 @@ const RELAY_LIST = 10_002;
 const seconds = z.int().nullable();
 const params = z.object({ pubkey: authorKey });
 
-const author = z.object({
+export const author = z.object({
   pubkey: z.string(),
   profile: eventRow.nullable().describe('Its current profile (kind 0).'),
   relay_list: eventRow.nullable().describe('Its current relay list (kind 10002, NIP-65).'),

@@ -2,16 +2,17 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import {
   type EventPage,
+  type EventSelection,
   eventById,
   type PageSize,
   relaysOfEvent,
 } from '../../../database/event-pages.ts';
 import type { NostrEvent } from '../../../nostr/event.ts';
 import {
-  type ArchiveFilter,
   accessPathOf,
   NARROW,
   readEvents,
+  referencesTo,
   selectionOf,
 } from '../../query/event-query.ts';
 import { type Meta, oneOf, responsesOf } from '../answer.ts';
@@ -46,7 +47,7 @@ export const eventRow = z
 const placeKey = z.tuple([z.int(), hex(32)]);
 type PlaceKey = z.output<typeof placeKey>;
 const idParams = z.object({ id: eventId });
-const relayOfEvent = z.object({
+export const relayOfEvent = z.object({
   url: z.string(),
   seen_at: z.int().describe('When it was first seen there, Unix seconds.'),
 });
@@ -66,7 +67,8 @@ export function addEventRoutes(api: FastifyInstance, context: Context, timeoutMs
     row: eventRow,
     key: placeKey,
     maxAge: LIST_MAX_AGE,
-    read: ({ query }, { after, limit }) => eventList(reading, filterOf(query), after, limit),
+    read: ({ query }, { after, limit }) =>
+      eventList(reading, selectionOf(filterOf(query)), after, limit),
   });
   addEventRoute(api, context);
   addRelaysRoute(api, context);
@@ -74,15 +76,18 @@ export function addEventRoutes(api: FastifyInstance, context: Context, timeoutMs
     url: '/v1/events/:id/references',
     tag: 'events',
     summary: 'What refers to an event',
-    description: 'Events with its id in an e tag, newest first. The event itself may be missing.',
+    description:
+      'Events with its id in a tag e or q, and where it is replaceable or addressable with its address in a tag a or q, newest first. The event itself may be missing.',
     example: `/v1/events/${EXAMPLE_ID}/references`,
     params: idParams,
     query: z.object({}),
     row: eventRow,
     key: placeKey,
     maxAge: LIST_MAX_AGE,
-    read: ({ params: { id } }, { after, limit }) =>
-      eventList(reading, { '#e': [id] }, after, limit),
+    read: async ({ params: { id } }, { after, limit }) => {
+      const event = await context.read((query) => eventById(query, id));
+      return eventList(reading, referencesTo(id, event), after, limit);
+    },
   });
 }
 
@@ -142,14 +147,13 @@ function notArchived(): Problem {
   return new Problem('not-found', 'The archive holds no event with this id.', { parameter: 'id' });
 }
 
-/** A page of events for a filter. @throws Problem */
+/** A page of the events that are selected. @throws Problem */
 async function eventList(
   { context, timeoutMs }: { readonly context: Context; readonly timeoutMs: number },
-  filter: ArchiveFilter,
+  selection: EventSelection | null,
   after: PlaceKey | null,
   limit: number,
 ): Promise<ListPage<NostrEvent>> {
-  const selection = selectionOf(filter);
   const place = after && { createdAt: after[0], id: after[1] };
   const size: PageSize = { events: limit, bytes: PAGE_BYTES, ms: timeoutMs };
   const narrow = NARROW[selection ? accessPathOf(selection) : 'time'];

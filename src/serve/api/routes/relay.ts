@@ -35,9 +35,12 @@ const policy = z.object({
   nip77_reason: z.string().nullable().describe('Why NIP-77 is not tried with it.'),
 });
 
-const figures = z.object({
+export const relayDetails = relayRow.extend({ policy: policy.nullable() });
+
+export const figures = z.object({
   events: z.int().describe('Events seen there.'),
   events_exact: z.boolean().describe('Counted; else estimated, above 100,000.'),
+  only_here: z.int().nullable().describe('Events that no other relay has; null: not counted yet.'),
   oldest_event_at: seconds.nullable(),
   newest_event_at: seconds.nullable(),
   quarantined: z.int(),
@@ -50,7 +53,7 @@ const figures = z.object({
   flaps: z.int().nullable().describe('How often it went down in 90 days.'),
 });
 
-const stretch = z.object({
+export const stretch = z.object({
   filter: z.string().describe('The filter that the relay was asked with, as JSON.'),
   since: seconds.describe('First second of created_at.'),
   until: seconds.describe('Last second of created_at.'),
@@ -61,13 +64,13 @@ const stretch = z.object({
   events: z.int().nullable().describe('Events that the relay showed or withholds there.'),
 });
 
-const interval = z.object({
+export const interval = z.object({
   state: z.enum(['up', 'down', 'unknown']),
   from_at: seconds,
   to_at: seconds.nullable().describe('null: it goes on.'),
 });
 
-const check = z.object({
+export const check = z.object({
   checked_at: seconds,
   name: z.string(),
   success: z.boolean(),
@@ -76,7 +79,7 @@ const check = z.object({
   data: z.unknown(),
 });
 
-const offence = z.object({
+export const offence = z.object({
   reason: z.string(),
   count: z.int(),
   first_at: seconds,
@@ -135,7 +138,7 @@ function addRelayRoute(api: FastifyInstance, context: Context): void {
         description: 'Its state, what its latest checks found, and how it is treated.',
         params,
         querystring: z.strictObject({}),
-        response: responsesOf(oneOf(relayRow.extend({ policy: policy.nullable() }))),
+        response: responsesOf(oneOf(relayDetails)),
       },
     },
     async (request) => {

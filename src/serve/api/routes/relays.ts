@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { RelayFacts } from '../../../database/relay-table.ts';
+import { coverageStrips, type RelayFacts } from '../../../database/relay-table.ts';
 import { flag, wholeNumber } from '../answer.ts';
 import type { Context } from '../context.ts';
 import { addListRoute } from '../list-route.ts';
@@ -16,6 +16,9 @@ const SORTS = {
   visited_at: (relay: RelayFacts) => relay.visitedAt,
   added_at: (relay: RelayFacts) => relay.addedAt,
 } as const;
+
+/** Parts of a coverage strip, at most. */
+const MAX_STRIP = 120;
 
 type Sort = keyof typeof SORTS;
 const sorts = Object.keys(SORTS) as [Sort, ...Sort[]];
@@ -33,6 +36,16 @@ const query = z.object({
   search: z.string().max(255).optional().describe('A part of the URL.'),
   sort: z.enum(sorts).optional().describe('Ascending, relays without that value last.'),
   desc: flag.optional().describe('Descending instead.'),
+  strip: wholeNumber(1, MAX_STRIP)
+    .optional()
+    .describe('Adds to each relay how much is proven of so many equal parts of the time.'),
+});
+
+export const listedRelay = relayRow.extend({
+  strip: z
+    .array(z.number().nullable())
+    .optional()
+    .describe('By part of the time since Nostr began, oldest first: the share that is proven.'),
 });
 
 type Asked = z.output<typeof query>;
@@ -50,7 +63,7 @@ export function addRelayListRoute(api: FastifyInstance, context: Context): void 
     example: '/v1/relays?state=up&sort=rtt_read&limit=20',
     params: z.object({}),
     query,
-    row: relayRow,
+    row: listedRelay,
     key,
     maxAge: 10,
     read: async ({ query: asked }, { after, limit }) => {
@@ -63,13 +76,32 @@ export function addRelayListRoute(api: FastifyInstance, context: Context): void 
         .filter((one) => after === null || compare(one.key, after) > 0)
         .sort((a, b) => compare(a.key, b.key));
       const page = found.slice(0, limit);
+      const urls = page.map(({ relay }) => relay.url);
+      const strips = await stripsOf(context, urls, asked.strip);
       return {
-        rows: page.map(({ relay }) => asRelayRow(relay)),
+        rows: page.map(({ relay }) => ({ ...asRelayRow(relay), ...strips(relay.url) })),
         next: found.length > limit ? (page.at(-1)?.key ?? null) : null,
         meta: await context.meta({ as_of: asOf }),
       };
     },
   });
+}
+
+/** Gives the strip of a relay, where strips are asked for and it was visited. */
+async function stripsOf(
+  context: Context,
+  urls: readonly string[],
+  parts: number | undefined,
+): Promise<(url: string) => { readonly strip?: (number | null)[] }> {
+  if (parts === undefined) return () => ({});
+  const strips = await context.read(
+    (query) => coverageStrips(query, urls, parts),
+    'ask for fewer relays or parts',
+  );
+  return (url) => {
+    const strip = strips.get(url);
+    return strip ? { strip } : {};
+  };
 }
 
 /** By value, then by URL. */

@@ -1,8 +1,15 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { eventStats, keyOfStat, type Stat, statPage } from '../../../database/stat-pages.ts';
+import {
+  eventStats,
+  keyOfStat,
+  type Stat,
+  type StatSelection,
+  statPage,
+} from '../../../database/stat-pages.ts';
 import { oneOf, responsesOf } from '../answer.ts';
 import type { Context } from '../context.ts';
+import { kindList } from '../event-filter.ts';
 import { addListRoute } from '../list-route.ts';
 
 const seconds = z.int();
@@ -15,6 +22,7 @@ const range = z.object({
   since: day.optional().describe('First UTC day.'),
   until: day.optional().describe('First UTC day that is not wanted any more.'),
 });
+const rangeOfKinds = range.extend({ kinds: kindList.optional() });
 const nothing = z.object({});
 
 const dayKey = z.tuple([day]);
@@ -26,12 +34,19 @@ interface StatRoute {
   readonly summary: string;
   readonly row: z.ZodObject;
   readonly key: z.ZodTuple;
-  readonly hasDays?: true;
+  /** What rows may be selected by; nothing, unless told. */
+  readonly query?: z.ZodObject;
 }
+
+/** Of figures that are counted on a sample of ids. */
+const sampled = {
+  sample_share: z.number().describe('Share of all ids that belong to the sample.'),
+  as_of: seconds.describe('What was stored until then is counted: every six hours.'),
+};
 
 const ROUTES: readonly StatRoute[] = [
   {
-    ...{ stat: 'days', summary: 'Events by UTC day, the latest first', key: dayKey, hasDays: true },
+    ...{ stat: 'days', summary: 'Events by UTC day, the latest first', key: dayKey, query: range },
     row: z.object({
       day,
       event_count: z.int(),
@@ -42,7 +57,7 @@ const ROUTES: readonly StatRoute[] = [
   },
   {
     ...{ stat: 'day_kinds', summary: 'Events by UTC day and kind, the latest first' },
-    ...{ key: z.tuple([day, z.int()]), hasDays: true },
+    ...{ key: z.tuple([day, z.int()]), query: rangeOfKinds },
     row: z.object({
       day,
       kind: z.int(),
@@ -83,7 +98,7 @@ const ROUTES: readonly StatRoute[] = [
   },
   {
     ...{ stat: 'active_users', summary: 'Authors by day, week and month, the latest first' },
-    ...{ key: z.tuple([day, z.string()]), hasDays: true },
+    ...{ key: z.tuple([day, z.string()]), query: range },
     row: z.object({
       grain: z.string(),
       start: day,
@@ -96,7 +111,7 @@ const ROUTES: readonly StatRoute[] = [
   },
   {
     ...{ stat: 'retention', summary: 'Authors that are active so many weeks after their first' },
-    ...{ key: z.tuple([day, z.int()]), hasDays: true },
+    ...{ key: z.tuple([day, z.int()]), query: range },
     row: z.object({ cohort_week: day, age_weeks: z.int(), users: z.int() }),
   },
   {
@@ -116,7 +131,7 @@ const ROUTES: readonly StatRoute[] = [
   },
   {
     ...{ stat: 'zaps', summary: 'Zaps by UTC day, as receipts say (NIP-57)' },
-    ...{ key: dayKey, hasDays: true },
+    ...{ key: dayKey, query: range },
     row: z.object({
       day,
       zaps: z.int(),
@@ -134,9 +149,31 @@ const ROUTES: readonly StatRoute[] = [
     ...{ stat: 'nips', summary: 'NIPs that relays say they support', key: numberKey },
     row: z.object({ nip: z.int(), relay_count: z.int() }),
   },
+  {
+    ...{ stat: 'relay_cover', summary: 'How much of the archive the first relays hold together' },
+    key: numberKey,
+    row: z.object({
+      rank: z.int().describe('Each relay is the one that adds most to those before it.'),
+      relay_url: z.string(),
+      new_events: z.int().describe('Sampled events that none of those before it has.'),
+      cumulative_share: z.number().nullable(),
+      sample_events: z.int(),
+      ...sampled,
+    }),
+  },
+  {
+    ...{ stat: 'dangling_references', summary: 'References to events that the archive lacks' },
+    key: numberKey,
+    row: z.object({
+      kind: z.int().describe('Kind of the events that refer (tag e).'),
+      references: z.int(),
+      missing: z.int(),
+      ...sampled,
+    }),
+  },
 ];
 
-const totals = z.object({
+export const totals = z.object({
   event_count: z.int(),
   unique_pubkeys: z.int(),
   unique_kinds: z.int(),
@@ -178,17 +215,17 @@ export function addStatRoutes(api: FastifyInstance, context: Context): void {
 function addStatRoute(
   api: FastifyInstance,
   context: Context,
-  { stat, summary, row, key, hasDays }: StatRoute,
+  { stat, summary, row, key, query = nothing }: StatRoute,
 ): void {
   const url = `/v1/stats/${stat.replace('_', '-')}`;
   addListRoute(api, context, {
     ...{ url, tag: 'stats', summary, row, key, example: `${url}?limit=30`, maxAge: 30 },
     description: 'As of meta.as_of: everything that was stored until then is counted.',
     params: nothing,
-    query: hasDays ? range : nothing,
-    read: async ({ query: days }, { after, limit }) => {
+    query,
+    read: async ({ query: selection }, { after, limit }) => {
       const { rows, asOf } = await context.read((query) =>
-        statPage(query, stat, days, after as unknown[] | null, limit + 1),
+        statPage(query, stat, selection as StatSelection, after as unknown[] | null, limit + 1),
       );
       const shown = rows.slice(0, limit);
       const last = shown.at(-1);

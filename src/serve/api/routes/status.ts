@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { coverageSchema, oneOf, responsesOf } from '../answer.ts';
 import { type Context, coverageOf, type RelayTable } from '../context.ts';
 
-const described = z.object({
+export const described = z.object({
   section: z.string(),
   name: z.string(),
   value: z.string(),
@@ -17,7 +17,7 @@ const described = z.object({
     .describe('How old the answer may be, in seconds; null: an estimate without statistics yet.'),
 });
 
-const status = z.object({
+export const status = z.object({
   works: z.boolean().describe('Whether every service does its work.'),
   problems: z.array(z.string()).describe('What keeps it from working, a sentence each.'),
   rows: z.array(described).describe('What npm run status prints.'),
@@ -32,7 +32,7 @@ const network = z.object({
   share: z.number().nullable(),
 });
 
-const coverage = z.object({
+export const coverage = z.object({
   ...coverageSchema.shape,
   known: z.int().describe('Relays known, visited or not.'),
   caught_up: z.int().describe('Visited relays that are read to their end, but for holes.'),

@@ -1,0 +1,232 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'vitest';
+import type { Query } from '../../../src/database/connection.ts';
+import {
+  applyRecount,
+  beginRecount,
+  recountDay,
+} from '../../../src/database/figures/recount-day.ts';
+import { readNext } from '../../../src/database/journal.ts';
+import { signedEvents } from '../../fixtures/events.ts';
+import { archivedEvents, keptDays, recountDays } from '../../fixtures/figures-recount.ts';
+import { journalTest } from '../../fixtures/journal-test.ts';
+import { keptLists, recountLists } from '../../fixtures/lists-recount.ts';
+import { batchOf, openBigbrotr } from '../../postgres/bigbrotr.ts';
+import { testDatabase } from '../../postgres/database.ts';
+import { MIGRATION_NAMES, migrationsSql } from '../../postgres/earlier-archive.ts';
+
+const DAY = 20_000;
+const SECONDS = { from: DAY * 86_400, to: DAY * 86_400 + 86_399 };
+const EVENTS = signedEvents(64, { ...SECONDS, authors: 16, kinds: [0, 1, 7] });
+const LATER = signedEvents(8, { ...SECONDS, authors: 16, seed: 2 });
+const PART_EVENTS = 8;
+
+const test = journalTest
+  .extend('filled', async ({ bigbrotr, database, journal: _ready, relay, other, filterId }) => {
+    await database.query("insert into journal_readers (name) values ('refresher')");
+    await bigbrotr.store(batchOf({ relay, filterId, events: EVENTS }));
+    await bigbrotr.store(batchOf({ relay: other, filterId, known: EVENTS.slice(20) }));
+    while ((await bigbrotr.figures.followJournal()) !== 'end') await sleep(5);
+  })
+  /** A recount of the day that is counted and not applied, with the transactions of it on connections of their own. */
+  .extend('begun', async ({ session, filled: _filled }) => {
+    const reading = await session();
+    const claiming = await session();
+    await reading.query('begin');
+    const begun = await beginRecount(reading.query, claiming, DAY, PART_EVENTS);
+    if (!begun) throw new Error('the day is not dirty');
+    const transaction = async <T>(work: (query: Query) => Promise<T>): Promise<T> => {
+      const one = await session();
+      await one.query('begin');
+      const result = await work(one.query);
+      await one.query('commit');
+      await one.close();
+      return result;
+    };
+    return { reading, begun, transaction, query: claiming.query };
+  });
+
+test('readers of the journal do not wait for a recount, only for the part that is applied', async ({
+  begun: { reading, begun, transaction, query },
+  bigbrotr,
+  database,
+  relay,
+  filterId,
+  session,
+}) => {
+  const late = LATER.values();
+  /** Stores an event and reads its row of the journal: it is held back as long as the recount has written something. */
+  const readOn = async () => {
+    const { value } = late.next();
+    if (value) await bigbrotr.store(batchOf({ relay, filterId, events: [value] }));
+    const { rows } = await reading.query<{ xid: string | null }>(
+      'select pg_current_xact_id_if_assigned() as xid',
+    );
+    expect(rows[0]?.xid).toBeNull();
+    const reader = await session();
+    // Transactions of other tests on the same server hold it back too, for a moment.
+    for (let state = ''; state !== 'rows'; await sleep(5)) {
+      await reader.query('begin');
+      ({ state } = await readNext(reader.query, 'finder', { rows: 1000, eventKeys: 10_000 }));
+      await reader.query('rollback');
+    }
+    await reader.close();
+  };
+  await readOn();
+  let applied = 0;
+  const counted = await applyRecount(
+    reading.query,
+    {
+      query,
+      transaction: async (work) => {
+        const result = await transaction(work);
+        applied += 1;
+        await readOn();
+        return result;
+      },
+    },
+    begun,
+  );
+  expect(counted).toEqual({ events: 64, sightings: 64 + 44 });
+  const sizes = await database.query<{ authors: number }>(
+    'select cardinality(author_ids) as authors from daily_counts where day = $1',
+    [DAY],
+  );
+  expect(applied).toBe(sizes.length + 1);
+  expect(sizes.length).toBe(8);
+  expect(sizes.reduce((sum, { authors }) => sum + authors, 0)).toBe(16);
+});
+
+test('a recount whose day another refresher has recounted meanwhile changes nothing any more', async ({
+  begun: { reading, begun, transaction, query },
+  bigbrotr,
+  database,
+  relay,
+  filterId,
+}) => {
+  let transactions = 0;
+  const counted = await applyRecount(
+    reading.query,
+    {
+      query,
+      transaction: async (work) => {
+        transactions += 1;
+        if (transactions === 2) {
+          await bigbrotr.store(batchOf({ relay, filterId, events: LATER }));
+          while ((await bigbrotr.figures.followJournal()) !== 'end') await sleep(5);
+          await reading.close(); // the connection that holds the day is lost
+          while (!(await bigbrotr.figures.recountDay(DAY))) await sleep(5);
+        }
+        return transaction(work);
+      },
+    },
+    begun,
+  );
+  expect(counted).toBeNull();
+  expect(transactions).toBe(2);
+  expect(await database.query('select from dirty_days')).toEqual([]);
+  expect(await keptDays(database)).toEqual(recountDays(await archivedEvents(database)));
+});
+
+test('a day that is being recounted when a rebuild begins is made anew by the rebuild', async ({
+  begun: { reading, begun, transaction, query },
+  bigbrotr,
+  database,
+}) => {
+  const { days } = await bigbrotr.figures.startRebuild();
+  expect(days).toBe(1);
+  expect(await applyRecount(reading.query, { query, transaction }, begun)).toMatchObject({
+    events: 64,
+  });
+  await reading.query('commit');
+  expect(await database.query('select day, is_rebuild from dirty_days')).toEqual([
+    { day: DAY, is_rebuild: true },
+  ]);
+  expect(await bigbrotr.figures.recountDay(DAY)).toMatchObject({ events: 64 });
+  for (const period of await bigbrotr.figures.periodsToCount('all', 10))
+    await bigbrotr.figures.countPeriod(period);
+  const events = await archivedEvents(database);
+  expect(await keptDays(database)).toEqual(recountDays(events));
+  expect(await keptLists(database)).toEqual(recountLists(events));
+});
+
+test('a day that grows is divided into more parts, without a change of its figures', async ({
+  filled: _filled,
+  bigbrotr,
+  database,
+  session,
+}) => {
+  const [one, two] = [await session(), await session()];
+  const transaction = async <T>(work: (query: Query) => Promise<T>): Promise<T> => {
+    const client = await session();
+    await client.query('begin');
+    const result = await work(client.query);
+    await client.query('commit');
+    await client.close();
+    return result;
+  };
+  expect(await recountDay({ query: two.query, transaction }, DAY)).toMatchObject({ events: 64 });
+  const before = await keptDays(database);
+  const parts = () => database.query('select part, parts from daily_counts order by part');
+  expect(await parts()).toEqual([{ part: 0, parts: 1 }]);
+  await database.query('insert into dirty_days (day, since) values ($1, 0)', [DAY]);
+  await one.query('begin');
+  const begun = await beginRecount(one.query, two, DAY, 32);
+  if (!begun) throw new Error('the day is not dirty');
+  let split = false;
+  await applyRecount(
+    one.query,
+    {
+      query: two.query,
+      transaction: async (work) => {
+        const result = await transaction(work);
+        if (!split) expect(await keptDays(database)).toEqual(before);
+        split = true;
+        return result;
+      },
+    },
+    begun,
+  );
+  await one.query('commit');
+  expect(await parts()).toEqual([
+    { part: 0, parts: 2 },
+    { part: 1, parts: 2 },
+  ]);
+  expect(await keptDays(database)).toEqual(before);
+  expect(await bigbrotr.figures.daysToCount('all', 5)).toEqual([]);
+});
+
+test('a migration of figures as they were kept before leaves an archive whose figures are made anew', async ({
+  server,
+}) => {
+  const at = MIGRATION_NAMES.indexOf('0018_figures') + 1;
+  const archive = await testDatabase({ ...server, template: 'template0' });
+  try {
+    await archive.query(migrationsSql(at));
+    await archive.query('insert into days (day) values ($1)', [DAY]);
+    for (const event of EVENTS)
+      await archive.query("select insert_event($1, $2, $3, $4, '[]', $5, $6, $7, $8)", [
+        ...[Buffer.from(event.id, 'hex'), Buffer.from(event.pubkey, 'hex'), event.created_at],
+        ...[event.kind, event.content, Buffer.from(event.sig, 'hex')],
+        ...['wss://one.example.com', 'clearnet'],
+      ]);
+    await archive.query(
+      `insert into daily_counts (day, scope, events, only_here, first_at, last_at, author_ids, kinds, counts)
+       values ($1, 0, 5, 0, 1, 2, '{1}', '{1}', '{5}')`,
+      [DAY],
+    );
+    await archive.query('insert into scope_stats values (0, 5, 0, 1, 1, 1, 2)');
+    await archive.query('delete from dirty_days');
+    await archive.query(migrationsSql(MIGRATION_NAMES.length).slice(migrationsSql(at).length));
+    await archive.query('insert into schema_migrations (name) select unnest($1::text[])', [
+      MIGRATION_NAMES,
+    ]);
+    const bigbrotr = await openBigbrotr(archive);
+    expect(await bigbrotr.figures.daysToCount('all', 5)).toEqual([DAY]);
+    expect(await bigbrotr.figures.recountDay(DAY)).toEqual({ events: 64, sightings: 64 });
+    await bigbrotr.close();
+    expect(await keptDays(archive)).toEqual(recountDays(await archivedEvents(archive)));
+  } finally {
+    await archive.drop();
+  }
+});
