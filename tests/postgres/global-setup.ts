@@ -103,7 +103,8 @@ const SHARDS = 4;
 function citusServer(): Address | null {
   const [port, ...workers] = (process.env.TEST_CITUS_PORTS ?? '').split(',').map(Number);
   if (!port) return null;
-  const login = { user: 'postgres', password: '', database: 'postgres' };
+  // Not asked for; empty ones are refused by our configuration and by PgBouncer.
+  const login = { user: 'postgres', password: 'not-asked-for', database: 'postgres' };
   return { host: '127.0.0.1', port, ...login, workers };
 }
 
