@@ -19,9 +19,17 @@
 --   Figures                                  counts by day and totals that follow them, current events, edges, zaps
 --   Runs of commands                         backups and verifications
 --   What an operator asks                    explain_relay(), archive_status
+--   Several servers                          distribution of events and sightings by Citus, where it is installed
 --   Last                                     records the migrations, so that an interrupted run counts as none
 
 set client_min_messages = warning;
+-- Citus warns of each view that it does not copy to its workers.
+do $$
+begin
+    if exists (select from pg_extension where extname = 'citus') then
+        perform set_config('client_min_messages', 'error', false);
+    end if;
+end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Version: this file makes new archives; src/database/migrations brings older ones to the same schema
@@ -48,7 +56,7 @@ comment on column schema_migrations.run_on is 'When it was applied.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0020_runs' then
+    if (select max(name collate "C") from schema_migrations) <> '0021_distribute' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -1795,7 +1803,8 @@ begin
     perform insert_relay(p_relay_url, p_relay_network, p_seen_at);
     insert into days (day) values (new_day) on conflict do nothing;
     select * into stored from store_sighted(
-        (select relay_id from relays where url = p_relay_url), (p_seen_at - 1577836800)::integer, array[new_day], false, '{}',
+        (select relay_id from relays where url = p_relay_url), (p_seen_at - 1577836800)::integer, array[new_day],
+        archive_shards() > 1, '{}',
         array[new_key], array[p_created_at], array[p_kind], array[encode(p_id, 'hex')], array[encode(p_pubkey, 'hex')],
         array[encode(p_sig, 'hex')], array[p_tags::text], array[event_tagvalues(p_tags)::text], array[p_content]
     );
@@ -3301,16 +3310,48 @@ language sql immutable parallel safe
 return to_char(to_timestamp(p_seconds) at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 comment on function utc_time(bigint) is 'Unix seconds as people and programs read them: 2026-11-30T10:00:00Z.';
 
+create or replace function is_distributed(p_table regclass) returns boolean
+language plpgsql stable as $$
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is null then
+        return false;
+    end if;
+    return exists (select from pg_dist_partition where logicalrelid = p_table);
+end $$;
+comment on function is_distributed(regclass) is 'Whether the rows of a table are on several servers (Citus).';
+
+create or replace function shard_bytes(p_table regclass, p_size text) returns bigint[]
+language plpgsql stable as $$
+begin
+    if not is_distributed(p_table) then
+        return array[case p_size when 'rows' then pg_relation_size(p_table) else pg_total_relation_size(p_table) end];
+    end if;
+    return (
+        select array_agg(result::bigint)
+        from run_command_on_shards(p_table, format(
+            'select %s(%%L)', case p_size when 'rows' then 'pg_relation_size' else 'pg_total_relation_size' end
+        ))
+    );
+end $$;
+comment on function shard_bytes(regclass, text) is 'Bytes of each shard of a table, of the table itself where it is on one server. p_size: rows, or all (with its indexes).';
+
 create or replace function estimated_rows(p_table regclass) returns bigint
-language sql stable
-return (
-    select case
-        when c.relpages > 0 and c.reltuples > 0
-            then c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::integer)
-        else pg_stat_get_live_tuples(c.oid)
-    end::bigint
-    from pg_class c where c.oid = p_table
-);
+language plpgsql stable as $$
+begin
+    if is_distributed(p_table) then
+        return (
+            select sum(result::bigint) from run_command_on_shards(p_table, 'select public.estimated_rows(%L)')
+        );
+    end if;
+    return (
+        select case
+            when c.relpages > 0 and c.reltuples > 0
+                then c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::integer)
+            else pg_stat_get_live_tuples(c.oid)
+        end::bigint
+        from pg_class c where c.oid = p_table
+    );
+end $$;
 comment on function estimated_rows(regclass) is 'About how many rows a table has, without reading it: its density at the latest vacuum or analyze times its size now, as the planner estimates.';
 
 create or replace function rows_of(p_table regclass, out amount bigint, out unit text, out age bigint)
@@ -3318,7 +3359,7 @@ language plpgsql stable as $$
 declare
     since interval;
 begin
-    if pg_relation_size(p_table) < 67108864 then
+    if (select sum(bytes) from unnest(shard_bytes(p_table, 'rows')) bytes) < 67108864 then
         execute format('select count(*) from %s', p_table) into amount;
         unit := 'count';
         age := 0;
@@ -3339,7 +3380,7 @@ begin
     -- The order makes it an index scan whatever share of the sightings is of this relay.
     select count(*) into events
     from (
-        select from sightings where relay_id = p_relay_id order by created_day desc, event_key desc limit 100001
+        select 1 from sightings where relay_id = p_relay_id order by created_day desc, event_key desc limit 100001
     ) first;
     is_exact := events <= 100000;
     if not is_exact then
@@ -3731,7 +3772,7 @@ declare
 begin
     select count(*) into events
     from (
-        select from events e where e.created_at >= p_since and e.created_at < p_until order by e.created_at desc limit 100001
+        select 1 from events e where e.created_at >= p_since and e.created_at < p_until order by e.created_at desc limit 100001
     ) first;
     is_exact := events <= 100000;
     if not is_exact then
@@ -3791,8 +3832,8 @@ from (
     select 3, t.place, 'archive', t.name, t.size::text, 'bytes', 0
     from (values
         (6, 'size of the database', pg_database_size(current_database())),
-        (7, 'size of events', pg_total_relation_size('public.events')),
-        (8, 'size of sightings', pg_total_relation_size('public.sightings'))
+        (7, 'size of events', (select sum(bytes) from unnest(shard_bytes('public.events', 'all')) bytes)),
+        (8, 'size of sightings', (select sum(bytes) from unnest(shard_bytes('public.sightings', 'all')) bytes))
     ) t (place, name, size)
     union all
     select 4, t.place, 'coverage', t.name, t.value, t.unit, 0
@@ -3882,10 +3923,78 @@ begin
     end if;
 end $$;
 
+-- ---------------------------------------------------------------------------------------------------------------
+-- Several servers: where the extension Citus is installed and has workers, events and sightings are distributed over them
+-- by created_day (docs/citus.md). All other tables stay on the coordinator.
+-- ---------------------------------------------------------------------------------------------------------------
+
+create or replace function archive_shards() returns integer
+language plpgsql stable as $$
+begin
+    if to_regclass('pg_catalog.pg_dist_shard') is null then
+        return 1;
+    end if;
+    return (select greatest(count(*), 1) from pg_dist_shard where logicalrelid = 'events'::regclass);
+end $$;
+comment on function archive_shards() is 'Into how many shards events and sightings are divided: 1 on one server.';
+
+create or replace function distribute_archive(p_shards integer default null) returns integer
+language plpgsql as $$
+declare
+    workers integer;
+    held    regclass;
+    called  regprocedure;
+begin
+    if not exists (select from pg_extension where extname = 'citus') then
+        return 1;
+    end if;
+    -- Over one connection a worker, because the same transaction changes functions too.
+    perform set_config('citus.multi_shard_modify_mode', 'sequential', true);
+    select count(*) into workers
+    from pg_dist_node where noderole = 'primary' and isactive and shouldhaveshards;
+    if not exists (select from pg_dist_partition where logicalrelid = 'events'::regclass) then
+        if workers = 0 then
+            return 1;
+        end if;
+        -- Few shards: a batch is a statement for each shard that it has a day of.
+        perform set_config('citus.shard_count', coalesce(p_shards, 4 * workers)::text, true);
+        perform create_distributed_table('events', 'created_day');
+        perform create_distributed_table('sightings', 'created_day', colocate_with := 'events');
+        perform create_distributed_table('days', 'day', colocate_with := 'events');
+        perform create_reference_table('relay_urls');
+        -- Functions that statements call where the rows are. Those that are made where Citus is get there by themselves.
+        for called in
+            select oid::regprocedure from pg_proc
+            where pronamespace = 'public'::regnamespace and proname in (
+                'event_key_floor', 'event_key_day', 'event_tagvalues', 'event_d_key', 'kind_category', 'hex_key', 'is_distributed',
+                'estimated_rows'
+            )
+        loop
+            perform create_distributed_function(called);
+        end loop;
+        -- The rows were copied to the shards.
+        foreach held in array array['events', 'sightings', 'days', 'relay_urls']::regclass[] loop
+            perform truncate_local_data_after_distributing_table(held);
+        end loop;
+    end if;
+    -- Shards are moved by logical replication, which needs a key for each row. While a dump is restored there is none yet.
+    if to_regclass('sightings_relay_id_event_key_index') is not null then
+        alter table sightings replica identity using index sightings_relay_id_event_key_index;
+    end if;
+    -- The shards of a statement are chosen by the days in it, so it is planned with their values.
+    alter function store_sighted set plan_cache_mode = force_custom_plan;
+    -- Joins of distributed and local tables are refused: Citus answers some of them wrongly, without an error.
+    execute format('alter database %I set citus.local_table_join_policy = never', current_database());
+    return archive_shards();
+end $$;
+comment on function distribute_archive(integer) is 'Distributes events, sightings and days over the workers of Citus, and relay_urls to each of them, once; p_shards: four a worker unless given. Does nothing without Citus or without workers. After store_sighted() was made anew it is to be called again. Returns the number of shards. Copies the rows that are there, and nothing can be written meanwhile.';
+
+do $$ begin perform distribute_archive(); end $$;
+
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

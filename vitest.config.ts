@@ -40,7 +40,13 @@ export default defineConfig({
       }),
       project('fuzz', { ...shared, retry, testTimeout: 120_000 }),
       project('programs', { testTimeout: 30_000 }),
-      project('db', { retry, testTimeout: 60_000, hookTimeout: 120_000, maxConcurrency: 4 }),
+      project('db', {
+        retry,
+        testTimeout: 60_000,
+        hookTimeout: 120_000,
+        maxConcurrency: 4,
+        setupFiles: ['./tests/postgres/citus-setup.ts'],
+      }),
       project('fault', { retry, testTimeout: 120_000, hookTimeout: 120_000 }),
       project('hostile', {
         retry,

@@ -19,7 +19,10 @@ export interface DatabaseConfig {
   readonly minPool: number;
   readonly maxPool: number;
   readonly commandTimeoutMs: number;
-  /** Number of shards of `events`, where Citus distributes it; absent: one. */
+  /**
+   * Number of shards of `events`, where the initializer distributes it with Citus; absent or 1: four a worker. A distributed
+   * archive says its number itself.
+   */
   readonly shards?: number;
   /** How the connection is encrypted; absent: not. */
   readonly ssl?: DatabaseSsl;

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { DatabaseConfig } from '../config/load.ts';
 import { Database, type OpenOptions, type Query } from './connection.ts';
+import { ASK_EACH_SHARD, archiveShards } from './distribute.ts';
 import type { StoredEvent } from './reading.ts';
 import * as reading from './reading.ts';
 import { requireCurrent } from './version.ts';
@@ -15,8 +16,12 @@ type WaitOptions = Pick<OpenOptions, 'patience' | 'signal' | 'onRefused' | 'logi
 export class ArchiveReader {
   readonly #database: Database;
 
-  private constructor(database: Database) {
+  /** Whether events are on several servers. */
+  readonly #isDistributed: boolean;
+
+  private constructor(database: Database, isDistributed: boolean) {
     this.#database = database;
+    this.#isDistributed = isDistributed;
   }
 
   /** Waits as `Database.connect` does. @throws DatabaseError with one sentence that says what is wrong */
@@ -25,10 +30,13 @@ export class ArchiveReader {
     log: Logger,
     wait: WaitOptions = {},
   ): Promise<ArchiveReader> {
-    const check = (query: Query) => requireCurrent(query, config);
-    return new ArchiveReader(
-      await Database.connect(config, log, { ...wait, check, readOnly: true }),
-    );
+    let shards = 1;
+    const check = async (query: Query) => {
+      await requireCurrent(query, config);
+      shards = await archiveShards(query);
+    };
+    const database = await Database.connect(config, log, { ...wait, check, readOnly: true });
+    return new ArchiveReader(database, shards > 1);
   }
 
   /** Closes every connection, after running statements have ended. */
@@ -36,9 +44,9 @@ export class ArchiveReader {
     return this.#database.close();
   }
 
-  /** Why the database cannot be used; null when it answers. Never throws. */
+  /** Why the database, or a server over which it is distributed, cannot be used; null when all answer. Never throws. */
   whyDown(timeoutMs = 2000): Promise<string | null> {
-    return this.#database.whyDown(timeoutMs);
+    return this.#database.whyDown(timeoutMs, this.#isDistributed ? ASK_EACH_SHARD : undefined);
   }
 
   /**

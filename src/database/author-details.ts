@@ -36,11 +36,13 @@ export async function currentEvent(
   kind: number,
 ): Promise<NostrEvent | null> {
   const { rows } = await query<NostrEvent & Record<string, unknown>>(
-    `select ${eventFields('e')}
-     from authors a
-     join current_events c on c.author_id = a.author_id and c.kind = $2 and c.d_key = ''
-     join events e on e.event_key = c.event_key and e.created_day = event_key_day(c.event_key)
-     where a.pubkey = $1
+    `with wanted as materialized (
+         select c.event_key from authors a
+         join current_events c on c.author_id = a.author_id and c.kind = $2 and c.d_key = ''
+         where a.pubkey = $1
+     )
+     select ${eventFields('e')} from events e
+     where e.event_key = (select event_key from wanted) and e.created_day = (select event_key_day(event_key) from wanted)
      limit 1`,
     [Buffer.from(pubkey, 'hex'), kind],
   );

@@ -10,6 +10,7 @@ import { type Batch, type Sorted, type Stored, storeBatch, storeOneByOne } from 
 import * as checks from './checks.ts';
 import { Database, isDataError, now, type OpenOptions, type Query } from './connection.ts';
 import { AddedDays } from './days.ts';
+import { ASK_EACH_SHARD, archiveShards } from './distribute.ts';
 import { filterId } from './filter-parts.ts';
 import type { AddedSnapshots, CheckAges, CheckPicking, SnapshotRow } from './monitor.ts';
 import * as monitor from './monitor.ts';
@@ -89,6 +90,8 @@ export class Bigbrotr {
   readonly #database: Database;
   /** Number of shards of `events`. */
   readonly #shards: number;
+  /** Whether they are on several servers. */
+  readonly #isDistributed: boolean;
   readonly #days = new AddedDays();
   /** Which process works on which relay. */
   readonly claims: TableGroups['claims'];
@@ -108,9 +111,10 @@ export class Bigbrotr {
   /** What other archives knew earlier. */
   readonly imports: TableGroups['imports'];
 
-  private constructor(database: Database, shards: number) {
+  private constructor(database: Database, config: DatabaseConfig, shards: number) {
     this.#database = database;
-    this.#shards = shards;
+    this.#isDistributed = shards > 1;
+    this.#shards = shards > 1 ? shards : (config.shards ?? 1);
     const groups = tableGroups(database);
     this.claims = groups.claims;
     this.finder = groups.finder;
@@ -129,9 +133,13 @@ export class Bigbrotr {
     log: Logger,
     wait: WaitOptions = {},
   ): Promise<Bigbrotr> {
-    const check = (query: Query) => requireCurrent(query, config);
+    let shards = 1;
+    const check = async (query: Query) => {
+      await requireCurrent(query, config);
+      shards = await archiveShards(query);
+    };
     const database = await Database.connect(config, log, { ...wait, check });
-    return new Bigbrotr(database, config.shards ?? 1);
+    return new Bigbrotr(database, config, shards);
   }
 
   /** Creates the archive by init.sql if there is none. An archive of an older version is unchanged. @throws DatabaseError */
@@ -148,12 +156,16 @@ export class Bigbrotr {
   }
 
   isUp(timeoutMs = 2000): Promise<boolean> {
-    return this.#database.isUp(timeoutMs);
+    return this.#database.isUp(timeoutMs, this.#ping);
   }
 
-  /** Why the database cannot be used; null when it answers. Never throws. */
+  /** Why the database, or a server over which it is distributed, cannot be used; null when all answer. Never throws. */
   whyDown(timeoutMs = 2000): Promise<string | null> {
-    return this.#database.whyDown(timeoutMs);
+    return this.#database.whyDown(timeoutMs, this.#ping);
+  }
+
+  get #ping(): string | undefined {
+    return this.#isDistributed ? ASK_EACH_SHARD : undefined;
   }
 
   // Relays

@@ -58,6 +58,9 @@ const FINAL_FOR_READERS = new Set([WRITE_REFUSED, TOOK_TOO_LONG]);
 /** A reader's server ends its statements; this is how much later we do, in milliseconds. */
 const READER_MARGIN_MS = 2000;
 
+/** Asks the server for nothing. */
+const PING = 'select 1';
+
 /** SQL: the current time in Unix seconds. No other SQL of ours reads the clock (init.sql). */
 export const NOW = 'unix_now()';
 
@@ -183,7 +186,7 @@ export class Database {
   async #begin(check: (query: Query) => Promise<void>, loginWorked: boolean): Promise<void> {
     const once: Query = (text, values) => this.#queryOnce(text, values);
     try {
-      await once('select 1');
+      await once(PING);
       await check(once);
     } catch (error) {
       const isForGood = loginWorked ? !isTransient(error) : isHopeless(error);
@@ -306,15 +309,15 @@ export class Database {
     return new DatabaseError(explain(error, this.#config), codeOf(error), permanent, error);
   }
 
-  /** Whether the server answers within the given milliseconds. Never throws. */
-  async isUp(timeoutMs: number): Promise<boolean> {
-    return (await this.whyDown(timeoutMs)) === null;
+  /** Whether the server answers a statement within the given milliseconds. Never throws. */
+  async isUp(timeoutMs: number, ping = PING): Promise<boolean> {
+    return (await this.whyDown(timeoutMs, ping)) === null;
   }
 
   /** Address and reason of a refusal; null when the server answers within the given milliseconds. Never throws. */
-  async whyDown(timeoutMs: number): Promise<string | null> {
+  async whyDown(timeoutMs: number, ping = PING): Promise<string | null> {
     const { host, port } = this.#config;
-    const answer = this.#queryOnce('select 1').then(
+    const answer = this.#queryOnce(ping).then(
       () => null,
       (error: unknown) => this.#refusal ?? messageOf(error).slice(0, MAX_REASON_LENGTH),
     );

@@ -39,7 +39,7 @@ const TRANSIENT_STATES = new Set([
   '40001', // serialization failure
   '40P01', // deadlock
   '55P03', // lock not available
-  'XX000', // internal error: how poolers report that they have no server
+  'XX000', // internal error: how poolers report that they have no server, and Citus that a worker died
 ]);
 /** Unique indexes that are violated only by races: a retry finds the conflicting row. */
 const RACES = new Set([
@@ -120,8 +120,14 @@ export function isDataError(error: unknown): boolean {
   return /^(22|23|54)/.test(codeOf(error)) && !isTransient(error);
 }
 
+/** Number of a shard, which Citus adds to the names of its relations and constraints. */
+const SHARD = /_\d+$/;
+
+/** The name of a violated constraint. Citus passes on the message of a worker, and not its other fields. */
 function constraintOf(error: unknown): string | undefined {
-  return error instanceof pg.DatabaseError ? error.constraint : undefined;
+  if (!(error instanceof pg.DatabaseError)) return undefined;
+  const name = error.constraint ?? /"([^"]+)"/.exec(error.message)?.[1];
+  return name?.replace(SHARD, '');
 }
 
 /** A mismatch between our TLS setting and the server's, and what to do; null if that is not the cause. */

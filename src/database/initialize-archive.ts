@@ -7,10 +7,11 @@ import {
   SeedListError,
 } from '../network/seed-list.ts';
 import { Bigbrotr } from './bigbrotr.ts';
+import { distributeArchive } from './distribute.ts';
 import { migrateArchive } from './migrate.ts';
 
 /**
- * Migrates an archive of an older version, adds the relays of the seed file, and marks those of the priority list.
+ * Migrates an archive of an older version, distributes it where Citus has workers, adds the relays of the seed file, and marks those of the priority list.
  *
  * @throws SeedListError, DatabaseError
  */
@@ -23,6 +24,7 @@ export async function initializeArchive(config: InitializerConfig, log: Logger):
     log.warn({ relay: url, reason }, 'a relay of the seed file is skipped'),
   );
   await migrateArchive(config.database, config.owner, log);
+  await distributeArchive(config.database, config.owner, log);
   const bigbrotr = await Bigbrotr.connect(config.database, log);
   try {
     const added = await bigbrotr.insertRelays(relays);

@@ -223,7 +223,10 @@ export async function* sampledEvents(query: Query, count: number): AsyncGenerato
        from events
        where ctid = any (array(
            select format('(%s,%s)', floor(random() * pages), 1 + floor(random() * $2))::tid
-           from (select pg_relation_size('events') / current_setting('block_size')::integer as pages) p,
+           from (
+               select max(bytes) / current_setting('block_size')::integer as pages
+               from unnest(shard_bytes('events', 'rows')) bytes
+           ) p,
                generate_series(1, $3)
        ))
        order by random() limit $1`,

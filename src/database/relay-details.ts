@@ -141,8 +141,8 @@ export async function figuresOfRelay(query: Query, url: string): Promise<RelayFi
   const { rows } = await query<RelayFigures & Record<string, unknown>>(
     `select h.events, h.is_exact as "eventsExact",
             (select only_here from scope_stats where scope = r.relay_id) as "onlyHere",
-            (select event_key >> 24 from sightings where relay_id = r.relay_id order by created_day, event_key limit 1) as "oldestEventAt",
-            (select event_key >> 24 from sightings where relay_id = r.relay_id order by created_day desc, event_key desc limit 1) as "newestEventAt",
+            oldest_sighting(r.relay_id, 0, 549755813887) >> 24 as "oldestEventAt",
+            newest_sighting(r.relay_id, 0, 549755813887) >> 24 as "newestEventAt",
             (select count(*) from quarantine where relay_id = r.relay_id) as quarantined,
             (select count(*) from withheld where relay_id = r.relay_id) as withheld,
             a.up_1_day::float8 as up_1_day, a.up_7_days::float8 as up_7_days, a.up_30_days::float8 as up_30_days,

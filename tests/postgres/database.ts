@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { inject } from 'vitest';
-import type { TestServer } from './global-setup.ts';
+import { nodesOf, type TestServer } from './global-setup.ts';
 
 export interface TestDatabase {
   config: { host: string; port: number; user: string; password: string; database: string };
@@ -21,7 +21,13 @@ export interface TestDatabase {
 export async function testDatabase(on?: TestServer): Promise<TestDatabase> {
   const server = on ?? (await testServer());
   const name = `${server.template.replace(/_template$/, '')}_${randomBytes(6).toString('hex')}`;
-  await onServer(server, `create database ${name} template ${server.template}`);
+  // What no template of ours is copied for has no extension: a database of the coordinator alone.
+  const nodes = server.template === 'template0' ? [server] : nodesOf(server);
+  for (const node of nodes)
+    await onServer(node, `create database ${name} template ${server.template}`);
+  // Settings of a database are not copied.
+  if (nodes.length > 1)
+    await onServer(server, `alter database ${name} set citus.local_table_join_policy = never`);
   const { host, port, user, password } = server;
   const config = { host, port, user, password, database: name };
   const pool = new pg.Pool({ ...config, max: 4 });
@@ -29,7 +35,7 @@ export async function testDatabase(on?: TestServer): Promise<TestDatabase> {
   let dropped: Promise<void> | undefined;
   const drop = async () => {
     await pool.end();
-    await onServer(server, `drop database if exists ${name} with (force)`);
+    for (const node of nodes) await onServer(node, `drop database if exists ${name} with (force)`);
   };
   return {
     config,
@@ -49,8 +55,9 @@ export async function testServer(): Promise<TestServer> {
   return JSON.parse(body);
 }
 
-async function onServer(server: TestServer, sql: string): Promise<void> {
-  const { template: _, ...address } = server;
+type Node = Omit<TestServer, 'template'>;
+
+async function onServer({ workers: _, ...address }: Node, sql: string): Promise<void> {
   const client = new pg.Client(address);
   await client.connect();
   try {

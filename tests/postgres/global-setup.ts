@@ -28,6 +28,8 @@ export interface TestServer {
   database: string;
   /** The database that holds init.sql and nothing else. */
   template: string;
+  /** Ports of the workers, where the server is the coordinator of Citus; empty: a server of its own. */
+  workers: readonly number[];
 }
 
 interface RunningServer extends TestServer {
@@ -57,12 +59,13 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
 }
 
 async function startServer(): Promise<RunningServer> {
-  const given = givenServer();
+  const given = citusServer() ?? givenServer();
   const { stop, ...server } = given ? { ...given, stop: async () => {} } : await ownServer();
   const prefix = `bigbrotr_test_${process.pid}_${Date.now().toString(36)}`;
   const template = `${prefix}_template`;
   try {
     await loadTemplate(server, template);
+    if (server.workers.length > 0) await closeTemplate(server, template);
   } catch (error) {
     await stop();
     throw error;
@@ -89,7 +92,20 @@ function givenServer(): Address | null {
     user: env.TEST_POSTGRES_USER ?? 'postgres',
     password: env.TEST_POSTGRES_PASSWORD ?? '',
     database: env.TEST_POSTGRES_DB ?? 'postgres',
+    workers: [],
   };
+}
+
+/** Shards of the test databases: two on each of two workers. */
+const SHARDS = 4;
+
+/** Coordinator and workers of Citus on loopback, which TEST_CITUS_PORTS names; `postgres` logs in without a password. */
+function citusServer(): Address | null {
+  const [port, ...workers] = (process.env.TEST_CITUS_PORTS ?? '').split(',').map(Number);
+  if (!port) return null;
+  // Not asked for; empty ones are refused by our configuration and by PgBouncer.
+  const login = { user: 'postgres', password: 'not-asked-for', database: 'postgres' };
+  return { host: '127.0.0.1', port, ...login, workers };
 }
 
 async function ownServer(): Promise<Address & { stop(): Promise<void> }> {
@@ -102,7 +118,7 @@ async function ownServer(): Promise<Address & { stop(): Promise<void> }> {
   const server = await startEmbeddedPostgres({ dataDir, port: 0, log, durable: false, settings });
   const { host, port, user, password } = server;
   return {
-    ...{ host, port, user, password, database: 'postgres' },
+    ...{ host, port, user, password, database: 'postgres', workers: [] },
     stop: async () => {
       await server.stop();
       rmSync(directory, { recursive: true, force: true });
@@ -110,7 +126,15 @@ async function ownServer(): Promise<Address & { stop(): Promise<void> }> {
   };
 }
 
-async function withClient<T>(address: Address, use: (client: pg.Client) => Promise<T>): Promise<T> {
+/** Coordinator and workers. */
+export function nodesOf(server: Address): Address[] {
+  return [server, ...server.workers.map((port) => ({ ...server, port }))];
+}
+
+async function withClient<T>(
+  { workers: _, ...address }: Address,
+  use: (client: pg.Client) => Promise<T>,
+): Promise<T> {
   const client = new pg.Client(address);
   await client.connect();
   try {
@@ -122,18 +146,48 @@ async function withClient<T>(address: Address, use: (client: pg.Client) => Promi
 
 async function loadTemplate(server: Address, template: string): Promise<void> {
   const initSql = await readFile(new URL('../../init.sql', import.meta.url), 'utf8');
-  await withClient(server, (client) => client.query(`create database ${template}`));
-  await withClient({ ...server, database: template }, (client) => client.query(initSql));
+  for (const node of nodesOf(server)) {
+    await withClient(node, (client) => client.query(`create database ${template}`));
+    if (server.workers.length > 0)
+      await withClient({ ...node, database: template }, (client) =>
+        client.query('create extension citus'),
+      );
+  }
+  await withClient({ ...server, database: template }, async (client) => {
+    await client.query(initSql);
+    await distribute(client, server);
+  });
+}
+
+/** Makes the nodes known to each other, and distributes the empty archive. */
+async function distribute(client: pg.Client, { host, port, workers }: Address): Promise<void> {
+  if (workers.length === 0) return;
+  await client.query('select citus_set_coordinator_host($1, $2)', [host, port]);
+  for (const worker of workers) await client.query('select citus_add_node($1, $2)', [host, worker]);
+  await client.query('select distribute_archive($1)', [SHARDS]);
+}
+
+/** Ends the sessions in it, among them those of the daemon of Citus: what somebody is connected to cannot be copied. */
+async function closeTemplate(server: Address, template: string): Promise<void> {
+  for (const node of nodesOf(server))
+    await withClient(node, async (client) => {
+      await client.query(`alter database ${template} with allow_connections false`);
+      await client.query(
+        'select pg_terminate_backend(pid, 10000::bigint) from pg_stat_activity where datname = $1',
+        [template],
+      );
+    });
 }
 
 async function dropAll(server: Address, prefix: string): Promise<void> {
-  await withClient(server, async (client) => {
-    const found = await client.query<{ datname: string }>(
-      'select datname from pg_database where starts_with(datname, $1)',
-      [prefix],
-    );
-    for (const { datname } of found.rows) {
-      await client.query(`drop database if exists ${datname} with (force)`);
-    }
-  });
+  for (const node of nodesOf(server))
+    await withClient(node, async (client) => {
+      const found = await client.query<{ datname: string }>(
+        'select datname from pg_database where starts_with(datname, $1)',
+        [prefix],
+      );
+      for (const { datname } of found.rows) {
+        await client.query(`drop database if exists ${datname} with (force)`);
+      }
+    });
 }

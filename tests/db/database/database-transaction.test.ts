@@ -107,7 +107,7 @@ describe('a transaction', () => {
       runs += 1;
       const { rows } = await query<{ pid: number }>('select pg_backend_pid() as pid');
       await query(insert, [`run ${runs}`]);
-      if (runs === 1) await made.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
+      if (runs === 1) await made.query('select pg_terminate_backend($1::integer)', [rows[0]?.pid]);
     });
     expect(await notes()).toEqual(['run 2']);
   });

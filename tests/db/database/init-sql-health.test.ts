@@ -112,7 +112,7 @@ onEachServer((test) => {
     const { id: kept } = await insertEvent();
     const { id: orphan } = await insertEvent();
     await db.query(
-      'delete from sightings s using events e where e.event_key = s.event_key and e.id = $1',
+      'delete from sightings s using events e where e.event_key = s.event_key and e.created_day = s.created_day and e.id = $1',
       [orphan],
     );
     expect(await value('select delete_orphan_events()')).toBe('1');

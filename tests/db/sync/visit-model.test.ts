@@ -194,7 +194,7 @@ async function unnamed(archive: TestArchive, url: string, hidden: readonly Nostr
      )
      select t.id from unnest($2::text[], $3::bigint[]) as t (id, created_at), proven
      where t.created_at <@ covered
-       and not exists (select from events_relays where relay_url = $1 and event_id = decode(t.id, 'hex'))
+       and decode(t.id, 'hex') not in (select event_id from events_relays where relay_url = $1)
        and not exists (select from withheld join relays using (relay_id) where url = $1 and id = decode(t.id, 'hex'))`,
     [
       new URL(url).href.replace(/\/$/, ''),
@@ -222,7 +222,7 @@ async function missingOf(archive: TestArchive, url: string, held: readonly Nostr
      )
      select distinct t.id from unnest($2::text[], $3::bigint[], $4::int[]) as t (id, created_at, kind), proven
      where t.created_at <@ covered and (kinds is null or kinds @> to_jsonb(t.kind))
-       and not exists (select from events_relays where relay_url = $1 and event_id = decode(t.id, 'hex'))
+       and decode(t.id, 'hex') not in (select event_id from events_relays where relay_url = $1)
        and not exists (select from withheld join relays using (relay_id) where url = $1 and id = decode(t.id, 'hex'))`,
     [
       new URL(url).href.replace(/\/$/, ''),

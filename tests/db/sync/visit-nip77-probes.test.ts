@@ -40,7 +40,7 @@ const test = apartVisitTest
      )
      select t.id from unnest($2::text[], $3::bigint[]) as t (id, created_at), proven
      where t.created_at <@ covered
-       and not exists (select from events_relays where relay_url = $1 and event_id = decode(t.id, 'hex'))`,
+       and decode(t.id, 'hex') not in (select event_id from events_relays where relay_url = $1)`,
       [relay.url, relay.events.map(({ id }) => id), relay.events.map((event) => event.created_at)],
     );
     return rows.map(({ id }) => id);

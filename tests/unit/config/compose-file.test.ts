@@ -377,7 +377,8 @@ describe('Dockerfiles', () => {
 
   test('all of them are used', () => {
     const used = services.flatMap(([, each]) => (each.build ? [each.build.dockerfile] : []));
-    expect([...new Set(used)].sort()).toEqual(dockerfiles.sort());
+    const ofCitus = 'dockerfiles/citus.Dockerfile'; // compose-citus.test.ts
+    expect([...new Set([...used, ofCitus])].sort()).toEqual(dockerfiles.sort());
   });
 
   test.each(dockerfiles)('%s has a known base image and does not end as root', (path) => {
@@ -386,7 +387,9 @@ describe('Dockerfiles', () => {
       .filter((line) => line.startsWith('FROM '))
       .map((line) => line.split(' ')[1]);
     for (const base of bases) {
-      expect(['node:24-trixie-slim', 'debian:trixie-slim', 'postgres:17']).toContain(base);
+      expect([
+        ...['node:24-trixie-slim', 'debian:trixie-slim', 'postgres:17', 'citusdata/citus:13.2.0'],
+      ]).toContain(base);
     }
     expect(lines.findLast((line) => line.startsWith('USER '))).toMatch(
       /^USER (node|pgbouncer|debian-tor|postgres)$/,
