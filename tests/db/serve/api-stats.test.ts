@@ -109,7 +109,7 @@ describe('GET /v1/stats', () => {
     ['retention', { cohort_week: '2022-01-08', age_weeks: 1, users: 2 }],
     ['replication', { relays: 1, events: 40, share: 0.666667 }],
     ['relay-lists', { relay_url: 'wss://elsewhere.example.com', authors: 3, is_known: false }],
-    ['relay-cover', { rank: 1, new_events: 8, cumulative_share: 0.8, sample_share: 0.0625 }],
+    ['relay-cover', { rank: 1, new_events: 8, cumulative_share: 0.8, sample_share: 0.003906 }],
     ['dangling-references', { kind: 7, references: 12, missing: 5, as_of: 1000 }],
     ['zaps', { day: '2022-01-08', zaps: 2, millisats: '21000' }],
   ] as const)('%s has its rows', async ([name, row], { counted: _counted, get }) => {

@@ -3,10 +3,10 @@
  * taken back, or the place is a named gap, and everything that is shown is archived.
  */
 import { describe, expect } from 'vitest';
+import { apartVisitTest } from '../../fixtures/apart-visit-test.ts';
 import { signedEvents } from '../../fixtures/events.ts';
 import { seededRandom } from '../../fixtures/random.ts';
 import type { VisitOptions } from '../../fixtures/visit-context.ts';
-import { apartVisitTest } from '../../fixtures/visit-test.ts';
 import {
   capsValues,
   closed,

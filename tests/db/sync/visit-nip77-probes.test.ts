@@ -1,8 +1,8 @@
 import { describe, expect } from 'vitest';
 import type { NostrEvent } from '../../../src/nostr/event.ts';
+import { apartVisitTest } from '../../fixtures/apart-visit-test.ts';
 import { signedEvents } from '../../fixtures/events.ts';
 import type { VisitOptions } from '../../fixtures/visit-context.ts';
-import { apartVisitTest } from '../../fixtures/visit-test.ts';
 import {
   closed,
   disconnects,

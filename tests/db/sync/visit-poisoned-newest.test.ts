@@ -1,9 +1,9 @@
 import { describe, expect, vi } from 'vitest';
 import { type ProbeContext, probeRelay } from '../../../src/monitor/probe.ts';
 import { SnapshotWriter } from '../../../src/monitor/snapshot-writer.ts';
+import { apartVisitTest } from '../../fixtures/apart-visit-test.ts';
 import { signedEvent, signedEvents } from '../../fixtures/events.ts';
 import { probeContext } from '../../fixtures/probe-context.ts';
-import { apartVisitTest } from '../../fixtures/visit-test.ts';
 import { relayAddress } from '../../relay/relays.ts';
 import { POISONS, type ScriptedRelay } from '../../relay/scripted-relay.ts';
 

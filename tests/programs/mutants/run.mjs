@@ -63,7 +63,7 @@ function turned(mutants) {
 
 /** The working tree without what is made from it, and the packages that are installed. */
 function copyTree() {
-  const made = /^(\.git|node_modules|data|secrets|dist.*)$/;
+  const made = /^(\.git|node_modules|data|secrets|dist(-\w+)?)$/;
   cpSync(root, copy, { recursive: true, filter: (path) => !made.test(basename(path)) });
   chmodSync(copy, 0o755);
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
