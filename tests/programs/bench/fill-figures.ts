@@ -7,8 +7,9 @@ const STATEMENTS = [
    select 0, count(*), 0, (select count(*) from authors), count(distinct kind), min(created_at), max(created_at) from events`,
   `insert into scope_kinds (scope, kind, events, authors)
    select 0, kind, count(*), count(distinct pubkey) from events group by kind`,
-  `insert into scope_authors (scope, author_id, events, first_at, last_at, kinds, counts)
-   select 0, a.author_id, sum(k.events), min(k.first_at), max(k.last_at), array_agg(k.kind order by k.kind), array_agg(k.events order by k.kind)
+  `insert into scope_authors (scope, author_id, events, first_at, last_at, kinds)
+   select 0, a.author_id, sum(k.events), min(k.first_at), max(k.last_at),
+          string_agg(substr(int4send(k.kind), 3) || int4send(k.events), ''::bytea order by k.kind)
    from (
        select pubkey, kind, count(*)::integer as events, min(created_at) as first_at, max(created_at) as last_at
        from events group by pubkey, kind
