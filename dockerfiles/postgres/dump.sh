@@ -19,7 +19,7 @@ whole_dump() {
 
 # end_claims NUMBER: SQL for a restored archive. A dump has claims of its time and sets the sequence of their fencing tokens
 # back: a process that works all the same would hold one of these claims, or a token that is given away again. So they end,
-# and tokens go on above NUMBER, those of the dump and the time in microseconds: above every one that was given before.
+# and tokens go on above NUMBER, those of the dump and the end of this second in microseconds: above every one that was given before.
 end_claims() {
   cat <<SQL
 do \$\$
@@ -27,7 +27,7 @@ begin
   if to_regclass('public.claim_token_sequence') is not null then
     delete from public.claims;
     perform setval('public.claim_token_sequence',
-                   greatest($1, last_value, public.unix_now() * 1000000))
+                   greatest($1, last_value, (public.unix_now() + 1) * 1000000))
        from public.claim_token_sequence;
   end if;
 end \$\$;

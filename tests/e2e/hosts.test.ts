@@ -85,7 +85,7 @@ describe('synchronizers over one archive', () => {
       relay.forget();
       relay.change({ upgrade: { until } });
     }
-    const env = { ...ENV, SYNCHRONIZER_REQUESTS_PER_CORE: '2' };
+    const env = { ...ENV, SYNCHRONIZER_REQUESTS_PER_CORE: '2', BIGBROTR_LEASE_SECONDS: '60' };
     const programs = [1, 2, 3].map(() => stack.start('synchronizer', ['--once'], env));
     await expect
       .poll(() => database.query('select distinct holder from claims'), { timeout: 30_000 })

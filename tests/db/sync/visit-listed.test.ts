@@ -145,7 +145,7 @@ describe.concurrent('events that a relay lists by NIP-77 and gives no answer for
   });
 });
 
-describe.concurrent('an id that breaks off every answer by ids', () => {
+describe('an id that breaks off every answer by ids', () => {
   const broken: [string, string, Quirk][] = [
     ['silence', 'unreadable', unanswered],
     ['a lost connection', 'unreadable', disconnects(0)],
