@@ -4,6 +4,7 @@ import { type IdentifiedEvent, type NostrEvent, parseEvent } from '../../../src/
 import { createVerifier, type Verifier } from '../../../src/nostr/verify.ts';
 import { BatchWriter, type BatchWriterOptions } from '../../../src/sync/batch-writer.ts';
 import { OffenceTally } from '../../../src/sync/offence-tally.ts';
+import { RecentEvents } from '../../../src/sync/recent-events.ts';
 import { forge, signedEvent, signedEvents } from '../../fixtures/events.ts';
 import { verified } from '../../postgres/bigbrotr.ts';
 import { archiveTest } from '../../postgres/fixtures.ts';
@@ -41,6 +42,7 @@ const test = archiveTest
           relay,
           filterId,
           batchSize: 10,
+          recent: new RecentEvents(),
           offences: new OffenceTally(),
           onStored: (stored) => written.stored.push(stored),
           onInvalid: (reason) => written.invalid.push(reason),
