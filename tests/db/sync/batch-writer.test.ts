@@ -312,6 +312,28 @@ describe('signatures', () => {
   });
 });
 
+test('events that were deleted since another visit stored them are stored again, and their keys forgotten', async ({
+  open,
+  other,
+  database,
+  archivedIds,
+}) => {
+  const recent = new RecentEvents();
+  const ten = EVENTS.slice(0, 10);
+  const first = open({ recent });
+  await addAll(first.writer, ten);
+  await first.writer.flush();
+  await database.query('select delete_events(array(select event_key from events))');
+  const { writer, batches, checked, stored } = open({ recent, relay: other });
+  await addAll(writer, ten);
+  await writer.flush();
+  expect(checked).toEqual([]);
+  expect(batches.map(({ known }) => known.length)).toEqual([10]);
+  expect(stored).toEqual([{ events: 10, sightings: 10, quarantined: 0 }]);
+  expect(await archivedIds()).toEqual(idsOf(ten));
+  for (const event of ten) expect(recent.find(identified(event)).key).toBeNull();
+});
+
 describe('a batch that fails', () => {
   test('fails all that follow: coverage never runs ahead of what is stored', async ({
     open,
