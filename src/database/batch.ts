@@ -36,6 +36,10 @@ export interface Stored {
   readonly refused?: Refused;
   /** Another process holds the claim on the relay now: events and sightings were stored, what they prove was not. */
   readonly claimLost?: true;
+  /** Keys of new events, hex id → key; without those that another writer has stored at the same time. */
+  readonly keys?: ReadonlyMap<string, string>;
+  /** Some of the keys of known events that were given are those of deleted events. */
+  readonly isStale?: true;
 }
 
 /** Events that the columns cannot hold exactly, with the reason. */
@@ -67,7 +71,7 @@ export async function storeAtOnce(
   if (aside.length > 0 || (batch.offences ?? []).length > 0) return null;
   const statement = await statementOfShown(query, { ...batch, events: plain }, shards);
   if (!statement) return null;
-  const { source, values, wanted } = statement;
+  const { source, values, keys, wanted } = statement;
   const first = values.length + 2;
   const proof = proofOf(batch, batch.refused ?? []);
   const { rows } = await query<{ events: number; sightings: number; is_held: boolean | null }>(
@@ -79,6 +83,7 @@ export async function storeAtOnce(
   const { events = 0, sightings = 0, is_held: isHeld = null } = rows[0] ?? {};
   return {
     ...{ events, sightings, quarantined: 0, isWhole: isHeld !== null },
+    ...(keys.size > 0 && events === keys.size ? { keys } : {}),
     ...(isHeld === false ? ({ claimLost: true } as const) : {}),
   };
 }
@@ -97,7 +102,8 @@ export async function storeBatch(
   await recordOffences(query, batch.relay, batch.offences ?? []);
   crashPoint('before-commit', batch.relay.url);
   const counts = {
-    ...{ events: stored.events, sightings: stored.sightings, quarantined },
+    ...stored,
+    quarantined,
     ...(isHeld ? {} : ({ claimLost: true } as const)),
   };
   return refused ? { ...counts, refused } : counts;
