@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { DatabaseConfig } from '../config/load.ts';
 import type { RelayPolicy } from '../network/relay-policy.ts';
 import type { RelayAddress } from '../network/url.ts';
-import type { IdentifiedEvent } from '../nostr/event.ts';
+import type { NostrEvent } from '../nostr/event.ts';
 import type { EventFilter } from '../nostr/filter.ts';
 import type { Window } from '../nostr/window.ts';
 import {
@@ -341,7 +341,7 @@ export class Bigbrotr {
 
   /** Those of these events that the archive holds: hex id → key and signature. */
   archivedEvents(
-    events: readonly Pick<IdentifiedEvent, 'id' | 'created_at'>[],
+    events: readonly Pick<NostrEvent, 'id' | 'created_at'>[],
   ): Promise<Map<string, Archived>> {
     return reading.archivedEvents(this.#database.query, events, this.#shards);
   }
