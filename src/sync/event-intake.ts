@@ -171,6 +171,7 @@ export class EventIntake {
       this.#countBroken(parsed.reason, id);
       const createdAt = createdAtOf(value);
       if (createdAt !== null) tally.add(id, createdAt);
+      else tally.addUnreadable?.(1);
       return JUNK;
     }
     const { event } = parsed;

@@ -42,6 +42,7 @@ import { belowSecond } from './split.ts';
 import type { PageRequest, PageTally } from './tally.ts';
 import { agree, forgetAnswers, newTask, type Task, windowOf } from './task.ts';
 import { PageTasks } from './tasks.ts';
+import { UnreadablePages } from './unreadable.ts';
 import { denseAtTop, NOTHING, type Step, stop, type Verdict } from './verdict.ts';
 
 export { type PagerStop, type Stopped, stopText } from './pager-stop.ts';
@@ -75,6 +76,7 @@ export class Pager {
   readonly #bounds = new PageBounds();
   readonly #failures: PageFailures;
   readonly #controls: PageControls;
+  readonly #unreadable = new UnreadablePages();
 
   /** @param gaps the windows to prove, in any order; they are read newest first. */
   constructor(gaps: readonly Gap[], { limit }: PagerOptions) {
@@ -221,7 +223,8 @@ export class Pager {
       return this.#strike(current, 'ignores_until');
     if (current.doubt && this.#asked) this.#bounds.noteDoubtful(page, this.#asked, current);
     if (end !== 'finish') {
-      const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.inside + page.passing, limit);
+      const shown = page.inside + page.passing + page.unreadable;
+      const mayBeCut = end === 'more' || this.#habits.mayBeCut(shown, limit);
       if (order === 'unordered' || (order === 'unknown' && mayBeCut))
         return this.#judgeUnordered(current, page, end);
     }
@@ -242,7 +245,8 @@ export class Pager {
 
   #judgeEmpty(current: Task, page: PageTally, end: Eose): Step {
     const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.size, this.#asked?.limit ?? 0);
-    const step = judgePassing(current, page, mayBeCut);
+    const step =
+      judgePassing(current, page, mayBeCut) ?? this.#unreadable.judge(current, page, mayBeCut);
     if (step) return step;
     const isBeside = page.justAbove + page.justBelow > 0;
     if (end === 'more' && !isBeside)

@@ -1,6 +1,7 @@
 import type { NostrEvent } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
 import type { Gap, Window } from '../../nostr/window.ts';
+import type { RelayConnection } from '../../relay-client/connection.ts';
 import type { PageEnd, SubscriptionLimits } from '../../relay-client/subscription.ts';
 import { crashPoint } from '../../telemetry/crash-point.ts';
 import { LATE } from '../proofs.ts';
@@ -56,6 +57,9 @@ class Reading {
   #silences = 0;
   /** Whether a fresh connection was answered after a silent one: a hanging request blocks those behind it. */
   #hangs = false;
+  /** Whether the relay closes connections after its answers, and the connection of the last complete one. */
+  #isClosedAfterAnswers = false;
+  #answeredOn: RelayConnection | null = null;
   /** The stop by a relay that only sends a challenge. */
   #heldBack: Stopped | null = null;
   /** Whether an earlier visit has seen events of this relay. */
@@ -159,13 +163,31 @@ class Reading {
         if (isNew && event && presence === 'lasting') lasting.push(event);
         return isNew;
       },
+      addUnreadable: (count) => page.addUnreadable(count),
     };
     const started = performance.now();
-    const end = await this.#visit.ask(reqFilter(this.#visit, request), tally, this.#patience());
+    const end = await this.#send(request, page, tally);
     this.#steadiness.notePage(seconds);
     this.#gone.notePage(page, lasting);
     if (hasEnd(end)) this.#slowestMs = Math.max(this.#slowestMs, performance.now() - started);
     return end;
+  }
+
+  /**
+   * Sends the request once more, over a new connection, where it was lost with a connection that the relay had closed after
+   * its answer to the one before: no failure of what is requested.
+   */
+  async #send(request: PageRequest, page: PageTally, tally: Tally): Promise<PageEnd> {
+    const visit = this.#visit;
+    const { connection } = visit.session;
+    const wasClosed = visit.requests > 0 && !connection.isOpen;
+    this.#isClosedAfterAnswers ||= wasClosed;
+    const ask = () => visit.ask(reqFilter(visit, request), tally, this.#patience());
+    const end = await ask();
+    if (hasEnd(end)) this.#answeredOn = visit.session.connection;
+    const isIdle = wasClosed || (this.#isClosedAfterAnswers && connection === this.#answeredOn);
+    const isLost = end.type === 'disconnected' && page.shown === 0 && visit.refusal === null;
+    return isLost && isIdle && (await visit.reconnect()) ? ask() : end;
   }
 
   /** The timeout of the next answer, if it differs from the default. */
