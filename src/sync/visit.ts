@@ -34,7 +34,7 @@ const MAX_AUTHENTICATIONS = 20;
 const MAX_RECONNECTS = 60;
 /** Times that one REQ is sent again after NIP-42. */
 const MAX_ASKS = 3;
-/** An EOSE that is no end is followed by its events within this, in milliseconds. */
+/** Events that come after their EOSE come within this, in milliseconds. */
 const LINGER_MS = 1000;
 /** Repeated events allowed in one answer, plus one for each event that it shows once. */
 const MAX_REPEATS = 1000;
@@ -256,6 +256,10 @@ export class Visit {
     if (this.#isAnswered || this.#authentications > 0) return;
     if (!(await this.#shape.isRefused(text))) return;
     this.#refusal = null;
+    this.noteShapeRefusal(text);
+  }
+
+  noteShapeRefusal(text: string): void {
     this.#filterRefusal = { reason: 'filter_refused', text };
   }
 
@@ -290,7 +294,6 @@ export class Visit {
     return this.#context.secretKey === null && !isServed && authenticator.mayHoldBack;
   }
 
-  /** The relay has sent a challenge to which there is no key, and nothing else (NIP-42). */
   noteHeldBack(): void {
     this.#refusal = 'auth_required';
   }

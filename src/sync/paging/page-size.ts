@@ -63,6 +63,7 @@ export class PageSize {
     this.#largestWhole = Math.max(this.#largestWhole, page.inside);
     const isFull = page.inside >= limit;
     const learnt = this.#visit.policy.current.pageLimit;
+    if (learnt !== null && limit > learnt && page.shown === 0) return this.#giveUp(learnt);
     if (!isFull || learnt === null || !this.#mayGrow) return null;
     if (limit > learnt) this.#grow(limit);
     return limit < this.#usual ? Math.min(2 * limit, this.#usual) : null;
@@ -94,6 +95,13 @@ export class PageSize {
     this.#mayGrow = false;
     this.#learn(learnt);
     return learnt;
+  }
+
+  /** Records that the relay shows nothing in larger pages, and does in pages of this size. */
+  learnShown(limit: number): number {
+    this.#mayGrow = false;
+    this.#learn(limit);
+    return limit;
   }
 
   #learn(pageLimit: number): void {

@@ -27,13 +27,13 @@
  * everything was sent, is followed by a true one.
  */
 
-import type { Gap } from '../../nostr/window.ts';
+import type { Gap, Window } from '../../nostr/window.ts';
 import type { PageEnd } from '../../relay-client/subscription.ts';
 import { PageBounds } from './bounds.ts';
 import { PageControls } from './controls.ts';
 import { divide } from './divide.ts';
 import { PageFailures } from './failures.ts';
-import { EMPTY_CONFIRMATIONS, PageHabits } from './habits.ts';
+import { PageHabits } from './habits.ts';
 import { PageLimit } from './limit.ts';
 import { anchorMissing, knownShown, missed, missedAlone, missedStale } from './misses.ts';
 import type { PagerStop, Stopped } from './pager-stop.ts';
@@ -107,7 +107,9 @@ export class Pager {
   get isAboutToBelieveSilence(): boolean {
     const current = this.#tasks.current;
     return (
-      current !== undefined && this.silent && current.empties + 1 >= this.#confirmationsOf(current)
+      current !== undefined &&
+      this.silent &&
+      current.empties + 1 >= this.#habits.confirmationsOf(current)
     );
   }
 
@@ -134,6 +136,13 @@ export class Pager {
   /** Sets the page size from now on. */
   useLimit(limit: number): void {
     this.#limit.use(limit);
+  }
+
+  /** Reads windows again that were proven by an empty answer: the relay has shown an event there, at this second. */
+  reopen(windows: readonly Window[], shown: number): void {
+    this.#habits.hasHidden = true;
+    for (const { since, until } of [...windows].sort((a, b) => a.until - b.until))
+      this.#tasks.push({ ...newTask(since, until), known: until === shown ? shown : null });
   }
 
   /** Ends the reading for a reason outside the pages. */
@@ -174,7 +183,8 @@ export class Pager {
       this.#hidings = 0;
       this.#limit.recover();
     }
-    return { proven, holes, evidence: end.type === 'finish' ? 'finish' : 'paging' };
+    const empty = step.isEmpty ? windowOf(current) : null;
+    return { proven, holes, empty, evidence: end.type === 'finish' ? 'finish' : 'paging' };
   }
 
   #judge(current: Task, page: PageTally, end: PageEnd): Step {
@@ -282,7 +292,7 @@ export class Pager {
 
   #countEmpty(current: Task): Step {
     current.empties += 1;
-    const isBelieved = current.empties >= this.#confirmationsOf(current);
+    const isBelieved = current.empties >= this.#habits.confirmationsOf(current);
     if (current.anchor !== null && (current.anchor > 0 || isBelieved)) {
       if (this.silent && isBelieved) return this.#hides(current);
       if (current.anchor === 0) current.empties = 0;
@@ -290,13 +300,7 @@ export class Pager {
     }
     if (!isBelieved) return NOTHING;
     const isUnlikely = this.#habits.isDoubtful || (this.silent && this.#hasHints);
-    return isUnlikely ? this.#hides(current) : this.#done(current);
-  }
-
-  /** Fewer if the previous pages agree, unless this relay gave an empty answer where there was an event. */
-  #confirmationsOf({ emptyConfirmations }: Task): number {
-    const { hasHidden, emptyConfirmations: usual } = this.#habits;
-    return hasHidden ? usual : (emptyConfirmations ?? usual);
+    return isUnlikely ? this.#hides(current) : { ...this.#done(current), isEmpty: true };
   }
 
   #hides(current: Task): Step {
@@ -343,12 +347,7 @@ export class Pager {
   }
 
   #splitBelow(current: Task, page: PageTally): [Task, Task] {
-    const isLargest = this.#habits.isLargest(current.most);
-    return belowSecond(
-      current,
-      page,
-      isLargest ? EMPTY_CONFIRMATIONS.singleSecond : EMPTY_CONFIRMATIONS.corroborated,
-    );
+    return belowSecond(current, page, this.#habits.confirmationsBelow(current));
   }
 
   #doubt(current: Task): void {

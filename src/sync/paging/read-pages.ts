@@ -8,11 +8,13 @@ import { LATE } from '../proofs.ts';
 import type { Visit } from '../visit.ts';
 import type { Tally } from '../visit-context.ts';
 import type { Interruption } from '../visit-stop.ts';
+import { minus } from '../windows.ts';
+import { EmptyWindows, isWorthChecking } from './empty-windows.ts';
 import { GoneEvents } from './gone-events.ts';
 import { PageSize } from './page-size.ts';
 import { type PageRequest, Pager, PageTally, type Stopped, type Verdict } from './pager.ts';
 import { TransientEvents } from './passing.ts';
-import { Steadiness } from './steadiness.ts';
+import { Steadiness, stopOfSample } from './steadiness.ts';
 
 /** How reading ended: everything read, stopped by the relay, or interrupted by us. */
 export interface PagesEnd {
@@ -49,6 +51,7 @@ class Reading {
   readonly #steadiness: Steadiness;
   readonly #transient = new TransientEvents();
   readonly #gone: GoneEvents;
+  readonly #emptyWindows: EmptyWindows;
   readonly #onPage: OnPage | undefined;
   /** Whether NIP-77 continues with the rest, and lists what pages omitted. */
   #isHandedOver = false;
@@ -77,6 +80,7 @@ class Reading {
     this.#pager = new Pager(gaps, { limit: this.#size.limit });
     this.#steadiness = new Steadiness(visit);
     this.#gone = new GoneEvents(visit);
+    this.#emptyWindows = new EmptyWindows(visit);
   }
 
   get stopped(): Stopped | null {
@@ -211,11 +215,41 @@ class Reading {
     return this.#silences > 1 || this.#hangs;
   }
 
+  /** Asks differently where a long window is proven because nothing was shown. @returns what is proven then */
+  async #doubtEmpty(verdict: Verdict, { type }: PageEnd): Promise<Verdict> {
+    const [visit, pager] = [this.#visit, this.#pager];
+    const { empty, proven } = verdict;
+    const isPart = visit.context.filterId !== visit.wantedFilterId;
+    if (empty === null || type !== 'eose' || isPart || !isWorthChecking(empty)) return verdict;
+    if (visit.proofs.distrusted) return verdict; // nothing is proven by it
+    const check = await this.#emptyWindows.check(empty, pager.limit, pager.silent);
+    if (check.type === 'empty') return verdict;
+    if (check.type === 'shown') {
+      const { newest, limit } = check;
+      const above = { since: newest + 1, until: empty.until };
+      const hidden = limit === null && above.since <= above.until ? [above] : [];
+      if (limit !== null) pager.useLimit(this.#size.learnShown(limit));
+      pager.reopen(minus(proven, hidden), newest);
+      const holes = hidden.map(
+        (window) => ({ ...window, reason: 'contradicted', count: 0 }) as const,
+      );
+      return { ...verdict, proven: [], holes: [...verdict.holes, ...holes] };
+    }
+    if (check.type === 'by kinds') {
+      visit.noteShapeRefusal('shows nothing to a filter without kinds');
+      pager.stop('filter_refused', 'shows nothing to a filter without kinds');
+    } else if (visit.interruption() === null) {
+      const { reason, text } = stopOfSample(check.end) ?? UNKNOWN;
+      pager.stop(reason, text);
+    }
+    return { ...verdict, proven: [] };
+  }
+
   /** Processes an answer: stores its coverage with its events, unless EOSE of the relay is not believed. */
   async #take(request: PageRequest, tally: PageTally, page: PageEnd): Promise<Verdict> {
     const visit = this.#visit;
     const pager = this.#pager;
-    const verdict = pager.accept(tally, page);
+    const verdict = await this.#doubtEmpty(pager.accept(tally, page), page);
     const missed = pager.missedSecond;
     if (missed !== null && hasEnd(page) && (await this.#gone.areExplained(missed)))
       pager.forgetMissed();

@@ -122,7 +122,8 @@ export class Steadiness {
   }
 }
 
-function stopOfSample(end: PageEnd): Stopped | null {
+/** Why a reading stops at a request that only checks what was proven, and is not answered; null where it was. */
+export function stopOfSample(end: PageEnd): Stopped | null {
   const text = 'gives no answer when it is asked again';
   switch (end.type) {
     case 'timeout':
