@@ -183,8 +183,8 @@ export class Pager {
       this.#hidings = 0;
       this.#limit.recover();
     }
-    const empty = step.isEmpty ? windowOf(current) : null;
-    return { proven, holes, empty, evidence: end.type === 'finish' ? 'finish' : 'paging' };
+    const evidence = end.type === 'finish' ? 'finish' : 'paging';
+    return { proven, holes, evidence, ...(step.isEmpty && { empty: windowOf(current) }) };
   }
 
   #judge(current: Task, page: PageTally, end: PageEnd): Step {

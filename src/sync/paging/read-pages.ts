@@ -220,7 +220,7 @@ class Reading {
     const [visit, pager] = [this.#visit, this.#pager];
     const { empty, proven } = verdict;
     const isPart = visit.context.filterId !== visit.wantedFilterId;
-    if (empty === null || type !== 'eose' || isPart || !isWorthChecking(empty)) return verdict;
+    if (empty === undefined || type !== 'eose' || isPart || !isWorthChecking(empty)) return verdict;
     if (visit.proofs.distrusted) return verdict; // nothing is proven by it
     const check = await this.#emptyWindows.check(empty, pager.limit, pager.silent);
     if (check.type === 'empty') return verdict;

@@ -6,8 +6,8 @@ export interface Verdict {
   readonly proven: readonly Window[];
   readonly holes: readonly Hole[];
   readonly evidence: 'paging' | 'finish';
-  /** The window that is proven because the relay showed nothing of it; null when none is. */
-  readonly empty: Window | null;
+  /** The window that is proven because the relay showed nothing of it, if any. */
+  readonly empty?: Window;
 }
 
 /** The consequence of an answer. */
