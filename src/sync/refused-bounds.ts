@@ -1,10 +1,14 @@
 import type { ReqFilter } from '../nostr/filter.ts';
+import { refusalOf } from '../nostr/message.ts';
 import type { PageEnd } from '../relay-client/subscription.ts';
 
 type Filters = ReqFilter | readonly ReqFilter[];
 type Bound = 'since' | 'until';
 
-const NAMED: Readonly<Record<Bound, RegExp>> = { since: /\bsince\b/i, until: /\buntil\b/i };
+/** Words about a part of a request: both bounds are plain English as well. */
+const OF_REQUEST =
+  '(?:future|ahead|too \\w+|invalid|unsupported|supported|allowed|permitted|accepted|must|can ?not|bad|filters?|parameter|field)';
+const NAMED: Readonly<Record<Bound, RegExp>> = { since: named('since'), until: named('until') };
 /** `until` may be left out of a request for events up to the last seconds, where nothing is expected above it. */
 const RECENT_SECONDS = 300;
 
@@ -25,7 +29,7 @@ export class RefusedBounds {
 
   /** Learns from the answer to these filters. @returns whether to send them again, without what was refused */
   learn(filters: Filters, end: PageEnd, now: number): boolean {
-    if (end.type !== 'closed') return false;
+    if (end.type !== 'closed' || refusalOf(end.text) === 'rate_limited') return false;
     const sent = isList(filters) ? filters : [filters];
     for (const bound of ['since', 'until'] as const) {
       const isSent = sent.some((filter) => mayLeaveOut(filter, bound, now));
@@ -45,6 +49,11 @@ export class RefusedBounds {
       ...(until !== undefined && keeps('until') && { until }),
     };
   }
+}
+
+function named(bound: Bound): RegExp {
+  const word = `\\b${bound}\\b`;
+  return new RegExp(`${word}.{0,40}\\b${OF_REQUEST}\\b|\\b${OF_REQUEST}\\b.{0,40}${word}`, 'i');
 }
 
 function mayLeaveOut({ since, until }: ReqFilter, bound: Bound, now: number): boolean {

@@ -5,6 +5,7 @@ import type { EventFilter, ReqFilter } from '../nostr/filter.ts';
 import { type FilterRefusal, isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
 import { type Authentication, maySendAgain } from '../relay-client/authentication.ts';
+import { hasEnd } from '../relay-client/page-end.ts';
 import {
   type PageEnd,
   readPage,
@@ -246,8 +247,8 @@ export class Visit {
       this.#refusal = end.refusal ?? this.#refusal;
     else if (end.type === 'timeout' && this.#isRefusedKey) this.#refusal = 'restricted';
     this.#firstEndAt ??= performance.now();
-    this.#isAnswered ||= isAnswer(end);
-    this.#hasAnswered ||= isAnswer(end);
+    this.#isAnswered ||= hasEnd(end);
+    this.#hasAnswered ||= hasEnd(end);
     return end;
   }
 
@@ -259,6 +260,7 @@ export class Visit {
     this.noteShapeRefusal(text);
   }
 
+  /** The relay does not serve this filter, and may serve a narrower one. */
   noteShapeRefusal(text: string): void {
     this.#filterRefusal = { reason: 'filter_refused', text };
   }
@@ -294,6 +296,7 @@ export class Visit {
     return this.#context.secretKey === null && !isServed && authenticator.mayHoldBack;
   }
 
+  /** The relay has sent a challenge to which there is no key, and nothing else (NIP-42). */
   noteHeldBack(): void {
     this.#refusal = 'auth_required';
   }
@@ -393,8 +396,4 @@ export class Visit {
       this.#binaryFrames = connection.binaryFrames;
     }
   }
-}
-
-function isAnswer({ type }: PageEnd): boolean {
-  return type === 'eose' || type === 'finish' || type === 'more';
 }

@@ -3,7 +3,7 @@ import type { NostrEvent } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
 import { isTransient } from '../../nostr/transient.ts';
 import type { Window } from '../../nostr/window.ts';
-import type { PageEnd } from '../../relay-client/subscription.ts';
+import { hasEnd, type PageEnd } from '../../relay-client/page-end.ts';
 import type { Visit } from '../visit.ts';
 
 const HOUR = 3600;
@@ -118,7 +118,6 @@ export class EmptyWindows {
       return true;
     };
     const end = await visit.askOptional(filters, { add });
-    const isWhole = end.type === 'eose' || end.type === 'finish' || end.type === 'more';
-    return { newest: newest as number | null, end, isWhole };
+    return { newest: newest as number | null, end, isWhole: hasEnd(end) };
   }
 }

@@ -33,11 +33,22 @@ export class PageSize {
     this.#mayGrow = mayRaisePageLimit(visit.policy.current, visit.context.now());
   }
 
-  /** Learns from an answer. @returns a new page size, or null if the pager keeps its own */
-  after({ limit, isProbe }: PageRequest, page: PageTally, end: PageEnd): number | null {
+  /**
+   * Learns from an answer.
+   *
+   * @param isMissing whether it lacks a known event, as the one before
+   * @returns a new page size, or null if the pager keeps its own
+   */
+  after(
+    { limit, isProbe }: PageRequest,
+    page: PageTally,
+    end: PageEnd,
+    isMissing: boolean,
+  ): number | null {
     if (isProbe) return null;
     const learnt = this.#visit.policy.current.pageLimit;
     const isTrial = learnt !== null && limit > learnt;
+    if (isTrial && isMissing) return this.#giveUp(learnt);
     switch (end.type) {
       case 'closed':
         if (refusalOf(end.text) !== 'limit') return null;
@@ -63,7 +74,6 @@ export class PageSize {
     this.#largestWhole = Math.max(this.#largestWhole, page.inside);
     const isFull = page.inside >= limit;
     const learnt = this.#visit.policy.current.pageLimit;
-    if (learnt !== null && limit > learnt && page.shown === 0) return this.#giveUp(learnt);
     if (!isFull || learnt === null || !this.#mayGrow) return null;
     if (limit > learnt) this.#grow(limit);
     return limit < this.#usual ? Math.min(2 * limit, this.#usual) : null;

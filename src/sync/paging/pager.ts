@@ -138,8 +138,8 @@ export class Pager {
     this.#limit.use(limit);
   }
 
-  /** Reads windows again that were proven by an empty answer: the relay has shown an event there, at this second. */
-  reopen(windows: readonly Window[], shown: number): void {
+  /** Reads windows again that were proven by an empty answer, which is in doubt: the relay has shown an event at this second. */
+  reopen(windows: readonly Window[], shown: number | null): void {
     this.#habits.hasHidden = true;
     for (const { since, until } of [...windows].sort((a, b) => a.until - b.until))
       this.#tasks.push({ ...newTask(since, until), known: until === shown ? shown : null });

@@ -2,6 +2,7 @@ import type { NostrEvent } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
 import type { Gap, Window } from '../../nostr/window.ts';
 import type { RelayConnection } from '../../relay-client/connection.ts';
+import { hasEnd } from '../../relay-client/page-end.ts';
 import type { PageEnd, SubscriptionLimits } from '../../relay-client/subscription.ts';
 import { crashPoint } from '../../telemetry/crash-point.ts';
 import { LATE } from '../proofs.ts';
@@ -14,7 +15,7 @@ import { GoneEvents } from './gone-events.ts';
 import { PageSize } from './page-size.ts';
 import { type PageRequest, Pager, PageTally, type Stopped, type Verdict } from './pager.ts';
 import { TransientEvents } from './passing.ts';
-import { Steadiness, stopOfSample } from './steadiness.ts';
+import { Steadiness, stopUnanswered } from './steadiness.ts';
 
 /** How reading ended: everything read, stopped by the relay, or interrupted by us. */
 export interface PagesEnd {
@@ -238,9 +239,10 @@ class Reading {
     if (check.type === 'by kinds') {
       visit.noteShapeRefusal('shows nothing to a filter without kinds');
       pager.stop('filter_refused', 'shows nothing to a filter without kinds');
-    } else if (visit.interruption() === null) {
-      const { reason, text } = stopOfSample(check.end) ?? UNKNOWN;
-      pager.stop(reason, text);
+    } else {
+      pager.reopen(proven, null); // asked for another time
+      const stopped = visit.interruption() === null ? stopUnanswered(visit, check.end) : null;
+      if (stopped) pager.stop(stopped.reason, stopped.text);
     }
     return { ...verdict, proven: [] };
   }
@@ -258,7 +260,7 @@ class Reading {
     if (isLost && pager.next() !== null && !(await visit.reconnect()))
       pager.stop(page.type, page.text);
     if (this.#isHanging(page) && pager.next() !== null) await visit.reconnect();
-    const limit = this.#size.after(request, tally, page);
+    const limit = this.#size.after(request, tally, page, missed !== null);
     if (limit !== null) pager.useLimit(limit);
     if (isLate) await visit.proofs.distrust(LATE);
     this.#proven.push(...verdict.proven);
@@ -268,10 +270,6 @@ class Reading {
     if (pager.stopped !== null && pager.isContradicted) await this.#takeBack(pager.stopped);
     return verdict;
   }
-}
-
-function hasEnd({ type }: PageEnd): boolean {
-  return type === 'eose' || type === 'finish' || type === 'more';
 }
 
 function reqFilter({ context }: Visit, { since, until, limit }: PageRequest): ReqFilter {

@@ -57,6 +57,12 @@ test('a relay that shows nothing in pages above a size is read with smaller ones
   relay.forget();
   expect(await visit(relay, { stopTimestamp: T + 60 })).toMatchObject({ outcome: 'complete' });
   expect(Math.max(...relay.requests.map(({ filters: [filter] }) => filter?.limit ?? 0))).toBe(100);
+  await archive.db.query('update relay_manners set page_limit_at = page_limit_at - 100000');
+  relay.add(signedEvents(150, { from: T - 9000, to: T - 1000, seed: 4 }));
+  expect(await visit(relay, { stopTimestamp: T + 120, overlapSeconds: 10_000 })).toMatchObject({
+    outcome: 'complete',
+    events: 150,
+  });
 });
 
 test('a relay that shows nothing to filters without kinds is asked by kinds', async ({
