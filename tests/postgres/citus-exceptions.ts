@@ -16,8 +16,6 @@ const SCHEMA =
   'compares the catalogue of one server: the archive of Citus has its views, settings and replica identity';
 const FIGURES =
   'the refresher joins events with tables of the coordinator, which Citus refuses: figures are not kept there yet';
-const API =
-  'the API reads the bodies of a page by a lateral join with a limit, which Citus refuses';
 
 export const CITUS_EXCEPTIONS: readonly CitusException[] = [
   {
@@ -95,9 +93,6 @@ export const CITUS_EXCEPTIONS: readonly CitusException[] = [
     tests: ['an archive gets days in one transaction', 'an archive gets days in steps'],
     reason: SCHEMA,
   },
-  { file: 'refresh/example-answers.test.ts', reason: FIGURES },
-  { file: 'refresh/figures-model.test.ts', reason: FIGURES },
-  { file: 'refresh/views.test.ts', reason: FIGURES },
   {
     file: 'database/documents.test.ts',
     tests: [
@@ -107,12 +102,4 @@ export const CITUS_EXCEPTIONS: readonly CitusException[] = [
     reason:
       'these views join events with a table of the coordinator, which is refused (docs/citus.md)',
   },
-  { file: 'serve/api-bounds.test.ts', reason: API },
-  { file: 'serve/api-metrics.test.ts', reason: API },
-  { file: 'serve/page.test.ts', reason: FIGURES },
-  { file: 'serve/page-hostile.test.ts', reason: FIGURES },
-  { file: 'serve/api-changes.test.ts', reason: API },
-  { file: 'serve/api-contract.test.ts', reason: API },
-  { file: 'serve/api-events.test.ts', reason: API },
-  { file: 'serve/api-stats.test.ts', reason: FIGURES },
 ];
