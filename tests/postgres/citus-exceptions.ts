@@ -14,8 +14,6 @@ const TRIGGER = 'the test makes a trigger on a distributed table, which Citus re
 const OWN_SERVER = 'the test knows the login, the plans or the statistics of one server';
 const SCHEMA =
   'compares the catalogue of one server: the archive of Citus has its views, settings and replica identity';
-const FIGURES =
-  'the refresher joins events with tables of the coordinator, which Citus refuses: figures are not kept there yet';
 
 export const CITUS_EXCEPTIONS: readonly CitusException[] = [
   {
