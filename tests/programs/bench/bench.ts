@@ -13,6 +13,7 @@ import type { Result } from './measure.ts';
 import { report } from './report.ts';
 import { apiRows } from './row-api.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
+import { citusRows } from './row-citus.ts';
 import { figuresRateRow, figuresRows } from './row-figures.ts';
 import { growthRows } from './row-growth.ts';
 import { hostsRows } from './row-hosts.ts';
@@ -49,6 +50,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [SIZE_ROWS, sizeRows],
+  [['citus', 'citus-events', 'citus-sightings'], citusRows],
   [
     ['layout', 'layout-events', 'layout-sightings', 'layout-events-days', 'layout-sightings-days'],
     layoutRows,
