@@ -2,14 +2,7 @@
  * The ids of a window of any size, as a bounded number of fingerprints (NIP-77): ids are added as they are read, in time
  * order, and none is kept. A part begins with a second, since within a second the archive has another order than Negentropy.
  */
-import {
-  carried,
-  RECORD_BYTES,
-  readTime,
-  recordOf,
-  sumWords,
-  type Unplaced,
-} from './local-set.ts';
+import { carried, RECORD_BYTES, readTime, recordOf, sumWords, type Unplaced } from './local-set.ts';
 import { fingerprint } from './message.ts';
 
 /** Maximum number of parts: with 23 bytes each they fit into the smallest frame (2,048 bytes). */
@@ -53,11 +46,14 @@ export class WindowSums {
     for (let at = 0; at < count; at += 1) {
       const second = readTime(records, at * RECORD_BYTES);
       if (second === this.#second) continue;
-      this.#addRun(records, from, at);
-      from = at;
-      if (second < this.#second) return this.#keep(records.subarray(at * RECORD_BYTES));
+      const isLate = second < this.#second;
+      if (isLate || (this.#parts.at(-1)?.ids ?? 0) + at - from >= this.#partIds) {
+        this.#addRun(records, from, at);
+        from = at;
+        if (isLate) return this.#keep(records.subarray(at * RECORD_BYTES));
+        this.#begin(second);
+      }
       this.#second = second;
-      if ((this.#parts.at(-1)?.ids ?? 0) >= this.#partIds) this.#begin(second);
     }
     this.#addRun(records, from, count);
     return true;
