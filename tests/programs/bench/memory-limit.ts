@@ -6,12 +6,12 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 export interface MemoryLimit {
   /** What was done, for the report. */
   readonly note: string;
-  /** Removes the group, after its processes have ended. */
+  /** Puts the processes back, and removes the group. */
   remove(): void;
 }
 
@@ -26,15 +26,10 @@ export function limitMemory(pid: number, bytes: number): MemoryLimit {
     for (const process of [pid, ...childrenOf(pid)])
       writeFileSync(join(group, 'cgroup.procs'), `${process}`);
     const remove = () => {
-      try {
-        rmdirSync(group);
-      } catch {
-        // A process of it has not ended yet: the group goes with the one above it.
-      }
+      for (const process of readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n'))
+        if (process !== '') writeFileSync(join(dirname(group), 'cgroup.procs'), process);
+      rmdirSync(group);
     };
-    return { note: `${gigabytes} for PostgreSQL with its page cache, by a control group`, remove };
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
     return {
       note: `not limited to ${gigabytes}: no control group can be made (${why})`,
       remove: () => {},
