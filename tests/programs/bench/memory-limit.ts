@@ -25,16 +25,23 @@ export function limitMemory(pid: number, bytes: number): MemoryLimit {
     const group = makeGroup(bytes);
     for (const process of [pid, ...childrenOf(pid)])
       writeFileSync(join(group, 'cgroup.procs'), `${process}`);
-    const remove = () => {
-      for (const process of readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n'))
-        if (process !== '') writeFileSync(join(dirname(group), 'cgroup.procs'), process);
-      rmdirSync(group);
+    return {
+      note: `${gigabytes} for PostgreSQL with its page cache, by a control group`,
+      remove: () => removeGroup(group),
     };
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
     return {
       note: `not limited to ${gigabytes}: no control group can be made (${why})`,
       remove: () => {},
     };
   }
+}
+
+function removeGroup(group: string): void {
+  for (const process of readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n'))
+    if (process !== '') writeFileSync(join(dirname(group), 'cgroup.procs'), process);
+  rmdirSync(group);
 }
 
 function makeGroup(bytes: number): string {
