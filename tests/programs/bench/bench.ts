@@ -14,6 +14,7 @@ import { report } from './report.ts';
 import { apiRows } from './row-api.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
 import { citusRows } from './row-citus.ts';
+import { cpuRows } from './row-cpu.ts';
 import { figuresRateRow, figuresRows } from './row-figures.ts';
 import { growthRows } from './row-growth.ts';
 import { hostsRows } from './row-hosts.ts';
@@ -24,6 +25,7 @@ import { sightingRows } from './row-sightings.ts';
 import { sizeRows } from './row-size.ts';
 import { eventBytesRow, sightingBytesRow } from './row-storage.ts';
 import { takeOverRow } from './row-take-over.ts';
+import { tenAtOnceRow } from './row-ten-at-once.ts';
 import { verifyRow } from './row-verify.ts';
 
 type Measure = (bench: Bench) => Promise<Result[]>;
@@ -37,7 +39,9 @@ const SIZE_ROWS = [
 const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['verify'], verifyRow],
   [['archive'], archiveRow],
+  [['cpu'], cpuRows],
   [['latency'], latencyRow],
+  [['ten-at-once'], tenAtOnceRow],
   [['database', 'sightings', 'wal'], sightingRows],
   [['sighting-bytes'], sightingBytesRow],
   [['event-bytes', 'index-bytes'], eventBytesRow],
