@@ -32,6 +32,8 @@ export interface VisitContext {
   readonly requestTimeoutMs: number;
   /** How long events are waited for that come after their EOSE, in milliseconds; default 1000. */
   readonly lingerMs?: number;
+  /** Ids of a window that are compared at a time (NIP-77); default 250,000. */
+  readonly maxLocalIds?: number;
   /** A visit stops after this, in milliseconds, and goes on another time, so that no relay starves another. */
   readonly visitMs: number;
   readonly log: Logger;
