@@ -28,22 +28,30 @@ const MIN_ARCHIVING = 0.8;
 export async function apiRows(bench: Bench): Promise<Result[]> {
   const { size, server } = bench;
   const archive = await Pipeline.start(server, 'api');
-  let api: RunningApi | null = null;
   try {
     await fill(archive.db, size.archived, SPAN_DAYS, { hasTags: true });
     await fillFigures(archive.db);
-    api = await startApi(archive);
+    return await rowsOf(bench, archive);
+  } finally {
+    await archive.close();
+  }
+}
+
+/** The rows of an archive that is filled already. */
+export async function rowsOf(bench: Bench, archive: Pipeline): Promise<Result[]> {
+  const api = await startApi(archive);
+  try {
     const reader = await readerOf(archive.db);
     try {
       const rows = await answerRows(bench, archive, api, reader);
-      const archiving = size.mode === 'quick' ? [] : [await archivingRow(bench, archive, api)];
+      const archiving =
+        bench.size.mode === 'quick' ? [] : [await archivingRow(bench, archive, api)];
       return [...rows, ...archiving, await memoryRow(bench, api)];
     } finally {
       await reader.close();
     }
   } finally {
-    await api?.stop();
-    await archive.close();
+    await api.stop();
   }
 }
 
