@@ -56,7 +56,7 @@ comment on column schema_migrations.run_on is 'When it was applied.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0021_distribute' then
+    if (select max(name collate "C") from schema_migrations) <> '0023_packed-figures' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -2448,7 +2448,7 @@ create table if not exists daily_counts (
     scopes     integer[] not null,
     kinds      integer[] not null,
     counts     integer[] not null,
-    places     smallint[] not null,
+    places     bytea not null,
     constraint daily_counts_pkey primary key (day, part)   -- what was counted of a day
 );
 comment on table daily_counts is 'What was counted of a day, in parts by author: its events by scope, author and kind, packed into arrays. The totals of scope_stats, scope_kinds and scope_authors are the sums of these rows: a recount changes them by the difference. Query daily_authors instead.';
@@ -2459,15 +2459,38 @@ comment on column daily_counts.author_ids is 'Authors of the part (authors.autho
 comment on column daily_counts.scopes is 'What is counted (scope_stats.scope), once for each author and kind.';
 comment on column daily_counts.kinds is 'Kinds, in the order of scopes.';
 comment on column daily_counts.counts is 'Events of that scope, author and kind, in the same order. Sorted by scope, kind and this, so that the three arrays are compressed to next to nothing.';
-comment on column daily_counts.places is 'The author of each: its place in author_ids, from -32768.';
+comment on column daily_counts.places is 'The author of each, as place_bytes: by how much its place in author_ids is above that of the cell before, modulo their number. places_of reads them: a byte for most.';
+
+create or replace function place_bytes(p_above integer) returns bytea
+language sql immutable parallel safe
+return decode(repeat('ff', p_above / 255), 'hex') || set_byte('\x00', 0, p_above % 255);
+comment on function place_bytes(integer) is 'A number from 0 as bytes: 255 for each 255 of it, then the rest.';
+
+create or replace function places_of(p_places bytea, p_authors integer) returns setof integer
+language sql immutable parallel safe as $$
+    select (s.total % p_authors)::integer + 1
+    from (
+        select b.i, b.byte, sum(b.byte) over (order by b.i) as total
+        from (
+            -- The empty string makes a copy that is not compressed: get_byte would decompress it for each byte.
+            select i, get_byte(p.places, i) as byte
+            from (select p_places || ''::bytea as places offset 0) p
+            cross join lateral generate_series(0, length(p.places) - 1) as i
+        ) b
+    ) s
+    where s.byte < 255
+    order by s.i
+$$;
+comment on function places_of(bytea, integer) is 'The places in daily_counts.author_ids that daily_counts.places says, from 1, in its order. The second argument is the number of authors.';
 
 create or replace function is_counted(p_day integer, p_scope integer, p_author_id integer) returns boolean
 language sql stable
 return exists (
     select from daily_counts d
-    cross join lateral (select array_position(d.author_ids, p_author_id) - 32769 as place offset 0) a
-    where d.day = p_day and d.part = p_author_id % d.parts and exists (
-        select from unnest(d.scopes, d.places) as u (scope, place) where u.scope = p_scope and u.place = a.place
+    cross join lateral (select array_position(d.author_ids, p_author_id) as place offset 0) a
+    where d.day = p_day and d.part = p_author_id % d.parts and a.place is not null and exists (
+        select from rows from (unnest(d.scopes), places_of(d.places, cardinality(d.author_ids))) as u (scope, place)
+        where u.scope = p_scope and u.place = a.place
     )
 );
 comment on function is_counted(integer, integer, integer) is 'Whether events of an author were counted of a day and scope.';
@@ -2523,11 +2546,21 @@ comment on column scope_kinds.authors is 'Authors of events of that kind.';
 create or replace function kinds_of(p_kinds bytea) returns table (kind integer, events integer)
 language sql immutable parallel safe as $$
     select (get_byte(p_kinds, i) << 8) + get_byte(p_kinds, i + 1),
-           (get_byte(p_kinds, i + 2) << 24) + (get_byte(p_kinds, i + 3) << 16) + (get_byte(p_kinds, i + 4) << 8)
-               + get_byte(p_kinds, i + 5)
-    from generate_series(0, length(p_kinds) - 6, 6) as i
+           case w.width
+               when 1 then get_byte(p_kinds, i + 2)
+               when 2 then (get_byte(p_kinds, i + 2) << 8) + get_byte(p_kinds, i + 3)
+               else (get_byte(p_kinds, i + 2) << 24) + (get_byte(p_kinds, i + 3) << 16) + (get_byte(p_kinds, i + 4) << 8)
+                   + get_byte(p_kinds, i + 5)
+           end
+    from (select get_byte(p_kinds, 0) as width where length(p_kinds) > 0) w
+    cross join lateral generate_series(1, length(p_kinds) - 2 - w.width, 2 + w.width) as i
 $$;
 comment on function kinds_of(bytea) is 'The kinds of an author and the events of each (scope_authors.kinds).';
+
+create or replace function kind_count(p_kinds bytea) returns integer
+language sql immutable parallel safe
+return (length(p_kinds) - 1) / (2 + get_byte(p_kinds, 0));
+comment on function kind_count(bytea) is 'How many kinds kinds_of gives (scope_authors.kinds).';
 
 create table if not exists scope_authors (
     scope     integer not null,
@@ -2544,7 +2577,7 @@ comment on column scope_authors.author_id is 'The author (authors.author_id).';
 comment on column scope_authors.events is 'Events of that author.';
 comment on column scope_authors.first_at is 'created_at of the first of them, Unix seconds. Null while the days that have it wait for a recount.';
 comment on column scope_authors.last_at is 'created_at of the last of them, Unix seconds. Null likewise.';
-comment on column scope_authors.kinds is 'Kinds of these events, ascending, and the events of each: two and four bytes, the highest first. kinds_of reads them; arrays would take twice the space.';
+comment on column scope_authors.kinds is 'Kinds of these events, ascending, and the events of each: a byte that says how many bytes each number of events has (1, 2 or 4), then two bytes for a kind and these, the highest first. kinds_of reads them; arrays would take four times the space.';
 
 -- The authors with the most events: where scope = $1 order by events desc
 create index if not exists scope_authors_events_index on scope_authors (scope, events);
@@ -2736,7 +2769,7 @@ comment on column zaps.target is 'Id of the event that was zapped: the tag e, 32
 comment on column zaps.millisats is 'Amount of the invoice in the tag bolt11, thousandths of a satoshi; null where it names none.';
 
 -- What an author received: where recipient_id = $1
-create index if not exists zaps_recipient_index on zaps (recipient_id, event_key);
+create index if not exists zaps_recipient_index on zaps (recipient_id);
 
 create table if not exists daily_zaps (
     day        integer primary key,
@@ -2872,11 +2905,13 @@ select d.day, a.pubkey, sum(d.events) as events, count(*) as kinds
 from (
     select d.day, d.part, u.events, u.place
     from daily_counts d
-    cross join lateral unnest(d.scopes, d.counts, d.places) as u (scope, events, place)
+    cross join lateral rows from (
+        unnest(d.scopes), unnest(d.counts), places_of(d.places, cardinality(d.author_ids))
+    ) as u (scope, events, place)
     where u.scope = 0
 ) d
 join (
-    select d.day, d.part, u.author_id, (u.place - 32769)::smallint as place
+    select d.day, d.part, u.author_id, u.place::integer as place
     from daily_counts d
     cross join lateral unnest(d.author_ids) with ordinality as u (author_id, place)
 ) l on l.day = d.day and l.part = d.part and l.place = d.place
@@ -3036,7 +3071,7 @@ comment on column kind_counts_by_relay.as_of is 'Everything that was stored unti
 
 create or replace view pubkey_counts as
 select
-    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
+    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, kind_count(t.kinds) as unique_kinds,
     t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
 from scope_authors t
 join authors a on a.author_id = t.author_id
@@ -3052,7 +3087,7 @@ comment on column pubkey_counts.as_of is 'Everything that was stored until then 
 
 create or replace view pubkey_counts_by_relay as
 select
-    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
+    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, kind_count(t.kinds) as unique_kinds,
     t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
 from scope_authors t
 join relays r on r.relay_id = t.scope
@@ -3994,7 +4029,7 @@ do $$ begin perform distribute_archive(); end $$;
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute', '0023_packed-figures']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 
