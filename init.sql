@@ -56,7 +56,7 @@ comment on column schema_migrations.run_on is 'When it was applied.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0023_packed-figures' then
+    if (select max(name collate "C") from schema_migrations) <> '0024_bounded-references' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -2892,13 +2892,15 @@ create table if not exists reference_totals (
     kind         integer primary key,
     "references" bigint not null,
     missing      bigint not null,
-    as_of        bigint not null
+    as_of        bigint not null,
+    sampled      integer not null default 256
 );
 comment on table reference_totals is 'How many of daily_references lead to events that the archive lacks. Query dangling_references instead.';
 comment on column reference_totals.kind is 'Kind of the events that refer.';
 comment on column reference_totals."references" is 'Sampled references.';
 comment on column reference_totals.missing is 'Those to events that the archive lacks.';
 comment on column reference_totals.as_of is 'Everything that was stored until then is counted, Unix seconds.';
+comment on column reference_totals.sampled is 'Targets whose second byte is below this are counted, of 256: fewer where there are more than can be looked up (samples.ts).';
 
 create or replace view daily_authors as
 select d.day, a.pubkey, sum(d.events) as events, count(*) as kinds
@@ -3301,9 +3303,9 @@ comment on column relay_cover.sample_share is 'Share of all ids that belong to t
 comment on column relay_cover.as_of is 'Everything that was stored until then is counted, Unix seconds.';
 
 create or replace view dangling_references as
-select t.kind, t."references", t.missing, round(1 / 256.0, 6) as sample_share, t.as_of
+select t.kind, t."references", t.missing, round(t.sampled / 65536.0, 6) as sample_share, t.as_of
 from reference_totals t;
-comment on view dangling_references is 'References to events (tag e) that the archive lacks, by kind of the events that refer. Counted for targets whose id begins with the hex digits 00.';
+comment on view dangling_references is 'References to events (tag e) that the archive lacks, by kind of the events that refer. Counted for targets whose id begins with the hex digits 00, or a part of them.';
 comment on column dangling_references.kind is 'Kind of the events that refer.';
 comment on column dangling_references."references" is 'Sampled references: an event that refers to the same one twice counts once.';
 comment on column dangling_references.missing is 'Those to events that the archive lacks.';
@@ -4029,7 +4031,7 @@ do $$ begin perform distribute_archive(); end $$;
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute', '0023_packed-figures']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute', '0023_packed-figures', '0024_bounded-references']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

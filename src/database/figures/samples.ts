@@ -7,12 +7,21 @@ async function lockSamples(query: Query): Promise<void> {
   await query(`select pg_advisory_xact_lock(hashtext('bigbrotr samples'))`);
 }
 
+/** Sampled references that are looked up at a time, at most: some tens of seconds on a disk that seeks. */
+const MOST_REFERENCES = 500_000;
+/** Parts of the sample, by the second byte of a target. */
+const PARTS = 256;
+
 /**
- * Counts anew how many sampled references lead to events that the archive lacks. Nothing is written before all are looked
- * up: readers of the journal wait for transactions that have written.
+ * Counts anew how many sampled references lead to events that the archive lacks. Where the sample has more references than
+ * may be looked up, only those to a part of its targets are counted. Nothing is written before all are looked up: readers
+ * of the journal wait for transactions that have written.
+ *
+ * @param most references that may be looked up
  */
-export async function countReferences(query: Query): Promise<void> {
+export async function countReferences(query: Query, most = MOST_REFERENCES): Promise<void> {
   await lockSamples(query);
+  const sampled = await partsWithin(query, most);
   const { rows } = await query<{ columns: string[]; as_of: number }>(
     `select array[coalesce(array_agg(kind), '{}')::text, coalesce(array_agg("references"), '{}')::text,
                   coalesce(array_agg(missing), '{}')::text] as columns, figures_as_of() as as_of
@@ -21,15 +30,29 @@ export async function countReferences(query: Query): Promise<void> {
                 coalesce(sum(r."references") filter (where f.id is null), 0)::bigint as missing
          from daily_references r
          left join lateral (select id from events where id = r.target limit 1) f on true
+         where get_byte(r.target, 1) < $1
          group by r.kind
      ) counted`,
+    [sampled],
   );
   await query('delete from reference_totals');
   await query(
-    `insert into reference_totals (kind, "references", missing, as_of)
-     select *, $4 from unnest($1::integer[], $2::bigint[], $3::bigint[])`,
-    [...(rows[0]?.columns ?? []), rows[0]?.as_of],
+    `insert into reference_totals (kind, "references", missing, as_of, sampled)
+     select t.*, $4, $5 from unnest($1::integer[], $2::bigint[], $3::bigint[]) t`,
+    [...(rows[0]?.columns ?? []), rows[0]?.as_of, sampled],
   );
+}
+
+/** How many parts of the sample may be looked up: a power of two, 1 at least. */
+async function partsWithin(query: Query, most: number): Promise<number> {
+  const { rows } = await query<{ byte: number; held: number }>(
+    'select get_byte(target, 1) as byte, count(*) as held from daily_references group by 1',
+  );
+  const heldBelow = (parts: number) =>
+    rows.reduce((sum, { byte, held }) => (byte < parts ? sum + held : sum), 0);
+  let parts = PARTS;
+  while (parts > 1 && heldBelow(parts) > most) parts /= 2;
+  return parts;
 }
 
 interface RelaySet {

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { Query } from '../../../src/database/connection.ts';
@@ -11,9 +13,13 @@ import { signedEvents } from '../../fixtures/events.ts';
 import { archivedEvents, keptDays, recountDays } from '../../fixtures/figures-recount.ts';
 import { journalTest } from '../../fixtures/journal-test.ts';
 import { keptLists, recountLists } from '../../fixtures/lists-recount.ts';
-import { batchOf, openBigbrotr } from '../../postgres/bigbrotr.ts';
+import { batchOf, knownRelay, openBigbrotr } from '../../postgres/bigbrotr.ts';
 import { testDatabase } from '../../postgres/database.ts';
-import { MIGRATION_NAMES, migrationsSql } from '../../postgres/earlier-archive.ts';
+import {
+  MIGRATION_NAMES,
+  MIGRATIONS_FOLDER,
+  migrationsSql,
+} from '../../postgres/earlier-archive.ts';
 
 const DAY = 20_000;
 const SECONDS = { from: DAY * 86_400, to: DAY * 86_400 + 86_399 };
@@ -230,3 +236,48 @@ test('a migration of figures as they were kept before leaves an archive whose fi
     await archive.drop();
   }
 });
+
+test('a migration packs the figures that were counted before as a recount does', async ({
+  server,
+}) => {
+  const archive = await testDatabase(server);
+  try {
+    const bigbrotr = await openBigbrotr(archive);
+    const relay = await knownRelay(bigbrotr, 'one');
+    await bigbrotr.store(batchOf({ relay, filterId: await bigbrotr.filterId({}), events: EVENTS }));
+    await archive.query(
+      'insert into dirty_days (day, since) values ($1, 0) on conflict do nothing',
+      [DAY],
+    );
+    await bigbrotr.figures.recountDay(DAY);
+    await bigbrotr.close();
+    const packed = async () => [
+      ...(await archive.query('select * from daily_counts order by day, part')),
+      ...(await archive.query('select * from scope_authors order by scope, author_id')),
+    ];
+    const counted = await packed();
+    expect(counted.length).toBeGreaterThan(10);
+    await archive.query(AS_BEFORE_0023);
+    expect(await packed()).not.toEqual(counted);
+    await archive.query(readFileSync(join(MIGRATIONS_FOLDER, '0023_packed-figures.sql'), 'utf8'));
+    expect(await packed()).toEqual(counted);
+  } finally {
+    await archive.drop();
+  }
+});
+
+/** SQL: figures as 0019 keeps them, two bytes a place and six a kind. */
+const AS_BEFORE_0023 = `
+drop view daily_authors, pubkey_counts, pubkey_counts_by_relay;
+drop function is_counted(integer, integer, integer);
+create function pg_temp.wide_places(places bytea, authors integer) returns smallint[] language sql
+as $$ select array_agg((place - 32769)::smallint order by n) from places_of(places, authors) with ordinality as p (place, n) $$;
+create function pg_temp.wide_kinds(kinds bytea) returns bytea language sql
+as $$ select string_agg(substring(int4send(kind) from 3) || int4send(events), ''::bytea order by kind) from kinds_of(kinds) $$;
+alter table daily_counts alter places type smallint[] using pg_temp.wide_places(places, cardinality(author_ids));
+alter table scope_authors alter kinds type bytea using pg_temp.wide_kinds(kinds);
+drop function kind_count(bytea), place_bytes(integer), places_of(bytea, integer);
+create view daily_authors as select 1 as day;
+create view pubkey_counts as select 1 as pubkey;
+create view pubkey_counts_by_relay as select 1 as pubkey;
+create function is_counted(integer, integer, integer) returns boolean language sql return true`;

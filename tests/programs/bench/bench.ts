@@ -38,7 +38,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['hosts', 'claims'], hostsRows],
   [['figures', 'figures-rate'], figuresRateRow],
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
-  [['api', 'api-archiving', 'api-memory'], apiRows],
+  [['api', 'api-archiving', 'api-archiving-busy', 'api-memory'], apiRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [

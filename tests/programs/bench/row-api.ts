@@ -36,7 +36,7 @@ export async function apiRows(bench: Bench): Promise<Result[]> {
   }
 }
 
-const ROWS = ['api', 'api-archiving', 'api-memory'] as const;
+const ROWS = ['api', 'api-archiving', 'api-archiving-busy', 'api-memory'] as const;
 
 /** These rows of an archive that is filled already. */
 export async function rowsOf(
@@ -48,8 +48,9 @@ export async function rowsOf(
   try {
     const rows: Result[] = [];
     if (wanted.includes('api')) rows.push(...(await answerRows(bench, archive, api)));
-    if (wanted.includes('api-archiving') && bench.size.mode !== 'quick')
-      rows.push(await archivingRow(bench, archive, api));
+    for (const pace of PACES)
+      if (wanted.includes(pace.row) && bench.size.mode !== 'quick')
+        rows.push(await archivingRow(bench, archive, api, pace));
     if (wanted.includes('api-memory')) rows.push(await memoryRow(bench, api));
     return rows;
   } finally {
@@ -111,11 +112,7 @@ async function get({ pool }: RunningApi, path: string): Promise<void> {
 }
 
 /** A row for each question, and the relay list, which the API has in memory. */
-async function answerRows(
-  { size }: Bench,
-  { db }: Pipeline,
-  api: RunningApi,
-): Promise<Result[]> {
+async function answerRows({ size }: Bench, { db }: Pipeline, api: RunningApi): Promise<Result[]> {
   const questions: Question[] = [
     ...(await questionsOf(db)),
     { name: 'relay list', path: () => '/v1/relays?limit=100', sql: (query) => relayTable(query) },
@@ -146,8 +143,19 @@ async function answerRows(
 
 const written = (events: number) => events.toLocaleString('en');
 
-/** What archiving keeps of its rate while 50 clients ask once a second each. */
-async function archivingRow(bench: Bench, { db }: Pipeline, api: RunningApi): Promise<Result> {
+/** How often the clients of a row ask: once a second each, or one question after another without a pause. */
+const PACES = [
+  { row: 'api-archiving', asking: 'ask once a second each', pauseMs: 1000 },
+  { row: 'api-archiving-busy', asking: 'ask without a pause', pauseMs: 0 },
+] as const;
+
+/** What archiving keeps of its rate while 50 clients ask. */
+async function archivingRow(
+  bench: Bench,
+  { db }: Pipeline,
+  api: RunningApi,
+  { row, asking, pauseMs }: (typeof PACES)[number],
+): Promise<Result> {
   const { size, relays, pipeline } = bench;
   const { events: count } = size;
   await relays.hold('api', { count, seed: 8, size: 'notes', everySeconds: 3 });
@@ -165,7 +173,8 @@ async function archivingRow(bench: Bench, { db }: Pipeline, api: RunningApi): Pr
       for (let place = start; !stopping.signal.aborted; place += CLIENTS) {
         await get(api, questions[place % questions.length]?.path(place) ?? '');
         asked += 1;
-        await sleep(1000, undefined, { signal: stopping.signal }).catch(() => {});
+        if (pauseMs > 0)
+          await sleep(pauseMs, undefined, { signal: stopping.signal }).catch(() => {});
       }
     };
     const clients = Promise.all(Array.from({ length: CLIENTS }, client));
@@ -176,8 +185,8 @@ async function archivingRow(bench: Bench, { db }: Pipeline, api: RunningApi): Pr
   });
   await relays.drop('api');
   return {
-    row: 'api-archiving',
-    what: `archive new events end to end while ${CLIENTS} clients ask once a second each`,
+    row,
+    what: `archive new events end to end while ${CLIENTS} clients ${asking}`,
     unit: 'events/s',
     reference: side('without clients', comparison.reference),
     ours: side('with clients', comparison.ours),
