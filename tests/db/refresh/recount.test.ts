@@ -281,3 +281,50 @@ create view daily_authors as select 1 as day;
 create view pubkey_counts as select 1 as pubkey;
 create view pubkey_counts_by_relay as select 1 as pubkey;
 create function is_counted(integer, integer, integer) returns boolean language sql return true`;
+
+test('a day with thousands of authors, and one with hundreds of events, is counted exactly', async ({
+  bigbrotr,
+  database,
+}) => {
+  await database.query(
+    `insert into events (event_key, created_at, kind, created_day, id, pubkey, sig, tags, tagvalues, content)
+     select event_key_floor($1 * 86400::bigint) + n, $1 * 86400::bigint, kind, $1, sha256(int4send(n)), sha256(int4send(author)),
+            sha512('s'), '[]', '[]', ''
+     from (
+         select row_number() over ()::integer as n, *
+         from (
+             select 1 as kind, author from generate_series(1, 3000) author
+             union all
+             select 7, author from generate_series(1, 3000, 2999) author, generate_series(1, 300)
+         ) e
+     ) numbered`,
+    [DAY],
+  );
+  await database.query('insert into dirty_days (day, since) values ($1, 0)', [DAY]);
+  expect(await bigbrotr.figures.recountDay(DAY)).toMatchObject({ events: 3600 });
+  const kept = await database.query(
+    "select encode(pubkey, 'hex') as pubkey, events::integer, kinds::integer from daily_authors where day = $1 order by 1",
+    [DAY],
+  );
+  expect(kept).toEqual(
+    await database.query(
+      `select encode(pubkey, 'hex') as pubkey, count(*)::integer as events, count(distinct kind)::integer as kinds
+       from events group by 1 order by 1`,
+    ),
+  );
+  const totals = await database.query(
+    `select encode(a.pubkey, 'hex') as pubkey, k.kind, k.events
+     from scope_authors t join authors a using (author_id) cross join kinds_of(t.kinds) k order by 1, 2`,
+  );
+  expect(totals).toEqual(
+    await database.query(
+      `select encode(pubkey, 'hex') as pubkey, kind, count(*)::integer as events from events group by 1, 2 order by 1, 2`,
+    ),
+  );
+  expect(
+    await database.query(String.raw`select * from kinds_of('\x04000100011170ffff00000001')`),
+  ).toEqual([
+    { kind: 1, events: 70_000 },
+    { kind: 65_535, events: 1 },
+  ]);
+});

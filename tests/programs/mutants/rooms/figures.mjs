@@ -54,4 +54,22 @@ export default [
     replace: '(select min(marked_at) - 1 from dirty_days)',
     tests: ['db:refresh/views'],
   },
+  {
+    name: 'the place of an author is packed as the difference to nothing',
+    find: 'place_bytes((place - before + authors) % authors)',
+    replace: 'place_bytes((place - 0 + authors) % authors)',
+    tests: ['db:refresh/figures-model'],
+  },
+  {
+    name: 'numbers of events of an author are cut to the bytes of the smallest',
+    find: 'case when max(sum(events)) over () < 256 then 1 when',
+    replace: 'case when min(sum(events)) over () < 256 then 1 when',
+    tests: ['db:refresh/recount'],
+  },
+  {
+    name: 'dangling references are looked up however many there are',
+    find: 'while (parts > 1 && heldBelow(parts) > most) parts /= 2;',
+    replace: 'while (parts > 1 && heldBelow(parts) < 0) parts /= 2;',
+    tests: ['db:refresh/views'],
+  },
 ];
