@@ -237,6 +237,24 @@ test('a migration of figures as they were kept before leaves an archive whose fi
   }
 });
 
+test('of profiles of one second that are read together, the one with the lowest id is current', async ({
+  bigbrotr,
+  database,
+  journal: _ready,
+  relay,
+  filterId,
+}) => {
+  await database.query("insert into journal_readers (name) values ('refresher')");
+  const second = { from: SECONDS.from, to: SECONDS.from };
+  const profiles = signedEvents(8, { ...second, authors: 1, kinds: [0] });
+  await bigbrotr.store(batchOf({ relay, filterId, events: profiles }));
+  while ((await bigbrotr.figures.followJournal()) !== 'end') await sleep(5);
+  const current = await database.query(
+    "select encode(e.id, 'hex') as id from current_events c join events e using (event_key)",
+  );
+  expect(current).toEqual([{ id: profiles.map(({ id }) => id).sort()[0] }]);
+});
+
 test('a migration packs the figures that were counted before as a recount does', async ({
   server,
 }) => {

@@ -45,7 +45,7 @@ export default [
     name: 'of two current events of one second the higher id wins',
     find: 'order by a.author_id, e.kind, e.d_key, e.created_at desc, e.id',
     replace: 'order by a.author_id, e.kind, e.d_key, e.created_at desc, e.id desc',
-    tests: ['db:refresh/figures-model'],
+    tests: ['db:refresh/recount'],
   },
   {
     name: 'figures are as of the time when a change was read, not when it was made',
