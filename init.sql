@@ -3012,7 +3012,7 @@ select
     d.software as nip11_software,
     d.version as nip11_version,
     coalesce(s.only_here, 0) as only_here,
-    f.as_of
+    (select figures_as_of()) as as_of
 from relays r
 left join scope_stats s on s.scope = r.relay_id
 left join lateral (
@@ -3027,8 +3027,7 @@ left join lateral (
     select nip11_id from snapshots
     where relay_id = r.relay_id and nip11_id is not null order by generated_at desc limit 1
 ) l on true
-left join nip11 d on d.id = l.nip11_id
-cross join (select figures_as_of() as as_of) f;
+left join nip11 d on d.id = l.nip11_id;
 comment on view relay_stats is 'Each relay: what it holds, how fast it answers and what it runs.';
 comment on column relay_stats.relay_url is 'URL of the relay.';
 comment on column relay_stats.network is 'clearnet, tor, i2p or loki.';
@@ -3048,9 +3047,8 @@ comment on column relay_stats.only_here is 'Events that were seen on no other re
 comment on column relay_stats.as_of is 'Everything that was stored until then is counted (figures_as_of).';
 
 create or replace view kind_counts as
-select k.kind, k.events as event_count, k.authors as unique_pubkeys, kind_category(k.kind) as category, f.as_of
+select k.kind, k.events as event_count, k.authors as unique_pubkeys, kind_category(k.kind) as category, (select figures_as_of()) as as_of
 from scope_kinds k
-cross join (select figures_as_of() as as_of) f
 where k.scope = 0;
 comment on view kind_counts is 'Events by kind.';
 comment on column kind_counts.kind is 'Kind of event.';
@@ -3060,10 +3058,9 @@ comment on column kind_counts.category is 'regular, replaceable, ephemeral, addr
 comment on column kind_counts.as_of is 'Everything that was stored until then is counted (figures_as_of).';
 
 create or replace view kind_counts_by_relay as
-select k.kind, r.url as relay_url, k.events as event_count, k.authors as unique_pubkeys, f.as_of
+select k.kind, r.url as relay_url, k.events as event_count, k.authors as unique_pubkeys, (select figures_as_of()) as as_of
 from scope_kinds k
-join relays r on r.relay_id = k.scope
-cross join (select figures_as_of() as as_of) f;
+join relays r on r.relay_id = k.scope;
 comment on view kind_counts_by_relay is 'Events by kind and relay.';
 comment on column kind_counts_by_relay.kind is 'Kind of event.';
 comment on column kind_counts_by_relay.relay_url is 'URL of the relay.';
@@ -3074,10 +3071,9 @@ comment on column kind_counts_by_relay.as_of is 'Everything that was stored unti
 create or replace view pubkey_counts as
 select
     encode(a.pubkey, 'hex') as pubkey, t.events as event_count, kind_count(t.kinds) as unique_kinds,
-    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
+    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, (select figures_as_of()) as as_of
 from scope_authors t
 join authors a on a.author_id = t.author_id
-cross join (select figures_as_of() as as_of) f
 where t.scope = 0;
 comment on view pubkey_counts is 'Events by author.';
 comment on column pubkey_counts.pubkey is 'Public key of the author, hex.';
@@ -3090,11 +3086,10 @@ comment on column pubkey_counts.as_of is 'Everything that was stored until then 
 create or replace view pubkey_counts_by_relay as
 select
     r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, kind_count(t.kinds) as unique_kinds,
-    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
+    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, (select figures_as_of()) as as_of, t.scope as relay_id
 from scope_authors t
 join relays r on r.relay_id = t.scope
 join authors a on a.author_id = t.author_id
-cross join (select figures_as_of() as as_of) f
 where t.events >= 2;
 comment on view pubkey_counts_by_relay is 'Events by author and relay, for authors with at least two events on it.';
 comment on column pubkey_counts_by_relay.relay_url is 'URL of the relay.';
@@ -3104,14 +3099,14 @@ comment on column pubkey_counts_by_relay.unique_kinds is 'Different kinds of the
 comment on column pubkey_counts_by_relay.first_event_timestamp is 'created_at of the first of them, Unix seconds.';
 comment on column pubkey_counts_by_relay.last_event_timestamp is 'created_at of the last of them, Unix seconds.';
 comment on column pubkey_counts_by_relay.as_of is 'Everything that was stored until then is counted (figures_as_of).';
+comment on column pubkey_counts_by_relay.relay_id is 'The relay (relays.relay_id). The authors with the most events of one are found by an index where this is compared, and sorted where relay_url is.';
 
 create or replace view network_stats as
 select
     n.network, n.relay_count, coalesce(s.events, 0) as event_count, coalesce(s.authors, 0) as unique_pubkeys,
-    coalesce(s.kinds, 0)::bigint as unique_kinds, f.as_of
+    coalesce(s.kinds, 0)::bigint as unique_kinds, (select figures_as_of()) as as_of
 from (select network, count(*) as relay_count from relays group by network) n
-left join scope_stats s on s.scope = network_scope(n.network)
-cross join (select figures_as_of() as as_of) f;
+left join scope_stats s on s.scope = network_scope(n.network);
 comment on view network_stats is 'Relays and events by network. An event counts once for a network, however many of its relays hold it.';
 comment on column network_stats.network is 'clearnet, tor, i2p or loki.';
 comment on column network_stats.relay_count is 'Relays of that network, whether they answer or not.';
@@ -3157,9 +3152,8 @@ comment on column supported_nip_counts.as_of is 'The time of the query, Unix sec
 create or replace view event_daily_counts as
 select
     date '1970-01-01' + s.day as day, s.events as event_count, s.authors as unique_pubkeys, s.kinds as unique_kinds,
-    s.counted_at, f.as_of
-from day_sums s
-cross join (select figures_as_of() as as_of) f;
+    s.counted_at, (select figures_as_of()) as as_of
+from day_sums s;
 comment on view event_daily_counts is 'Events by UTC day of created_at.';
 comment on column event_daily_counts.day is 'The day.';
 comment on column event_daily_counts.event_count is 'Events of that day.';
@@ -3170,9 +3164,8 @@ comment on column event_daily_counts.as_of is 'Everything that was stored until 
 
 create or replace view replication as
 select
-    t.relays, t.events, round(t.events / sum(t.events) over (), 6) as share, f.as_of
-from replication_totals t
-cross join (select figures_as_of() as as_of) f;
+    t.relays, t.events, round(t.events / sum(t.events) over (), 6) as share, (select figures_as_of()) as as_of
+from replication_totals t;
 comment on view replication is 'On how many relays events were seen.';
 comment on column replication.relays is 'Number of relays. 0: the relays of the event were removed from the archive.';
 comment on column replication.events is 'Events that were seen on exactly that many relays.';
@@ -3235,10 +3228,9 @@ comment on column relay_lists.reads is 'Whether the author reads there.';
 comment on column relay_lists.writes is 'Whether the author writes there.';
 
 create or replace view relay_distribution as
-select t.relay_url, t.authors, t.readers, t.writers, r.relay_id is not null as is_known, f.as_of
+select t.relay_url, t.authors, t.readers, t.writers, r.relay_id is not null as is_known, (select figures_as_of()) as as_of
 from relay_list_totals t
-left join relays r on r.url = t.relay_url
-cross join (select figures_as_of() as as_of) f;
+left join relays r on r.url = t.relay_url;
 comment on view relay_distribution is 'How many authors say that they use each relay (NIP-65).';
 comment on column relay_distribution.relay_url is 'Normalised URL of the relay.';
 comment on column relay_distribution.authors is 'Authors whose current relay list names it.';
@@ -3248,9 +3240,8 @@ comment on column relay_distribution.is_known is 'Whether the archive knows the 
 comment on column relay_distribution.as_of is 'Everything that was stored until then is counted (figures_as_of).';
 
 create or replace view zap_stats as
-select date '1970-01-01' + z.day as day, z.zaps, z.senders, z.recipients, z.millisats, f.as_of
-from daily_zaps z
-cross join (select figures_as_of() as as_of) f;
+select date '1970-01-01' + z.day as day, z.zaps, z.senders, z.recipients, z.millisats, (select figures_as_of()) as as_of
+from daily_zaps z;
 comment on view zap_stats is 'Zaps by UTC day (NIP-57), as the receipts say.';
 comment on column zap_stats.day is 'The day.';
 comment on column zap_stats.zaps is 'Zap receipts.';
@@ -3262,9 +3253,8 @@ comment on column zap_stats.as_of is 'Everything that was stored until then is c
 create or replace view active_users as
 select
     p.grain, date '1970-01-01' + p.start as start, p.users, p.with_profile, p.with_follows, p.new_users, p.counted_at,
-    least(f.as_of, (select min(since) - 1 from dirty_periods)) as as_of
-from period_users p
-cross join (select figures_as_of() as as_of) f;
+    least((select figures_as_of()), (select min(since) - 1 from dirty_periods)) as as_of
+from period_users p;
 comment on view active_users is 'Authors of events by day, week and month.';
 comment on column active_users.grain is 'day, week (from Monday) or month, in UTC.';
 comment on column active_users.start is 'Its first day.';
@@ -3278,9 +3268,8 @@ comment on column active_users.as_of is 'Everything that was stored until then i
 create or replace view retention as
 select
     date '1970-01-01' + c.cohort_week as cohort_week, (c.week - c.cohort_week) / 7 as age_weeks, c.users,
-    least(f.as_of, (select min(since) - 1 from dirty_periods)) as as_of
-from cohorts c
-cross join (select figures_as_of() as as_of) f;
+    least((select figures_as_of()), (select min(since) - 1 from dirty_periods)) as as_of
+from cohorts c;
 comment on view retention is 'How many authors, by the week of their first event, are active so many weeks later.';
 comment on column retention.cohort_week is 'Week of the first archived event of these authors: its Monday.';
 comment on column retention.age_weeks is 'Weeks since then. 0: all authors of the cohort.';

@@ -118,10 +118,9 @@ comment on column daily_authors.kinds is 'Different kinds of them.';
 create or replace view pubkey_counts as
 select
     encode(a.pubkey, 'hex') as pubkey, t.events as event_count, kind_count(t.kinds) as unique_kinds,
-    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
+    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, (select figures_as_of()) as as_of
 from scope_authors t
 join authors a on a.author_id = t.author_id
-cross join (select figures_as_of() as as_of) f
 where t.scope = 0;
 comment on view pubkey_counts is 'Events by author.';
 comment on column pubkey_counts.pubkey is 'Public key of the author, hex.';
@@ -134,11 +133,10 @@ comment on column pubkey_counts.as_of is 'Everything that was stored until then 
 create or replace view pubkey_counts_by_relay as
 select
     r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, kind_count(t.kinds) as unique_kinds,
-    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
+    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, (select figures_as_of()) as as_of, t.scope as relay_id
 from scope_authors t
 join relays r on r.relay_id = t.scope
 join authors a on a.author_id = t.author_id
-cross join (select figures_as_of() as as_of) f
 where t.events >= 2;
 comment on view pubkey_counts_by_relay is 'Events by author and relay, for authors with at least two events on it.';
 comment on column pubkey_counts_by_relay.relay_url is 'URL of the relay.';
@@ -148,3 +146,4 @@ comment on column pubkey_counts_by_relay.unique_kinds is 'Different kinds of the
 comment on column pubkey_counts_by_relay.first_event_timestamp is 'created_at of the first of them, Unix seconds.';
 comment on column pubkey_counts_by_relay.last_event_timestamp is 'created_at of the last of them, Unix seconds.';
 comment on column pubkey_counts_by_relay.as_of is 'Everything that was stored until then is counted (figures_as_of).';
+comment on column pubkey_counts_by_relay.relay_id is 'The relay (relays.relay_id). The authors with the most events of one are found by an index where this is compared, and sorted where relay_url is.';
