@@ -12,6 +12,7 @@ import type { Result } from './measure.ts';
 import { report } from './report.ts';
 import { apiRows } from './row-api.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
+import { cpuRows } from './row-cpu.ts';
 import { figuresRateRow, figuresRows } from './row-figures.ts';
 import { growthRows } from './row-growth.ts';
 import { hostsRows } from './row-hosts.ts';
@@ -30,6 +31,7 @@ type Measure = (bench: Bench) => Promise<Result[]>;
 const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['verify'], verifyRow],
   [['archive'], archiveRow],
+  [['cpu'], cpuRows],
   [['latency'], latencyRow],
   [['ten-at-once'], tenAtOnceRow],
   [['database', 'sightings', 'wal'], sightingRows],

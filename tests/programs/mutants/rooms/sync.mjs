@@ -1,5 +1,11 @@
 export default [
   {
+    name: 'the id of an event text that is not known is believed',
+    find: 'if (!(event instanceof EventText)) identified.push(event);',
+    replace: 'if (event) identified.push(event as unknown as IdentifiedEvent);',
+    tests: ['unit:sync/shared-batches'],
+  },
+  {
     name: 'a copy with another signature counts as verified',
     find: 'for (let word = 0; word < COPY_WORDS; word++) if (this.#words[',
     replace: 'for (let word = 0; word < ID_WORDS; word++) if (this.#words[',
