@@ -146,8 +146,14 @@ async function storeParts(
 const STORE_SIGHTED = `select new_events as events, matched, sightings
    from store_sighted($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`;
 
-function eventColumns(events: readonly VerifiedEvent[]): unknown[][] {
-  const start = randomInt(2 ** 24);
+/**
+ * The columns of new events, in the order of the parameters of `store_sighted`.
+ * @param start their keys are numbered from this
+ */
+export function eventColumns(
+  events: readonly VerifiedEvent[],
+  start = randomInt(2 ** 24),
+): unknown[][] {
   return [
     events.map((event, index) => eventKey(event.created_at, start + index)),
     events.map((event) => event.created_at),

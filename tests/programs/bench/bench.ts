@@ -12,6 +12,7 @@ import type { Result } from './measure.ts';
 import { report } from './report.ts';
 import { apiRows } from './row-api.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
+import { datasetRows } from './row-dataset.ts';
 import { figuresRateRow, figuresRows } from './row-figures.ts';
 import { growthRows } from './row-growth.ts';
 import { hostsRows } from './row-hosts.ts';
@@ -39,6 +40,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['figures', 'figures-rate'], figuresRateRow],
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
   [['api', 'api-archiving', 'api-memory'], apiRows],
+  [['dataset', 'dataset-out', 'dataset-bytes', 'dataset-in'], datasetRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [

@@ -1,0 +1,69 @@
+/** A selection of events as conditions of a statement. */
+
+/** Which events are wanted; a list that is absent allows every value. */
+export interface EventSelection {
+  readonly ids?: readonly string[];
+  readonly authors?: readonly string[];
+  readonly kinds?: readonly number[];
+  /** Both inclusive, Unix seconds. */
+  readonly since?: number;
+  readonly until?: number;
+  /** For each letter one of these values has to be there. */
+  readonly tags?: Readonly<Record<string, readonly string[]>>;
+  /** One of these has to be there, each a letter, a colon and a value. */
+  readonly references?: readonly string[];
+}
+
+/** Which index finds the events: that of the ids, of authors, of tags, of kinds, or of time. */
+export type AccessPath = 'id' | 'author' | 'tag' | 'kind' | 'time';
+
+/** The place of an event in the order of pages. */
+export interface EventPlace {
+  readonly createdAt: number;
+  /** Hex. */
+  readonly id: string;
+}
+
+/** Collects the values of a statement. */
+export class Values {
+  readonly list: unknown[] = [];
+
+  /** @returns the parameter that stands for the value */
+  add(value: unknown): string {
+    this.list.push(value);
+    return `$${this.list.length}`;
+  }
+}
+
+export const bytea = (hex: readonly string[]) => hex.map((text) => Buffer.from(text, 'hex'));
+
+/** SQL: the conditions on an event but those that the access path has taken. */
+export function eventConditions(
+  values: Values,
+  selection: EventSelection,
+  path: AccessPath,
+  after: EventPlace | null,
+): string {
+  const { ids, authors, kinds, since, until, tags = {}, references } = selection;
+  const all = ['true'];
+  if (ids && path !== 'id') all.push(`id = any (${values.add(bytea(ids))}::bytea[])`);
+  if (authors && path !== 'author')
+    all.push(`pubkey = any (${values.add(bytea(authors))}::bytea[])`);
+  if (kinds && path !== 'kind') all.push(`kind = any (${values.add(kinds)}::integer[])`);
+  if (since !== undefined) all.push(`created_at >= ${values.add(since)}::bigint`);
+  if (until !== undefined) all.push(`created_at <= ${values.add(until)}::bigint`);
+  for (const [letter, texts] of Object.entries(tags)) {
+    const arrays = texts.map((text) => JSON.stringify([`${letter}:${text}`]));
+    all.push(`tagvalues @> any (${values.add(arrays)}::jsonb[])`);
+  }
+  if (references) {
+    const arrays = references.map((text) => JSON.stringify([text]));
+    all.push(`tagvalues @> any (${values.add(arrays)}::jsonb[])`);
+  }
+  if (after) {
+    const second = `${values.add(after.createdAt)}::bigint`;
+    const id = values.add(Buffer.from(after.id, 'hex'));
+    all.push(`created_at <= ${second} and (created_at < ${second} or id > ${id})`);
+  }
+  return all.join(' and ');
+}
