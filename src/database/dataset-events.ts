@@ -20,14 +20,29 @@ export interface Snapshot {
     readonly batchId: string;
     readonly writtenAt: number;
   } | null;
+  /** The oldest row of the journal: while it is kept, every later one is. Null where it is empty. */
+  readonly oldest: { readonly xid: string; readonly batchId: string } | null;
   /** The newest migration of the archive. */
   readonly schema: string;
 }
+
+/** What of a snapshot tells what has changed since. */
+export type EarlierSnapshot = Pick<Snapshot, 'cluster' | 'snapshot' | 'oldest'>;
 
 /** Rows fetched at a time: with those that are read one by one left out, 16 MB at most. */
 const FETCHED = 500;
 /** Events with more bytes than this are read one by one, so that no fetch brings hundreds of 4 MB. */
 const LARGE_BYTES = 32 * 1024;
+
+/** The same statements one after the other, since a connection takes the next one when it has answered the last. */
+export function oneAtATime(query: Query): Query {
+  let last: Promise<unknown> = Promise.resolve();
+  return (text, values) => {
+    const answer = last.then(() => query(text, values)) as ReturnType<typeof query>;
+    last = answer.catch(() => {});
+    return answer as never;
+  };
+}
 
 /** Makes the transaction see one snapshot of the archive, whatever is stored meanwhile. To be called first in it. */
 export async function beginSnapshot(query: Query): Promise<Snapshot> {
@@ -40,9 +55,12 @@ export async function beginSnapshot(query: Query): Promise<Snapshot> {
     `select xid::text, batch_id::text as "batchId", written_at as "writtenAt"
      from journal order by xid desc, batch_id desc limit 1`,
   );
+  const { rows: oldest } = await query<{ xid: string; batchId: string }>(
+    `select xid::text, batch_id::text as "batchId" from journal order by xid, batch_id limit 1`,
+  );
   const [now] = rows;
   if (!now) throw new Error('the archive does not say which snapshot it shows');
-  return { ...now, journal: latest[0] ?? null };
+  return { ...now, journal: latest[0] ?? null, oldest: oldest[0] ?? null };
 }
 
 /**
@@ -51,16 +69,17 @@ export async function beginSnapshot(query: Query): Promise<Snapshot> {
  */
 export async function daysChangedSince(
   query: Query,
-  earlier: Pick<Snapshot, 'cluster' | 'snapshot'>,
+  earlier: EarlierSnapshot,
 ): Promise<Set<number> | null> {
-  // What follows a row that is kept is kept too (trimJournal): a row below the oldest transaction that was running then.
+  // What follows a row that is kept is kept too (trimJournal): the row that was the oldest then, or one below the oldest
+  // transaction that was running.
   const { rows } = await query<{ isKept: boolean }>(
     `select exists (
          select from journal
          where cluster::text = $1 and cluster = (pg_control_system()).system_identifier and xid <> '0'
-             and xid < pg_snapshot_xmin($2::pg_snapshot)
+             and (xid < pg_snapshot_xmin($2::pg_snapshot) or (xid = $3::xid8 and batch_id = $4::bigint))
      ) as "isKept"`,
-    [earlier.cluster, earlier.snapshot],
+    [earlier.cluster, earlier.snapshot, earlier.oldest?.xid ?? null, earlier.oldest?.batchId ?? null],
   );
   if (!rows[0]?.isKept) return null;
   const { rows: changed } = await query<{ day: number }>(
@@ -180,7 +199,11 @@ export async function* setAsideOfDay(query: Query, day: number): AsyncGenerator<
     }
 }
 
-/** Rows of a statement, some at a time, so that the server and this process hold few of them. */
+/**
+ * Rows of a statement, some at a time, so that the server and this process hold few of them. The next ones are fetched while
+ * the caller works on those that it has.
+ * @param query that of `oneAtATime`
+ */
 export async function* cursorRows<T>(
   query: Query,
   name: string,
@@ -189,13 +212,22 @@ export async function* cursorRows<T>(
   fetched = FETCHED,
 ): AsyncGenerator<T[]> {
   await query(`declare ${name} no scroll cursor for ${statement}`, values);
+  const fetchNext = () => {
+    const fetching = query<T & Row>(`fetch ${fetched} from ${name}`);
+    fetching.catch(() => {}); // thrown to whom awaits it
+    return fetching;
+  };
+  let next = fetchNext();
   try {
     for (;;) {
-      const { rows } = await query<T & Row>(`fetch ${fetched} from ${name}`);
+      const { rows } = await next;
+      const isLast = rows.length < fetched;
+      if (!isLast) next = fetchNext();
       if (rows.length > 0) yield rows;
-      if (rows.length < fetched) break;
+      if (isLast) break;
     }
   } finally {
+    await next.catch(() => {});
     await query(`close ${name}`).catch(() => {}); // after an error the transaction is over, and the cursor with it
   }
 }

@@ -6,6 +6,7 @@ import {
   daysBetween,
   daysWithImported,
   estimateEvents,
+  oneAtATime,
 } from '../database/dataset-events.ts';
 import {
   DATASET_TABLES,
@@ -15,6 +16,7 @@ import {
 } from '../database/dataset-tables.ts';
 import { programVersion } from '../runtime/archive-status.ts';
 import { selectionOf } from '../serve/query/event-query.ts';
+import { crashPoint } from '../telemetry/crash-point.ts';
 import { DATASHEET_NAME, datasheetText } from './datasheet.ts';
 import { type Exporting, exportMonth, unchangedMonths } from './export-months.ts';
 import { type ExportOptions, optionsDigest } from './export-options.ts';
@@ -62,7 +64,7 @@ export async function exportDataset(
   const state = openExport(options.folder, optionsDigest(options), options.update);
   mkdirSync(options.folder, { recursive: true });
   // After a lost connection it begins again with another snapshot, and takes over what is written.
-  return await archive.read((query) => exportOnce(query, options, state, print));
+  return await archive.read((query) => exportOnce(oneAtATime(query), options, state, print));
 }
 
 async function exportOnce(
@@ -109,6 +111,7 @@ async function exportOnce(
   for (const [name, ofMonth] of months) {
     if (same.has(name)) continue;
     state.months[name] = await exportMonth(exporting, name, ofMonth);
+    crashPoint('month-exported', '');
     await writeState(folder, state);
   }
   return await finishExport(exporting, state, print);

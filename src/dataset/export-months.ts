@@ -80,8 +80,8 @@ export async function exportMonth(
       }
     const files = await writer.finish();
     if (options.observations) files.push(...(await exportObservations(exporting, month, days)));
-    const { cluster } = snapshot;
-    const shown = { cluster, snapshot: snapshot.snapshot };
+    const { cluster, oldest } = snapshot;
+    const shown = { cluster, snapshot: snapshot.snapshot, oldest };
     return { snapshot: shown, policy: policy.digest, files, quarantined, leftOut };
   } catch (error) {
     await writer.abandon();

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Snapshot } from '../database/dataset-events.ts';
+import type { EarlierSnapshot } from '../database/dataset-events.ts';
 import { DatasetError } from './dataset-error.ts';
 import { PARTIAL, writeWhole } from './file-writer.ts';
 import { MANIFEST_NAME, type ManifestFile, SUMS_NAME } from './manifest.ts';
@@ -14,7 +14,7 @@ export const STATE_NAME = '.export.json';
 /** The files of a month that are whole. */
 export interface ExportedMonth {
   /** The archive as they show it. */
-  readonly snapshot: Pick<Snapshot, 'cluster' | 'snapshot'>;
+  readonly snapshot: EarlierSnapshot;
   /** `ExportPolicy.digest`. */
   readonly policy: string;
   readonly files: readonly ManifestFile[];

@@ -91,7 +91,7 @@ export type ManifestRelay = Manifest['relays'][number];
 /** The JSON Schema of `manifest.json` (draft 2020-12), as docs/dataset-manifest.schema.json publishes it. */
 export function manifestJsonSchema(): object {
   return {
-    $id: 'https://bigbrotr.com/schemas/dataset-manifest-1.json',
+    $id: 'urn:bigbrotr:dataset-manifest:1',
     title: 'manifest.json of a Bigbrotr dataset',
     ...z.toJSONSchema(manifestShape),
   };

@@ -28,12 +28,17 @@ const SCHEMA: readonly string[] = [
   bytes('sig', 64),
 ];
 
+/** What logical types were called before: files that were written so are in the profile too. */
+const EARLIER_NAMES: Readonly<Record<string, string>> = {
+  ...{ UTF8: 'STRING', LIST: 'LIST', UINT_64: 'INTEGER(64,false)', UINT_16: 'INTEGER(16,false)' },
+};
+
 function described(element: SchemaElement): string {
-  const { name, type, type_length, repetition_type, logical_type } = element;
+  const { name, type, type_length, repetition_type, logical_type, converted_type } = element;
   const logical =
     logical_type?.type === 'INTEGER'
       ? `INTEGER(${logical_type.bitWidth},${logical_type.isSigned})`
-      : logical_type?.type;
+      : (logical_type?.type ?? EARLIER_NAMES[converted_type ?? '']);
   const physical = type_length ? `${type}(${type_length})` : (type ?? 'group');
   return [name, physical, repetition_type, logical].filter(Boolean).join(' ');
 }

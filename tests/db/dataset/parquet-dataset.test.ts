@@ -43,7 +43,7 @@ const test = datasetTest
     return second;
   })
   .extend('empty', async ({ second }) => {
-    await second.query('truncate imports, events, sightings, journal, days cascade');
+    await second.query('truncate imports, relays, events, sightings, journal, days cascade');
     return second;
   });
 
@@ -63,27 +63,26 @@ test('events are in the profile, by the word of DuckDB', async ({ store, exportT
   const { folder, manifest } = await exportTo('out', ...PARQUET);
   const file = join(folder, FILE);
   const schema = await duckdb(
-    `select name, type, type_length, repetition_type, num_children, converted_type, logical_type
+    `select name, type, type_length, repetition_type, converted_type
      from parquet_schema('${file}')`,
   );
-  const told = schema
-    .slice(1)
-    .map(({ name, type, type_length, repetition_type, logical_type }) =>
-      [name, type, type_length, repetition_type, logical_type]
-        .filter((one) => one !== null)
-        .join(' '),
-    );
+  const told = schema.slice(1).map((element) => {
+    const { name, type, type_length, repetition_type, converted_type } = element;
+    return [name, type, type_length, repetition_type, converted_type]
+      .filter((one) => one !== null)
+      .join(' ');
+  });
   expect(told).toEqual([
     'id FIXED_LEN_BYTE_ARRAY 32 REQUIRED',
     'pubkey FIXED_LEN_BYTE_ARRAY 32 REQUIRED',
-    'created_at INT64 REQUIRED IntType(bitWidth=64, isSigned=0)',
-    'kind INT32 REQUIRED IntType(bitWidth=16, isSigned=0)',
-    'tags REQUIRED ListType()',
+    'created_at INT64 REQUIRED UINT_64',
+    'kind INT32 REQUIRED UINT_16',
+    'tags REQUIRED LIST',
     'list REPEATED',
-    'element REQUIRED ListType()',
+    'element REQUIRED LIST',
     'list REPEATED',
-    'element BYTE_ARRAY REQUIRED StringType()',
-    'content BYTE_ARRAY REQUIRED StringType()',
+    'element BYTE_ARRAY REQUIRED UTF8',
+    'content BYTE_ARRAY REQUIRED UTF8',
     'sig FIXED_LEN_BYTE_ARRAY 64 REQUIRED',
   ]);
   const columns = await duckdb(
@@ -169,6 +168,39 @@ test('a round trip gives the same events to the byte', async ({
   }
 });
 
+test('observations are taken only when they are trusted, and stay apart', async ({
+  store,
+  exportTo,
+  folder,
+  empty,
+  relay,
+  duckdb,
+}) => {
+  await store(PLAIN);
+  const out = await exportTo('out', ...PARQUET);
+  await importInto(empty, [out.folder]);
+  const counts = async () =>
+    (
+      await empty.query(`select (select count(*)::int from imported_sightings) as imported,
+      (select count(*)::int from sightings) as own, (select count(*)::int from coverage) as coverage`)
+    )[0];
+  expect(await counts()).toEqual({ imported: 0, own: 0, coverage: 0 });
+  const { code, said } = await importInto(empty, [out.folder], { trustObservations: true });
+  expect(code).toBe(0);
+  expect(said).toContain(`${PLAIN.length} observations are new, 0 refused`);
+  expect(await counts()).toEqual({ imported: PLAIN.length, own: 0, coverage: 0 });
+  const reader = await ArchiveReader.connect(databaseConfig(empty), silent);
+  try {
+    await exportDataset(reader, { ...out.options, folder: join(folder, 'back') }, () => {});
+  } finally {
+    await reader.close();
+  }
+  const observed = await duckdb(
+    `select distinct relay_url, imported, seen_at::integer as seen_at from read_parquet('${folder}/back/observations/*.parquet')`,
+  );
+  expect(observed).toEqual([{ relay_url: relay.url, imported: true, seen_at: 1_700_000_000 }]);
+});
+
 describe('a file that is not in the profile is found and refused', () => {
   const sumsOf = (folder: string) => {
     const manifest = readManifest(folder);
@@ -219,7 +251,7 @@ describe('a file that is not in the profile is found and refused', () => {
       'a page that is damaged',
       (file) =>
         patch(file, (bytes) => {
-          bytes.fill(0xff, 40, 400);
+          bytes.fill(0, bytes.indexOf(Buffer.from('28b52ffd', 'hex')), 60); // where zstd begins
           return bytes;
         }),
       /its Parquet data is damaged after row 0 \(/,

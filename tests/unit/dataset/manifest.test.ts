@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test as base, describe, expect } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseExportOptions } from '../../../src/dataset/export-options.ts';
 import { parseImportOptions, parseInspectPath } from '../../../src/dataset/import-options.ts';
 import { manifestJsonSchema, readManifest } from '../../../src/dataset/manifest.ts';
