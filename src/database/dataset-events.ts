@@ -79,7 +79,12 @@ export async function daysChangedSince(
          where cluster::text = $1 and cluster = (pg_control_system()).system_identifier and xid <> '0'
              and (xid < pg_snapshot_xmin($2::pg_snapshot) or (xid = $3::xid8 and batch_id = $4::bigint))
      ) as "isKept"`,
-    [earlier.cluster, earlier.snapshot, earlier.oldest?.xid ?? null, earlier.oldest?.batchId ?? null],
+    [
+      earlier.cluster,
+      earlier.snapshot,
+      earlier.oldest?.xid ?? null,
+      earlier.oldest?.batchId ?? null,
+    ],
   );
   if (!rows[0]?.isKept) return null;
   const { rows: changed } = await query<{ day: number }>(

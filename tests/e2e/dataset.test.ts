@@ -37,7 +37,9 @@ test('a dataset is written, checked, taken in again, and refused where it is dam
   const exported = await run('export', args);
   expect(exported.err.at(-1)).toMatch(/^300 events, .* a second\. 300 events are in /);
   expect(readManifest(out).events.rows).toBe(300);
-  expect(readFileSync(join(out, 'DATASHEET.md'), 'utf8')).toContain('300 events of the Nostr network');
+  expect(readFileSync(join(out, 'DATASHEET.md'), 'utf8')).toContain(
+    '300 events of the Nostr network',
+  );
   const again = await run('export', args, 1);
   expect(again.err.at(-1)).toMatch(/may holds a finished export: --update brings it up to date\.$/);
 
@@ -72,11 +74,10 @@ test('an export that is killed goes on, and its files are those of one that was 
   if (!whole || !killed) throw new Error('two folders');
   mkdirSync(killed);
   const args = (out: string) => ['--out', out, '--format', 'jsonl'];
-  const program = new Program(
-    process.execPath,
-    [projectFile('dist/export.js'), ...args(killed)],
-    { cwd: stack.folder, env: { ...stack.env, BIGBROTR_CRASH_AT: 'month-exported:5' } },
-  );
+  const program = new Program(process.execPath, [projectFile('dist/export.js'), ...args(killed)], {
+    cwd: stack.folder,
+    env: { ...stack.env, BIGBROTR_CRASH_AT: 'month-exported:5' },
+  });
   expect(await program.ended, program.said).toEqual({ code: null, signal: 'SIGKILL' });
   expect(existsSync(join(killed, 'manifest.json'))).toBe(false);
   const resumed = await run('export', args(killed));
