@@ -3,7 +3,8 @@ import { decompressed } from './compression.ts';
 import { DatasetError } from './dataset-error.ts';
 import { bytesOf } from './event-records.ts';
 import { linesOf } from './lines.ts';
-import { isParquet, parquetBatches } from './parquet-batches.ts';
+import { hexOf } from './parquet-reader.ts';
+import { isParquet, parquetRows } from './parquet-rows.ts';
 import type { EventFile } from './sources.ts';
 
 /** The earliest second that an observation can have: sightings begin with 2020. */
@@ -54,14 +55,10 @@ async function* linesOfFile(path: string): AsyncGenerator<unknown> {
 }
 
 async function* rowsOf(path: string): AsyncGenerator<unknown> {
-  for await (const table of parquetBatches(path)) {
-    const [id, url, seenAt] = ['id', 'relay_url', 'seen_at'].map((name) => table.getChild(name));
-    if (!id || !url || !seenAt)
-      throw new DatasetError('it has no columns id, relay_url and seen_at');
-    for (let row = 0; row < table.numRows; row += 1)
+  for await (const rows of parquetRows(path))
+    for (const { id, relay_url, seen_at } of rows)
       yield {
-        id: Buffer.from(id.get(row)).toString('hex'),
-        ...{ relay_url: url.get(row), seen_at: Number(seenAt.get(row)) },
+        id: id instanceof Uint8Array ? hexOf(id) : id,
+        ...{ relay_url, seen_at: Number(seen_at) },
       };
-  }
 }

@@ -10,8 +10,8 @@ import {
   readManifest,
   SUMS_NAME,
 } from './manifest.ts';
-import { isParquet } from './parquet-batches.ts';
 import { parquetRecords } from './parquet-reader.ts';
+import { isParquet } from './parquet-rows.ts';
 
 /** What an import or an inspection was given: files of events, alone or as a dataset. */
 
