@@ -36,6 +36,10 @@ export interface Stored {
   readonly refused?: Refused;
   /** Another process holds the claim on the relay now: events and sightings were stored, what they prove was not. */
   readonly claimLost?: true;
+  /** Keys of new events, hex id → key; without those that another writer has stored at the same time. */
+  readonly keys?: ReadonlyMap<string, string>;
+  /** Some of the keys of known events that were given are those of deleted events. */
+  readonly isStale?: true;
 }
 
 /** Events that the columns cannot hold exactly, with the reason. */
@@ -65,7 +69,8 @@ export async function storeBatch(
   await recordOffences(query, batch.relay, batch.offences ?? []);
   crashPoint('before-commit', batch.relay.url);
   const counts = {
-    ...{ events: stored.events, sightings: stored.sightings, quarantined },
+    ...stored,
+    quarantined,
     ...(isHeld ? {} : ({ claimLost: true } as const)),
   };
   return refused ? { ...counts, refused } : counts;

@@ -3,7 +3,7 @@ import type { VerifiedEvent } from '../nostr/verify.ts';
 import type { Query } from './connection.ts';
 import { dayGroups, dayOf } from './days.ts';
 import { archivedIds } from './reading.ts';
-import { daysOf, eventColumns } from './sightings.ts';
+import { daysOf, eventColumns, newKeys } from './sightings.ts';
 
 /** The tables `imports` and `imported_quarantine`: events from files, which no relay has shown. */
 
@@ -95,13 +95,10 @@ export async function storeImported(
 ): Promise<ImportCounts> {
   let events = 0;
   for (const group of dayGroups(daysOf(plain), shards)) {
+    const bodies = plain.filter((event) => group.has(dayOf(event.created_at)));
     const { rows } = await query<{ events: number }>(
       'select store_imported($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as events',
-      [
-        group.days,
-        shards > 1,
-        ...eventColumns(plain.filter((event) => group.has(dayOf(event.created_at)))),
-      ],
+      [group.days, shards > 1, newKeys(bodies), ...eventColumns(bodies)],
     );
     events += rows[0]?.events ?? 0;
   }

@@ -27,10 +27,15 @@ export interface Shown {
 export interface StoredRows {
   readonly events: number;
   readonly sightings: number;
+  /** Keys of new events, hex id → key; none of a group of days in which another writer has stored one at the same time. */
+  readonly keys?: ReadonlyMap<string, string>;
+  /** Some of the given keys were of deleted events. */
+  readonly isStale?: true;
 }
 
 /** `matched`: events that have a sighting on the relay now. */
 type Row = { events: number; matched: number; sightings: number };
+type StoredParts = Row & { readonly keys: Map<string, string> };
 
 /** Sightings count seconds from 2020-01-01 UTC (init.sql). */
 export const SEEN_AT_EPOCH = 1_577_836_800;
@@ -58,7 +63,8 @@ export async function storeShown(query: Query, shown: Shown, shards: number): Pr
   const { wanted, ...parts } = await partsOf(query, shown);
   const stored = await storeParts(query, shown, parts, shards);
   crashPoint('in-transaction', shown.relay.url);
-  if (stored.matched === wanted) return stored;
+  const { events: added, matched, sightings, keys } = stored;
+  if (matched === wanted) return { events: added, sightings, ...(keys.size > 0 && { keys }) };
   const events = sortById(withoutRepeats([...shown.events, ...shown.known]));
   await addDays(query, daysOf(events));
   const bodies = new Set(events.map(({ id }) => id));
@@ -68,8 +74,9 @@ export async function storeShown(query: Query, shown: Shown, shards: number): Pr
   if (again.matched < events.length + ids.length)
     throw new Error(`${shown.relay.url}, or events it holds, were deleted while it was visited`);
   return {
-    events: stored.events + again.events,
-    sightings: stored.sightings + again.sightings,
+    events: added + again.events,
+    sightings: sightings + again.sightings,
+    isStale: true,
   };
 }
 
@@ -123,19 +130,24 @@ async function storeParts(
   { relay, seenAt }: Shown,
   { events, known }: Parts,
   shards: number,
-): Promise<Row> {
-  const stored = { events: 0, matched: 0, sightings: 0 };
+): Promise<StoredParts> {
+  const stored = { events: 0, matched: 0, sightings: 0, keys: new Map<string, string>() };
   const days = daysOf(events);
   for (const { day } of known) days.add(day);
   for (const group of dayGroups(days, shards)) {
+    const bodies = events.filter((event) => group.has(dayOf(event.created_at)));
+    const keys = newKeys(bodies);
     const { rows } = await query<Row>(STORE_SIGHTED, [
       relay.relayId,
       seenAt - SEEN_AT_EPOCH,
       group.days,
       shards > 1,
       known.filter(({ day }) => group.has(day)).map(({ key }) => key),
-      ...eventColumns(events.filter((event) => group.has(dayOf(event.created_at)))),
+      keys,
+      ...eventColumns(bodies),
     ]);
+    if (rows[0]?.events === bodies.length)
+      for (const [place, { id }] of bodies.entries()) stored.keys.set(id, keys[place] ?? '');
     stored.events += rows[0]?.events ?? 0;
     stored.matched += rows[0]?.matched ?? 0;
     stored.sightings += rows[0]?.sightings ?? 0;
@@ -146,16 +158,15 @@ async function storeParts(
 const STORE_SIGHTED = `select new_events as events, matched, sightings
    from store_sighted($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`;
 
-/**
- * The columns of new events, in the order of the parameters of `store_sighted`.
- * @param start their keys are numbered from this
- */
-export function eventColumns(
-  events: readonly VerifiedEvent[],
-  start = randomInt(2 ** 24),
-): unknown[][] {
+/** Fresh keys of new events, in their order. */
+export function newKeys(events: readonly VerifiedEvent[]): string[] {
+  const start = randomInt(2 ** 24);
+  return events.map((event, index) => eventKey(event.created_at, start + index));
+}
+
+/** The columns of new events beside their keys, in the order of the parameters of `store_sighted`. */
+export function eventColumns(events: readonly VerifiedEvent[]): unknown[][] {
   return [
-    events.map((event, index) => eventKey(event.created_at, start + index)),
     events.map((event) => event.created_at),
     events.map((event) => event.kind),
     events.map((event) => event.id),

@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs';
 import type { ArchiveReader } from '../database/archive-reader.ts';
 import type { Query } from '../database/connection.ts';
 import {
@@ -62,16 +61,24 @@ export async function exportDataset(
   print: (line: string) => void,
 ): Promise<Manifest> {
   const state = openExport(options.folder, optionsDigest(options), options.update);
-  mkdirSync(options.folder, { recursive: true });
+  const tool = `bigbrotr ${await programVersion()}`;
   // After a lost connection it begins again with another snapshot, and takes over what is written.
-  return await archive.read((query) => exportOnce(oneAtATime(query), options, state, print));
+  return await archive.read((query) =>
+    exportOnce(oneAtATime(query), options, state, { print, tool }),
+  );
+}
+
+interface Output {
+  readonly print: (line: string) => void;
+  /** Program and version. */
+  readonly tool: string;
 }
 
 async function exportOnce(
   query: Query,
   options: ExportOptions,
   state: ExportState,
-  print: (line: string) => void,
+  { print, tool }: Output,
 ): Promise<Manifest> {
   const snapshot = await beginSnapshot(query);
   const { folder } = options;
@@ -114,14 +121,14 @@ async function exportOnce(
     crashPoint('month-exported', '');
     await writeState(folder, state);
   }
-  return await finishExport(exporting, state, print);
+  return await finishExport(exporting, state, { print, tool });
 }
 
 /** Writes what is of the whole dataset: tables, datasheet, manifest and sums. */
 async function finishExport(
   { query, options, snapshot, policy, progress }: Exporting,
   state: ExportState,
-  print: (line: string) => void,
+  { print, tool }: Output,
 ): Promise<Manifest> {
   const { folder, since, until } = options;
   const window = { since, until };
@@ -138,7 +145,7 @@ async function finishExport(
   const { journal, schema } = snapshot;
   const manifest: Manifest = {
     ...{ format: 'bigbrotr-dataset', version: MANIFEST_VERSION },
-    tool: `bigbrotr ${await programVersion()}`,
+    tool,
     archive: {
       ...{ schema, read_in: 'one repeatable-read transaction' },
       journal: journal && {

@@ -2,6 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { DatasetError } from './dataset-error.ts';
 
 /** A file that is whole. */
 export interface WrittenFile {
@@ -32,8 +33,10 @@ export class FileWriter {
   /** @param name relative to the folder; a file of that name is replaced in the end */
   static async create(folder: string, name: string): Promise<FileWriter> {
     const path = join(folder, name);
-    mkdirSync(dirname(path), { recursive: true });
-    return new FileWriter(folder, name, await open(`${path}${PARTIAL}`, 'w'));
+    return await written(name, async () => {
+      mkdirSync(dirname(path), { recursive: true });
+      return new FileWriter(folder, name, await open(`${path}${PARTIAL}`, 'w'));
+    });
   }
 
   /** Bytes written so far. */
@@ -44,21 +47,32 @@ export class FileWriter {
   async write(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk);
     this.#bytes += chunk.length;
-    await this.#handle.writeFile(chunk);
+    await written(this.#name, () => this.#handle.writeFile(chunk));
   }
 
   /** Makes the file appear under its name. */
   async finish(): Promise<WrittenFile> {
-    await this.#handle.sync();
-    await this.#handle.close();
     const path = join(this.#folder, this.#name);
-    await rename(`${path}${PARTIAL}`, path);
+    await written(this.#name, async () => {
+      await this.#handle.sync();
+      await this.#handle.close();
+      await rename(`${path}${PARTIAL}`, path);
+    });
     return { name: this.#name, sha256: this.#hash.digest('hex'), bytes: this.#bytes };
   }
 
   /** Closes the file, and leaves what was written under its temporary name. */
   async abandon(): Promise<void> {
     await this.#handle.close().catch(() => {});
+  }
+}
+
+/** Names the file in an error: without, one of the disk would pass for one of the database in whose transaction it is. */
+async function written<T>(name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new DatasetError(`${name} cannot be written: ${(error as Error).message}.`);
   }
 }
 

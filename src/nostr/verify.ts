@@ -49,6 +49,17 @@ export function matchesArchived(event: IdentifiedEvent, archivedSig: string): Ve
   return event.sig === archivedSig ? (event as VerifiedEvent) : null;
 }
 
+/**
+ * An event of which a copy with the same id and the same signature was verified needs no second check: the id is a hash over
+ * the public key too. Null where there was none.
+ */
+export function matchesVerified(
+  event: IdentifiedEvent,
+  isCopyVerified: boolean,
+): VerifiedEvent | null {
+  return isCopyVerified ? (event as VerifiedEvent) : null;
+}
+
 function verifier(name: Verifier['name'], note: string, check: SchnorrVerify): Verifier {
   return {
     name,

@@ -57,6 +57,7 @@ export class EventIntake {
     return new BatchWriter({
       bigbrotr: context.bigbrotr,
       verifier: context.verifier,
+      recent: context.recent,
       relay,
       filterId: context.filterId,
       batchSize: context.batchSize,

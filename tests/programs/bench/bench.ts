@@ -22,6 +22,7 @@ import { monitorRow } from './row-monitor.ts';
 import { sightingRows } from './row-sightings.ts';
 import { eventBytesRow, sightingBytesRow } from './row-storage.ts';
 import { takeOverRow } from './row-take-over.ts';
+import { tenAtOnceRow } from './row-ten-at-once.ts';
 import { verifyRow } from './row-verify.ts';
 
 type Measure = (bench: Bench) => Promise<Result[]>;
@@ -31,6 +32,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['verify'], verifyRow],
   [['archive'], archiveRow],
   [['latency'], latencyRow],
+  [['ten-at-once'], tenAtOnceRow],
   [['database', 'sightings', 'wal'], sightingRows],
   [['sighting-bytes'], sightingBytesRow],
   [['event-bytes', 'index-bytes'], eventBytesRow],

@@ -1,4 +1,12 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createCompressor } from '../../../src/dataset/compression.ts';
@@ -29,6 +37,8 @@ export async function datasetRows(bench: Bench): Promise<Result[]> {
   const { size, pipeline, server } = bench;
   const folder = join(ownDirectory(), 'datasets');
   mkdirSync(folder, { recursive: true });
+  // The version of the program, beside the compiled sources.
+  copyFileSync(projectFile('package.json'), new URL('../../../package.json', import.meta.url));
   const count = TIMES * size.events;
   await pipeline.clear();
   await storeEvents(bench, [...eventsLike(realOrSignedEvents(), count)]);
