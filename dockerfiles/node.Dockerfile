@@ -21,6 +21,8 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends libsecp256k1-2 \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
+# The mount point of datasets: a volume gets its owner from it.
+RUN mkdir /datasets && chown node:node /datasets
 # Names are resolved in threads of libuv, four by default: as many names that hang would hold up every
 # other look-up, that of the database included.
 ENV NODE_ENV=production NODE_OPTIONS=--enable-source-maps UV_THREADPOOL_SIZE=32

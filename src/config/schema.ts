@@ -226,6 +226,7 @@ export const initPathVariable = { POSTGRES_DB_INIT_PATH: plain.prefault('./init.
 /** Read by docker-compose.yml only. */
 export const deploymentVariables = {
   POSTGRES_DB_DATA_PATH: plain.prefault(''),
+  DATASETS_PATH: plain.prefault(''),
   POSTGRES_ADMIN_PASSWORD: password,
   POSTGRES_READER_PASSWORD: password.prefault(''),
   POSTGRES_SHARED_BUFFERS: size.prefault('512MB'),

@@ -16,6 +16,7 @@ import {
 } from './batch.ts';
 import * as checks from './checks.ts';
 import { Database, isDataError, now, type OpenOptions, type Query } from './connection.ts';
+import { type ImportBatch, type ImportCounts, storeImported } from './dataset-imports.ts';
 import { AddedDays } from './days.ts';
 import { ASK_EACH_SHARD, archiveShards } from './distribute.ts';
 import { filterId } from './filter-parts.ts';
@@ -41,14 +42,10 @@ import { requireCurrent, schemaState } from './version.ts';
 import type { Lane, Picking, VisitAges, VisitEnd, VisitGaps, Wanted } from './visits.ts';
 import * as visits from './visits.ts';
 
-export type {
-  Batch,
-  Evidence,
-  Refused,
-  Stored,
-} from './batch.ts';
+export type { Batch, Evidence, Refused, Stored } from './batch.ts';
 export type { CarriedRow, CheckRow } from './checks.ts';
 export type { Claim, ClaimedWork } from './claims.ts';
+export type { Import, ImportBatch, ImportCounts } from './dataset-imports.ts';
 export type { CheckAges, SnapshotRow } from './monitor.ts';
 export type { Flaws, Offence, OffenceReason } from './offences.ts';
 export type { Archived } from './reading.ts';
@@ -381,7 +378,17 @@ export class Bigbrotr {
     }
   }
 
-  // Figures
+  /**
+   * Writes events of a file in one transaction, with how far the file is read. They have no sighting, and prove nothing.
+   * Events that the columns cannot hold exactly go to the quarantine of the import.
+   */
+  async storeImported(batch: ImportBatch): Promise<ImportCounts> {
+    const { plain, aside } = sortOut(batch.events);
+    await this.#days.add(this.#database.query, daysOf(plain));
+    return this.#database.transaction((query) =>
+      storeImported(query, batch, plain, aside, this.#shards),
+    );
+  }
 
   /** Counts of the whole archive. Exact, so it reads every row: for summaries, not for metrics. */
   totals(): Promise<Totals> {

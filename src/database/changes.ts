@@ -21,7 +21,7 @@ export interface Change {
   readonly cursor: ChangeCursor;
   /** When its transaction began, Unix seconds. */
   readonly storedAt: number;
-  /** The relay that brought it; null where that was deleted since. */
+  /** The relay that brought it; null where that was deleted since, or the event was imported. */
   readonly relay: string | null;
   readonly event: NostrEvent;
 }

@@ -37,8 +37,8 @@ export class Values {
 
 const bytea = (hex: readonly string[]) => hex.map((text) => Buffer.from(text, 'hex'));
 
-/** The conditions on an event but those that the access path has taken. */
-function conditions(
+/** SQL: the conditions on an event but those that the access path has taken. */
+export function eventConditions(
   values: Values,
   selection: EventSelection,
   path: AccessPath,
@@ -89,7 +89,7 @@ export function keysOf(
   days?: readonly number[],
 ): string {
   const ofDays = days ? ` and created_day = any (${values.add(days)}::integer[])` : '';
-  const where = conditions(values, selection, path, after) + ofDays;
+  const where = eventConditions(values, selection, path, after) + ofDays;
   const newest = (condition: string) =>
     `select event_key, created_day, created_at, id from events where ${condition} ${NEWEST_FIRST} limit ${limit}`;
   const each = (column: string, list: readonly unknown[], type: string) =>

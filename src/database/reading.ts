@@ -199,6 +199,21 @@ export async function* storedEvents(query: Query): AsyncGenerator<StoredEvent[]>
     const last = rows.at(-1);
     place = last ? [last.relay_id, last.raw_id] : [];
   }
+  yield* storedAside(query);
+}
+
+/** Imported events that are in quarantine. */
+async function* storedAside(query: Query): AsyncGenerator<StoredEvent[]> {
+  for (let after: Buffer | null = Buffer.alloc(0); after !== null; ) {
+    const { rows }: { rows: Omit<AsideRow, 'relay_id'>[] } = await query(
+      `select id as raw_id, encode(id, 'hex') as id, raw
+       from imported_quarantine where imported_quarantine.id > $1 order by imported_quarantine.id limit $2`,
+      [after, EVENTS_AT_A_TIME],
+    );
+    if (rows.length > 0)
+      yield rows.map(({ id, raw }) => ({ id, place: 'quarantine', event: asJson(raw) }));
+    after = rows.at(-1)?.raw_id ?? null;
+  }
 }
 
 /** Rows of a page of the table that are drawn: smaller than any event could fill. */

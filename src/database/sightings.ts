@@ -205,15 +205,16 @@ export async function statementOfShown(
   };
 }
 
-/** Each event once: they are in the order of their ids. */
-function newKeys(events: readonly VerifiedEvent[]): Map<string, string> {
+/** Fresh keys of new events by their ids, in the order of the events, each of them once. */
+export function newKeys(events: readonly VerifiedEvent[]): Map<string, string> {
   const start = randomInt(2 ** 24);
   return new Map(
     events.map(({ id, created_at }, index) => [id, eventKey(created_at, start + index)]),
   );
 }
 
-function eventColumns(events: readonly VerifiedEvent[]): unknown[][] {
+/** The columns of new events beside their keys, in the order of the parameters of `store_sighted`. */
+export function eventColumns(events: readonly VerifiedEvent[]): unknown[][] {
   return [
     events.map((event) => event.created_at),
     events.map((event) => event.kind),

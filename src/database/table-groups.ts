@@ -1,6 +1,7 @@
 import * as candidates from './candidates.ts';
 import * as claims from './claims.ts';
 import type { Database, Query } from './connection.ts';
+import * as datasetImports from './dataset-imports.ts';
 import * as dirtyDays from './figures/dirty-days.ts';
 import * as figures from './figures/figures.ts';
 import * as periods from './figures/periods.ts';
@@ -88,9 +89,13 @@ const WITHHELD_KINDS = {
 };
 const IMPORTS = {
   insertRelays: imports.insertDatedRelays,
+  begin: datasetImports.beginImport,
+  restart: datasetImports.restartImport,
+  end: datasetImports.endImport,
 };
 const IMPORTED_TIMES = {
   setEarlierSeenAt: imports.setEarlierSeenAt,
+  storeSightings: datasetImports.storeImportedSightings,
 };
 
 /** Composes the groups with one connection pool. Functions that write several tables, or names and the journal cursor, run in a transaction. */

@@ -16,6 +16,8 @@ interface ReadArchiveOptions {
   /** Names the command in the log. Absent: nothing is logged. */
   readonly logAs?: string;
   readonly patience?: Patience;
+  /** How long a statement may take, in milliseconds, where that is longer than a minute. */
+  readonly commandTimeoutMs?: number;
 }
 
 /**
@@ -27,11 +29,12 @@ interface ReadArchiveOptions {
 export async function readArchive<T>(
   env: Environment,
   work: (archive: ArchiveReader, database: DatabaseConfig) => Promise<T>,
-  { logAs, patience }: ReadArchiveOptions = {},
+  { logAs, patience, commandTimeoutMs }: ReadArchiveOptions = {},
 ): Promise<T> {
   const log = createLogger(logAs ?? 'bigbrotr', logAs === undefined ? 'silent' : 'warn');
   return withDatabase(env, log, async (database) => {
-    const archive = await ArchiveReader.connect(database, log, patience && { patience });
+    const config = commandTimeoutMs === undefined ? database : { ...database, commandTimeoutMs };
+    const archive = await ArchiveReader.connect(config, log, patience && { patience });
     try {
       return await work(archive, database);
     } finally {

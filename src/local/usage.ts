@@ -11,6 +11,9 @@ Every setting is an environment variable or a line of .env: env.example explains
 npm run status           prints how the archive stands, and what the services do
 npm run explain -- URL   prints everything about one relay
 npm run verify           reads the archive back and checks every id and signature again
+npm run export -- --out FOLDER   writes the archive, or a part of it, as a dataset (docs/datasets.md)
+npm run import -- FILE   takes events of files and datasets into the archive
+npm run inspect -- FILE  checks files and datasets without a database
 npm run keygen           prints a key pair for .env
 npm run import-python    copies a Python archive (docs/from-python.md)
 npm run demo             shows it with relays on this machine, without the internet

@@ -9,7 +9,7 @@
  */
 import { isMainThread, threadId } from 'node:worker_threads';
 
-/** In the order in which an event passes them; the last eight are on other paths. */
+/** In the order in which an event passes them; the last nine are on other paths. */
 export const CRASH_POINTS = [
   'after-receive', // an event has been received and parsed; its batch is not full
   'after-known', // the archive has answered which ids it holds
@@ -26,6 +26,7 @@ export const CRASH_POINTS = [
   'days-marked', // the refresher has marked the days of journal rows, and the cursor is not committed
   'day-counted', // a day is counted, and the figures are as before
   'part-applied', // a part of a day is applied and committed, the next one is not
+  'month-exported', // the files of a month are whole, and it is not noted that they are
   'day-applied', // the figures of the whole day are changed, and nothing is committed
 ] as const;
 

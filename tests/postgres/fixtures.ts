@@ -4,7 +4,7 @@ import { databaseConfig, knownRelay, openBigbrotr, silent } from './bigbrotr.ts'
 import { testDatabase, testServer } from './database.ts';
 
 /** The tables that no other refers to, and those that go with them: all but what init.sql filled. */
-const CLEAR = `truncate runs, claims, relays, filters, events, sightings, quarantine, nip11, nip66, check_results, snapshots,
+const CLEAR = `truncate runs, imports, claims, relays, filters, events, sightings, quarantine, nip11, nip66, check_results, snapshots,
   journal, named_relays, authors, dirty_days, daily_counts, daily_scopes, scope_stats, scope_kinds,
   scope_authors, daily_kinds, daily_replication, replication_totals, day_sums, recent_events, current_events,
   follow_edges, relay_list_edges, relay_list_totals, zaps, daily_zaps, dirty_periods, period_users,

@@ -29,6 +29,7 @@ export const SUCCESS = { code: 0, signal: null };
 const OF_OTHERS = [
   ...(['checked', 'answered'] as const),
   ...(['days-marked', 'day-counted', 'part-applied', 'day-applied'] as const),
+  'month-exported',
 ] as const satisfies readonly CrashPoint[];
 type Archiving = Exclude<CrashPoint, (typeof OF_OTHERS)[number]>;
 const POINTS = CRASH_POINTS.filter((point): point is Archiving =>

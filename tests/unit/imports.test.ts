@@ -48,9 +48,14 @@ const ROOMS: Readonly<Record<string, Room>> = {
   finder: { files: /^finder\//, sees: BELOW_SERVICES },
   refresh: { files: /^refresh\//, sees: ['config', 'telemetry', 'database', 'runtime'] },
   sync: { files: /^sync\//, sees: [...BELOW_SERVICES, 'nip77'] },
+  query: { files: /^serve\/query\//, sees: ['nostr', 'database'] },
   serve: {
-    files: /^serve\//,
-    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime'],
+    files: /^serve\/(?!query\/)/,
+    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime', 'query'],
+  },
+  dataset: {
+    files: /^dataset\//,
+    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime', 'query'],
   },
   local: {
     files: /^local\//,
@@ -60,7 +65,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     files: /^[^/]+\.ts$/,
     sees: [
       ...['config', 'telemetry', 'database', 'runtime', 'monitor', 'finder', 'refresh'],
-      ...['sync', 'serve', 'local'],
+      ...['sync', 'serve', 'dataset', 'local'],
     ],
   },
 };
@@ -165,7 +170,7 @@ describe('imports', () => {
       ),
     );
     const allowed =
-      /^([^/]+\/worker|runtime\/service-host|database\/initialize-archive|local\/(local-stack|(verify|import)-local-archive))\.ts$/;
+      /^([^/]+\/worker|runtime\/service-host|database\/initialize-archive|local\/(local-stack|(verify|import)-local-archive)|dataset\/import-dataset)\.ts$/;
     expect(openers.length).toBeGreaterThan(3);
     expect(openers.map(({ from }) => from).filter((from) => !allowed.test(from))).toEqual([]);
   });

@@ -15,6 +15,7 @@ import { apiRows } from './row-api.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
 import { citusRows } from './row-citus.ts';
 import { cpuRows } from './row-cpu.ts';
+import { datasetRows } from './row-dataset.ts';
 import { figuresRateRow, figuresRows } from './row-figures.ts';
 import { growthRows } from './row-growth.ts';
 import { hostsRows } from './row-hosts.ts';
@@ -51,6 +52,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['figures', 'figures-rate'], figuresRateRow],
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
   [['api', 'api-archiving', 'api-archiving-busy', 'api-memory'], apiRows],
+  [['dataset', 'dataset-out', 'dataset-bytes', 'dataset-in'], datasetRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [SIZE_ROWS, sizeRows],

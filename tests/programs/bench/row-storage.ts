@@ -135,7 +135,7 @@ function perRow({ rows, all, indexes, toast, byIndex }: Bytes): Record<string, n
 }
 
 /** Stores events page by page as a visit does, without a signature check. */
-async function storeEvents(bench: Bench, events: readonly NostrEvent[]): Promise<void> {
+export async function storeEvents(bench: Bench, events: readonly NostrEvent[]): Promise<void> {
   const { pipeline, relays } = bench;
   const relay = await pipeline.relay(relays.url('nowhere'));
   const filterId = await pipeline.bigbrotr.filterId({});

@@ -75,7 +75,8 @@ const worker = 'synchronizer-worker';
 const keyServices = ['monitor', 'synchronizer', worker, 'priority_synchronizer'];
 const relayServices = [...keyServices, 'finder'];
 const nodeServices = ['initializer', ...relayServices, 'refresher'];
-const questionServices = ['explain', 'status'];
+const askingServices = ['explain', 'status', 'export', 'import'];
+const questionServices = [...askingServices, 'inspect'];
 const toolServices = ['check_env', 'check_ports', 'keygen', ...questionServices];
 
 function service(name: string): Service {
@@ -139,7 +140,7 @@ describe.each(services)('%s is contained', (_name, each) => {
     expect(each.read_only).toBe(true);
     for (const volume of each.volumes ?? []) {
       if (typeof volume === 'object') expect(volume.read_only, volume.source).toBe(true);
-      else expect(volume).toMatch(/:ro$|:\/var\/lib\//);
+      else expect(volume).toMatch(/:ro$|:\/(var\/lib|datasets)(\/|$)/);
     }
     expect(JSON.stringify(each)).not.toContain('docker.sock');
   });
@@ -277,7 +278,7 @@ describe('secrets', () => {
     ['POSTGRES_ADMIN_PASSWORD', ['postgres', 'roles']],
     ['POSTGRES_OWNER_PASSWORD', ['initializer', 'postgres', 'roles']],
     ['POSTGRES_READER_PASSWORD', ['postgres', 'roles']],
-    ['POSTGRES_PASSWORD', [...nodeServices, ...questionServices, 'postgres', 'roles']],
+    ['POSTGRES_PASSWORD', [...nodeServices, ...askingServices, 'postgres', 'roles']],
     ['API_DB_PASSWORD', ['api', 'postgres', 'roles']],
     ['PGBOUNCER_ADMIN_PASSWORD', ['pgbouncer', 'postgres', 'roles']],
     ['PGADMIN_DEFAULT_PASSWORD', ['pgadmin']],
