@@ -60,6 +60,8 @@ export interface Progress extends Stored {
 /** Counts the events of an answer; `event` is absent for a malformed one. @returns false for a repeat, which is not processed further */
 export interface Tally {
   add(id: string, createdAt: number, event?: NostrEvent): boolean;
+  /** Counts messages that may be events of the answer and whose time cannot be read. */
+  addUnreadable?(count: number): void;
 }
 
 /** A connection and its authentication, which stay together when a visit hands the connection on. */

@@ -102,9 +102,11 @@ from (
     where before + change > 0
 ) d
 cross join lateral (
-    select string_agg(substring(int4send(kind) from 3) || int4send(events), ''::bytea order by kind) as kinds
+    select set_byte('\\x00', 0, width)
+               || string_agg(substring(int4send(kind) from 3) || substring(int4send(events) from 5 - width), ''::bytea order by kind) as kinds
     from (
-        select kind, sum(events)::integer as events
+        select kind, sum(events)::integer as events,
+               case when max(sum(events)) over () < 256 then 1 when max(sum(events)) over () < 65536 then 2 else 4 end as width
         from (
             select kind, events from kinds_of(d.old_kinds)
             union all
@@ -113,6 +115,7 @@ cross join lateral (
         group by kind
         having sum(events) <> 0
     ) merged
+    group by width
 ) m
 where d.kinds is not null or d.first_at is distinct from d.old_first_at or d.last_at is distinct from d.old_last_at
 order by d.scope, d.author_id

@@ -50,7 +50,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['hosts', 'claims'], hostsRows],
   [['figures', 'figures-rate'], figuresRateRow],
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
-  [['api', 'api-archiving', 'api-memory'], apiRows],
+  [['api', 'api-archiving', 'api-archiving-busy', 'api-memory'], apiRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [SIZE_ROWS, sizeRows],
