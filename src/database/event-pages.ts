@@ -95,6 +95,12 @@ function conditions(
   return all.join(' and ');
 }
 
+/** The condition that events of a selection meet, for statements on `events` other than pages. */
+export function selectedWhere(selection: EventSelection): { text: string; values: unknown[] } {
+  const values = new Values();
+  return { text: conditions(values, selection, 'time', null), values: values.list };
+}
+
 const NEWEST_FIRST = 'order by created_at desc, id';
 
 /** The keys of the events of a page, by one index for each value where a path has several. */

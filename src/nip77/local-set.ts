@@ -213,7 +213,7 @@ function recordOf(unplaced: Unplaced): Buffer {
 }
 
 /** The bound below all records of a second. */
-function timeBound(seconds: number): Buffer {
+export function timeBound(seconds: number): Buffer {
   const bound = Buffer.alloc(RECORD_BYTES);
   writeTime(bound, 0, seconds);
   return bound;

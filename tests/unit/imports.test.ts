@@ -50,7 +50,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   sync: { files: /^sync\//, sees: [...BELOW_SERVICES, 'nip77'] },
   serve: {
     files: /^serve\//,
-    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime'],
+    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime', 'nip77'],
   },
   local: {
     files: /^local\//,

@@ -12,6 +12,8 @@ import {
   monitorVariables,
   prioritySynchronizerVariables,
   refresherVariables,
+  readerLoginVariables,
+  relayServerVariables,
   relayVariables,
   synchronizerVariables,
   syncVariables,
@@ -75,6 +77,8 @@ const worker = 'synchronizer-worker';
 const keyServices = ['monitor', 'synchronizer', worker, 'priority_synchronizer'];
 const relayServices = [...keyServices, 'finder'];
 const nodeServices = ['initializer', ...relayServices, 'refresher'];
+/** Those that serve the archive, with a login that only reads. */
+const readers = ['api', 'relay'];
 const questionServices = ['explain', 'status'];
 const toolServices = ['check_env', 'check_ports', 'keygen', ...questionServices];
 
@@ -104,12 +108,13 @@ test('the documented services run, and nothing else', () => {
   expect(names.sort()).toEqual(
     [
       ...[...nodeServices, ...toolServices],
-      ...['api', 'pgadmin', 'pgbouncer', 'postgres', 'roles', 'torproxy'],
+      ...['api', 'relay', 'pgadmin', 'pgbouncer', 'postgres', 'roles', 'torproxy'],
     ].sort(),
   );
   expect(those(({ profiles }) => profiles !== undefined).sort()).toEqual(
-    ['check_ports', 'keygen', worker, ...questionServices].sort(),
+    ['check_ports', 'keygen', 'relay', worker, ...questionServices].sort(),
   );
+  expect(service('relay').profiles).toEqual(['relay']);
   expect(service(worker).profiles).toEqual(['workers']);
 });
 
@@ -177,7 +182,7 @@ describe('networks', () => {
     expect(compose.networks.database).toEqual({ internal: true });
     const tools = toolServices.filter((name) => name !== 'check_ports');
     expect(those(isOn('database')).sort()).toEqual(
-      [...nodeServices, ...tools, 'api', 'pgbouncer', 'postgres', 'roles'].sort(),
+      [...nodeServices, ...tools, ...readers, 'pgbouncer', 'postgres', 'roles'].sort(),
     );
   });
 
@@ -202,14 +207,14 @@ describe('networks', () => {
       driver_opts: { 'com.docker.network.bridge.enable_ip_masquerade': 'false' },
     });
     expect(those(isOn('operators')).sort()).toEqual(
-      ['api', 'pgadmin', 'pgbouncer', 'postgres', 'refresher'].sort(),
+      [...readers, 'pgadmin', 'pgbouncer', 'postgres', 'refresher'].sort(),
     );
   });
 
   test('the ports are the ones that the README names', () => {
     const ports = services.flatMap(([name, each]) =>
-      (each.ports ?? []).map((port) => [
-        name,
+      (each.ports ?? []).map((port, place) => [
+        place === 0 ? name : `health of ${name}`,
         port.replace(/^127\.0\.0\.1:\$\{\w+:-(\d+)\}.*/, '$1'),
       ]),
     );
@@ -222,6 +227,8 @@ describe('networks', () => {
       priority_synchronizer: '8083',
       finder: '8084',
       api: '8085',
+      relay: '7777',
+      'health of relay': '8087',
       refresher: '8086',
     });
   });
@@ -252,15 +259,15 @@ describe('order of start', () => {
     },
   );
 
-  test('api waits for the initializer and for PgBouncer, and reaches no relay', () => {
-    expect(service('api').depends_on).toEqual({
+  test.each(readers)('%s waits for the initializer and for PgBouncer, and reaches no relay', (name) => {
+    expect(service(name).depends_on).toEqual({
       initializer: { condition: 'service_completed_successfully' },
       pgbouncer: { condition: 'service_healthy' },
     });
-    expect(service('api').networks).not.toContain('egress');
+    expect(service(name).networks).not.toContain('egress');
   });
 
-  test.each([...nodeServices, 'api', ...toolServices])(
+  test.each([...nodeServices, ...readers, ...toolServices])(
     '%s is run by node itself, so that SIGTERM arrives',
     (name) => {
       // What is written after the name of a service takes the place of its command, not of its entrypoint.
@@ -278,7 +285,7 @@ describe('secrets', () => {
     ['POSTGRES_OWNER_PASSWORD', ['initializer', 'postgres', 'roles']],
     ['POSTGRES_READER_PASSWORD', ['postgres', 'roles']],
     ['POSTGRES_PASSWORD', [...nodeServices, ...questionServices, 'postgres', 'roles']],
-    ['API_DB_PASSWORD', ['api', 'postgres', 'roles']],
+    ['API_DB_PASSWORD', [...readers, 'postgres', 'roles']],
     ['PGBOUNCER_ADMIN_PASSWORD', ['pgbouncer', 'postgres', 'roles']],
     ['PGADMIN_DEFAULT_PASSWORD', ['pgadmin']],
     ['SECRET_KEY', keyServices],
@@ -325,6 +332,7 @@ describe('variables', () => {
     POSTGRES_PASSWORD: _password,
     ...databaseOfApi
   } = databaseVariables;
+  const ofReader = { LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS, ...databaseOfApi };
   const wanted: Record<string, object> = {
     initializer: { ...commonVariables, ...databaseVariables, ...initializerVariables },
     monitor: { ...visitor, ...monitorVariables },
@@ -332,11 +340,12 @@ describe('variables', () => {
     [worker]: { ...sync, ...synchronizerVariables },
     priority_synchronizer: { ...sync, ...prioritySynchronizerVariables },
     finder: { ...commonVariables, ...databaseVariables, ...relayVariables, ...finderVariables },
-    api: { LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS, ...databaseOfApi, ...apiVariables },
+    api: { ...ofReader, ...apiVariables },
+    relay: { ...ofReader, HEALTH_HOST, ...readerLoginVariables, ...relayServerVariables },
     refresher: { ...commonVariables, ...databaseVariables, HEALTH_HOST, ...refresherVariables },
   };
 
-  test.each([...nodeServices, 'api'])(
+  test.each([...nodeServices, ...readers])(
     '%s is told all that src/config/load.ts asks for, and nothing else',
     (name) => {
       const given = Object.keys(service(name).environment ?? {}).filter(
@@ -356,7 +365,7 @@ describe('variables', () => {
     const published = services.flatMap(([, { ports = [] }]) =>
       ports.map((port) => /\$\{(\w+)/.exec(port)?.[1] as string),
     );
-    expect(published).toHaveLength(9);
+    expect(published).toHaveLength(11);
     // The port on this machine, not the fixed one inside the container.
     for (const name of published) expect(environment[name], name).toBeNull();
   });
