@@ -3,13 +3,13 @@ import { type EventSelection, selectedWhere } from './event-pages.ts';
 
 /** Counts of events that match a filter. */
 
-/** Rows of the journal that the refresher has not read, at most, for figures to be of use. */
-const MAX_UNREAD = 20_000;
+/** Rows of the journal that the refresher has not read, at most, for figures to be usable. */
+export const MAX_UNREAD = 20_000;
 /** Days that are counted beside the figures, at most. */
 const MAX_CHANGED_DAYS = 1000;
 const DAY = 86_400;
 
-/** The days of a stretch of time whose figures are of use, and those that changed since they were counted. */
+/** The events of days whose figures are current, and the days that changed since they were counted. */
 interface DaysOfFigures {
   readonly events: number;
   readonly changed: readonly number[];
@@ -17,18 +17,22 @@ interface DaysOfFigures {
 
 /**
  * SQL: the days that changed since they were counted: marked, or in rows of the journal that the refresher has not read.
- * `unread` counts up to $1 of these rows.
+ * Nothing is known of them unless `reader` has a row and `unread` has fewer than $1.
  */
 export const CHANGED_DAYS = `
-unread as (
-    select j.days from journal_readers r
+reader as (
+    select xid, batch_id from journal_readers
+    where name = 'refresher' and cluster = (select system_identifier from pg_control_system())
+), unread as (
+    select j.days from reader r
     cross join lateral (
         select days from journal where (xid, batch_id) > (r.xid, r.batch_id) limit $1
     ) j
-    where r.name = 'refresher'
 ), changed as (
     select day from dirty_days union select unnest(days) from unread
 )`;
+
+export const ARE_USABLE = 'exists (select from reader) and (select count(*) from unread) < $1';
 
 /**
  * Counts events of some kinds, or of all, in a stretch of time: whole days from the figures, the others by an index.
@@ -63,9 +67,9 @@ async function daysOfFigures(
   last: number,
 ): Promise<DaysOfFigures | null> {
   const table = kinds ? 'daily_kinds' : 'day_sums';
-  const { rows } = await query<DaysOfFigures & { unread: number } & Record<string, unknown>>(
+  const { rows } = await query<DaysOfFigures & { usable: boolean } & Record<string, unknown>>(
     `with ${CHANGED_DAYS}
-     select (select count(*) from unread) as unread,
+     select ${ARE_USABLE} as usable,
             (select coalesce(array_agg(day order by day), '{}') from changed where day between $2 and $3) as changed,
             (select coalesce(sum(f.events), 0)::bigint from ${table} f
              where f.day between $2 and $3 ${kinds ? 'and f.kind = any ($4::integer[])' : ''}
@@ -73,7 +77,7 @@ async function daysOfFigures(
     [MAX_UNREAD, ...[first, last].map(asDay), ...(kinds ? [kinds] : [])],
   );
   const [found] = rows;
-  if (!found || found.unread >= MAX_UNREAD || found.changed.length > MAX_CHANGED_DAYS) return null;
+  if (!found?.usable || found.changed.length > MAX_CHANGED_DAYS) return null;
   return found;
 }
 

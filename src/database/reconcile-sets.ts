@@ -1,15 +1,13 @@
 import type { Query } from './connection.ts';
-import { CHANGED_DAYS } from './event-counts.ts';
+import { ARE_USABLE, CHANGED_DAYS, MAX_UNREAD } from './event-counts.ts';
 import { type EventSelection, selectedWhere } from './event-pages.ts';
 
 /** Ids of events for reconciliation (NIP-77): packed records of 40 bytes, `created_at` and id. */
 
 /** Records in one row of an answer. */
 const RECORDS_AT_A_TIME = 10_000;
-/** Rows of the journal that the refresher has not read, at most, for figures to be of use. */
-const MAX_UNREAD = 20_000;
 
-/** A day whose figures are of use: how many events it has, and the sum of their ids modulo 2^256. */
+/** A day whose figures are current: how many events it has, and the sum of their ids modulo 2^256. */
 export interface DaySum {
   readonly day: number;
   readonly events: number;
@@ -26,7 +24,7 @@ export interface DaySums {
 /** The figures of every day; null where they are too far behind. */
 export async function daySums(query: Query): Promise<DaySums | null> {
   const { rows } = await query<{
-    unread: number;
+    usable: boolean;
     changed: number[];
     days: number[];
     events: number[];
@@ -37,7 +35,7 @@ export async function daySums(query: Query): Promise<DaySums | null> {
          select day, events, id_sum from day_sums s
          where not exists (select from changed c where c.day = s.day)
      )
-     select (select count(*) from unread) as unread,
+     select ${ARE_USABLE} as usable,
             (select coalesce(array_agg(day order by day), '{}') from changed) as changed,
             coalesce(array_agg(day order by day), '{}') as days,
             coalesce(array_agg(events order by day), '{}') as events,
@@ -46,7 +44,7 @@ export async function daySums(query: Query): Promise<DaySums | null> {
     [MAX_UNREAD],
   );
   const [found] = rows;
-  if (!found || found.unread >= MAX_UNREAD) return null;
+  if (!found?.usable) return null;
   const counted = found.days.map((day, place) => ({
     day,
     events: found.events[place] ?? 0,

@@ -7,10 +7,8 @@ import type { ReqFilter } from '../../nostr/filter.ts';
 import { selectionOf } from '../query/event-query.ts';
 import type { Read } from './stored-events.ts';
 
-/** Ids that one session may hold in memory, 40 bytes each. */
-export const MAX_RECORDS = 1_000_000;
-/** Ids that all sessions together may hold. */
-const MAX_ALL_RECORDS = 5_000_000;
+/** All sessions together may hold as many ids as this many sessions. */
+const FULL_SESSIONS = 5;
 /** Ids of days that a session keeps from one message to the next. */
 const KEPT_RECORDS = 100_000;
 /** Longest time to answer one message, in milliseconds. */
@@ -29,16 +27,20 @@ export class Refusal extends Error {
   }
 }
 
-const tooMany = () =>
-  new Refusal(`blocked: at most ${MAX_RECORDS} events can be compared at once`, MAX_RECORDS);
 
 /** What all sessions of all connections hold. */
 let allRecords = 0;
 
 /** What one session holds, and how long its answer may still take. */
 export class SessionMemory {
+  readonly #maxRecords: number;
   #records = 0;
   #until = performance.now() + ANSWER_MS;
+
+  /** @param maxRecords ids that one session may hold */
+  constructor(maxRecords: number) {
+    this.#maxRecords = maxRecords;
+  }
 
   beginAnswer(): void {
     this.#until = performance.now() + ANSWER_MS;
@@ -47,12 +49,15 @@ export class SessionMemory {
   /** How many more ids may be loaded. @throws Refusal where there is no room or no time left */
   room(): number {
     if (performance.now() > this.#until) throw new Refusal('blocked: this takes too long');
-    if (allRecords >= MAX_ALL_RECORDS)
-      throw new Refusal(
-        'blocked: too many events are being compared, try again later',
-        MAX_RECORDS,
-      );
-    return MAX_RECORDS - this.#records;
+    if (allRecords >= FULL_SESSIONS * this.#maxRecords)
+      throw new Refusal('blocked: too many events are being compared, try again later');
+    return this.#maxRecords - this.#records;
+  }
+
+  /** There are more ids than there is room for. */
+  tooMany(): Refusal {
+    const most = this.#maxRecords;
+    return new Refusal(`blocked: at most ${most} events can be compared at once`, most);
   }
 
   hold(records: number): void {
@@ -90,7 +95,7 @@ export class ArchiveSet {
     const selection = selectionOf(rest);
     const load = async (part: EventSelection) => {
       const records = await read((query) => recordsOf(query, part, memory.room()));
-      if (records === null) throw tooMany();
+      if (records === null) throw memory.tooMany();
       const set = new LocalSet(records);
       memory.hold(set.size);
       return set;

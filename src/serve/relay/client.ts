@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
 import type { Query } from '../../database/connection.ts';
 import { TOOK_TOO_LONG } from '../../database/connection.ts';
@@ -40,7 +40,7 @@ export class Client {
   #refused = 0;
 
   /** @param address by which the client is limited */
-  constructor(context: RelayContext, socket: WebSocket, stream: Duplex, address: string) {
+  constructor(context: RelayContext, socket: WebSocket, stream: Socket, address: string) {
     this.#context = context;
     this.#address = address;
     this.#socket = socket;
@@ -50,6 +50,7 @@ export class Client {
     this.#authentication = new Authentication(context, (message) => this.#send(...message));
     this.#reconciliations = new Reconciliations(
       (work) => this.#read(work),
+      context.limits.maxRecords,
       (message) => this.#send(...message),
     );
     socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
@@ -179,12 +180,12 @@ export class Client {
 
   async #sendStored(subscription: Subscription): Promise<void> {
     if (subscription.hasEnded) return;
-    const { limits, live, metrics } = this.#context;
+    const { limits, live, metrics, tags } = this.#context;
     const events = storedEvents(
       subscription.filters,
       this.#authentication.viewer(),
       limits,
-      (work) => this.#read(work),
+      { read: (work) => this.#read(work), tags },
       unixNow(),
     );
     try {

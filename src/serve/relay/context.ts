@@ -4,6 +4,7 @@ import type { RequestLimits } from '../../nostr/client-message.ts';
 import type { Verifier } from '../../nostr/verify.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import type { FrequentTags } from '../query/frequent-tags.ts';
 import type { LiveSubscriptions } from './live-subscriptions.ts';
 import type { OutboxLimits } from './outbox.ts';
 import type { QueryGate } from './query-gate.ts';
@@ -18,6 +19,8 @@ export interface RelayLimits extends RequestLimits, OutboxLimits, StoredLimits {
   readonly maxMessageBytes: number;
   /** Requests of one connection that wait for their turn. */
   readonly maxWaiting: number;
+  /** Ids that one reconciliation may hold in memory, 40 bytes each; all of them together five times as many. */
+  readonly maxRecords: number;
   /** Messages that are refused for their rate before the connection is closed. */
   readonly maxRefused: number;
 }
@@ -27,8 +30,8 @@ const FIXED = {
   maxFilters: 20,
   maxValues: 5000,
   maxMessageBytes: 512 * 1024,
-  maxWaiting: 100,
   maxRefused: 100,
+  maxRecords: 1_000_000,
   defaultLimit: 500,
   pageEvents: 500,
   pageBytes: 1024 * 1024,
@@ -47,6 +50,7 @@ export function limitsOf(
   return {
     ...FIXED,
     maxSubscriptions: config.maxSubscriptions,
+    maxWaiting: config.maxSubscriptions + FIXED.maxFilters,
     maxLimit: config.maxLimit,
     defaultLimit: Math.min(FIXED.defaultLimit, config.maxLimit),
     pageMs: config.database.commandTimeoutMs,
@@ -60,6 +64,7 @@ export interface RelayContext {
   readonly gate: QueryGate;
   readonly rate: RateLimit;
   readonly live: LiveSubscriptions;
+  readonly tags: FrequentTags;
   readonly limits: RelayLimits;
   readonly log: Logger;
   readonly metrics: Metrics;

@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 
 export interface OutboxLimits {
@@ -16,16 +16,17 @@ export interface OutboxLimits {
  */
 export class Outbox {
   readonly #socket: WebSocket;
-  readonly #stream: Duplex;
+  readonly #stream: Socket;
   readonly #limits: OutboxLimits;
   readonly #onSlow: () => void;
   #isPaused = false;
   #waiting: (() => void)[] = [];
   #stalled: NodeJS.Timeout | undefined;
-  #unreadBefore = 0;
+  /** Bytes that the client had taken when it was looked at last. */
+  #takenBefore = 0;
 
   /** @param onSlow called when the client is disconnected for taking nothing */
-  constructor(socket: WebSocket, stream: Duplex, limits: OutboxLimits, onSlow: () => void) {
+  constructor(socket: WebSocket, stream: Socket, limits: OutboxLimits, onSlow: () => void) {
     this.#socket = socket;
     this.#stream = stream;
     this.#limits = limits;
@@ -43,17 +44,18 @@ export class Outbox {
     return this.#socket.readyState === this.#socket.OPEN;
   }
 
-  /** Sends a message, or disconnects a client that has left too much. */
+  /** Sends a message, or disconnects a client that has left too much before it. */
   send(text: string): void {
     if (!this.isOpen) return;
-    this.#socket.send(text);
     if (this.unread > this.#limits.closeAboveBytes) this.#disconnect();
+    else this.#socket.send(text);
   }
 
-  /** Sends messages in as few writes as possible. */
+  /** Sends what the client has asked for, in as few writes as possible; `drained` follows. */
   sendAll(texts: Iterable<string>): void {
+    if (!this.isOpen) return;
     this.#stream.cork();
-    for (const text of texts) this.send(text);
+    for (const text of texts) this.#socket.send(text);
     this.#stream.uncork();
   }
 
@@ -69,17 +71,21 @@ export class Outbox {
   #pause(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
-    this.#unreadBefore = this.unread;
+    this.#takenBefore = this.#taken;
     this.#stalled = setInterval(() => this.#lookWhetherStalled(), this.#limits.stalledMs);
     this.#stalled.unref();
   }
 
+  get #taken(): number {
+    return this.#stream.bytesWritten - this.unread;
+  }
+
   /** 'drain' comes when all is taken; a client that takes a little at a time is not stalled. */
   #lookWhetherStalled(): void {
-    const { unread } = this;
-    if (unread >= this.#unreadBefore) this.#disconnect();
-    else if (unread <= this.#limits.pauseAboveBytes) this.#noteDrained();
-    this.#unreadBefore = unread;
+    const before = this.#takenBefore;
+    this.#takenBefore = this.#taken;
+    if (this.unread <= this.#limits.pauseAboveBytes) this.#noteDrained();
+    else if (this.#takenBefore <= before) this.#disconnect();
   }
 
   #noteDrained(): void {

@@ -20,11 +20,14 @@ interface Session {
 /** The reconciliations of one client (NIP-77). */
 export class Reconciliations {
   readonly #read: Read;
+  readonly #maxRecords: number;
   readonly #send: (message: readonly unknown[]) => void;
   readonly #sessions = new Map<string, Session>();
 
-  constructor(read: Read, send: (message: readonly unknown[]) => void) {
+  /** @param maxRecords ids that one session may hold in memory */
+  constructor(read: Read, maxRecords: number, send: (message: readonly unknown[]) => void) {
     this.#read = read;
+    this.#maxRecords = maxRecords;
     this.#send = send;
   }
 
@@ -39,7 +42,7 @@ export class Reconciliations {
       this.#refuse(subscription, `blocked: at most ${MAX_SESSIONS} sessions at a time`);
       return;
     }
-    const memory = new SessionMemory();
+    const memory = new SessionMemory(this.#maxRecords);
     try {
       const archive = await ArchiveSet.open(filter, this.#read, memory);
       const responder = new NegentropyResponder(archive.set, FRAME_BYTES);

@@ -11,6 +11,7 @@ import { programVersion } from '../../runtime/archive-status.ts';
 import type { ServiceOptions } from '../../runtime/service.ts';
 import { ServiceLife, type ServiceRun } from '../../runtime/service-life.ts';
 import { buildHealthApp } from '../../telemetry/health.ts';
+import { FrequentTags } from '../query/frequent-tags.ts';
 import { ClientAddresses } from './client-address.ts';
 import { limitsOf, type RelayContext } from './context.ts';
 import { informationOf } from './information.ts';
@@ -118,6 +119,7 @@ class RelayRun implements ServiceRun {
       gate: new QueryGate(Math.max(1, config.database.maxPool - 1)), // one is for new events
       rate: new RateLimit(config.rateLimit),
       live: this.#live,
+      tags: new FrequentTags(),
       limits: limitsOf(config),
       ...{ log, metrics },
       verifier: await createVerifier(),

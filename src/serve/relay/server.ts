@@ -56,6 +56,11 @@ export class RelayServer {
     return this.#clients.size;
   }
 
+  /** Bytes that clients have not taken yet. */
+  get unread(): number {
+    return [...this.#clients.keys()].reduce((sum, client) => sum + client.unread, 0);
+  }
+
   /** @returns where it listens @throws ListenError */
   async listen(address: HealthConfig): Promise<AddressInfo> {
     const { host, port } = address;
@@ -100,7 +105,7 @@ export class RelayServer {
     }
     this.#webSockets.handleUpgrade(request, stream, head, (socket) => {
       let isAlive = true;
-      const client = new Client(context, socket, stream, address);
+      const client = new Client(context, socket, request.socket, address);
       this.#clients.set(client, address);
       const pings = setInterval(() => {
         if (isAlive) socket.ping();
@@ -133,7 +138,7 @@ export class RelayServer {
   /** Disconnects the clients that leave most unread, while all of them together leave too much. */
   #lookAfterClients(): void {
     const slowest = [...this.#clients.keys()].sort((a, b) => b.unread - a.unread);
-    let unread = slowest.reduce((sum, client) => sum + client.unread, 0);
+    let { unread } = this;
     for (const client of slowest) {
       if (unread <= MAX_ALL_UNREAD) return;
       unread -= client.unread;

@@ -1,12 +1,19 @@
 import type { Query } from '../../database/connection.ts';
-import type { EventPlace, EventSelection } from '../../database/event-pages.ts';
+import type { EventPage, EventPlace, EventSelection, PageSize } from '../../database/event-pages.ts';
 import type { NostrEvent } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
-import { readEvents, selectionOf } from '../query/event-query.ts';
+import { accessPathOf, readEvents, selectionOf } from '../query/event-query.ts';
+import { ALONG_TIME, type FrequentTags } from '../query/frequent-tags.ts';
 import { isShown, type Viewer } from './visibility.ts';
 
 /** Reads in one transaction, when it is this client's turn. */
 export type Read = <T>(work: (query: Query) => Promise<T>) => Promise<T>;
+
+/** Where events are read from. */
+export interface EventSource {
+  readonly read: Read;
+  readonly tags: FrequentTags;
+}
 
 export interface StoredLimits {
   /** Events for a filter that names no limit, and the most for any. */
@@ -58,11 +65,11 @@ class FilterReader {
   }
 
   /** Reads events until there are some, or no more. */
-  async fill(read: Read, now: number): Promise<void> {
+  async fill(source: EventSource, now: number): Promise<void> {
     const { pageEvents, pageBytes, pageMs } = this.#limits;
     while (this.events.length === 0 && !this.#isAtEnd) {
       const size = { events: Math.min(this.#left, pageEvents), bytes: pageBytes, ms: pageMs };
-      const page = await read((query) => readEvents(query, this.#selection, this.#after, size));
+      const page = await this.#page(source, size);
       for (const event of page.events)
         if (isShown(event, this.#isNamed, this.#viewer, now)) this.events.push(event);
       this.#left -= this.events.length;
@@ -73,6 +80,18 @@ class FilterReader {
     this.beyond = this.events.pop()?.id ?? null;
     this.#left = -1;
     this.completeness = 'more';
+  }
+
+  #page({ read, tags }: EventSource, size: PageSize): Promise<EventPage> {
+    const selection = this.#selection;
+    if (selection === null || accessPathOf(selection) !== 'tag')
+      return read((query) => readEvents(query, selection, this.#after, size));
+    return tags.read(JSON.stringify(selection.tags), size.ms, (ms, isAlongTime) =>
+      read(async (query) => {
+        if (isAlongTime) await query(ALONG_TIME);
+        return readEvents(query, selection, this.#after, { ...size, ms });
+      }),
+    );
   }
 }
 
@@ -87,14 +106,14 @@ export async function* storedEvents(
   filters: readonly ReqFilter[],
   viewer: Viewer,
   limits: StoredLimits,
-  read: Read,
+  source: EventSource,
   now: number,
 ): AsyncGenerator<readonly NostrEvent[], Completeness> {
   const readers = filters.map((filter) => new FilterReader(filter, viewer, limits));
   const sent = new Set<string>(); // where another filter may have sent what one has left out
   for (;;) {
     for (const reader of readers)
-      if (reader.events.length === 0 && reader.isOpen) await reader.fill(read, now);
+      if (reader.events.length === 0 && reader.isOpen) await reader.fill(source, now);
     const merged = merge(readers);
     if (merged.length === 0) break;
     if (readers.length > 1) for (const { id } of merged) sent.add(id);

@@ -18,6 +18,7 @@ import { hostsRows } from './row-hosts.ts';
 import { layoutRows } from './row-layout.ts';
 import { memoryRow } from './row-memory.ts';
 import { monitorRow } from './row-monitor.ts';
+import { relayRows } from './row-relay.ts';
 import { sightingRows } from './row-sightings.ts';
 import { eventBytesRow, sightingBytesRow } from './row-storage.ts';
 import { takeOverRow } from './row-take-over.ts';
@@ -39,6 +40,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['figures', 'figures-rate'], figuresRateRow],
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
   [['api', 'api-archiving', 'api-memory'], apiRows],
+  [['relay', 'relay-stream', 'relay-live'], relayRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [
