@@ -149,7 +149,7 @@ export async function lowestKeys(
 ): Promise<{ events: number; keys: readonly { byte: number; rest: string }[] }> {
   const { text, values } = selectedWhere(selection);
   const { rows } = await query<{ byte: number; rest: string; events: number }>(
-    `select get_byte(pubkey, ${offset}) as byte, encode(min(substring(pubkey from ${offset + 2})), 'hex') as rest,
+    `select get_byte(pubkey, ${offset}) as byte, min(encode(substring(pubkey from ${offset + 2}), 'hex') collate "C") as rest,
             count(*) as events
      from events where ${text} group by 1`,
     values,

@@ -27,7 +27,6 @@ export class Refusal extends Error {
   }
 }
 
-
 /** What all sessions of all connections hold. */
 let allRecords = 0;
 

@@ -1,5 +1,10 @@
 import type { Query } from '../../database/connection.ts';
-import type { EventPage, EventPlace, EventSelection, PageSize } from '../../database/event-pages.ts';
+import type {
+  EventPage,
+  EventPlace,
+  EventSelection,
+  PageSize,
+} from '../../database/event-pages.ts';
 import type { NostrEvent } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
 import { accessPathOf, readEvents, selectionOf } from '../query/event-query.ts';

@@ -25,7 +25,9 @@ describe('a slow reader', () => {
     const slow = await RelayClient.connect(url);
     slow.socket.pause();
     slow.send('REQ', 'all', { limit: 5000 });
-    await expect.poll(() => server.unread).toBeGreaterThan(limits.pauseAboveBytes);
+    await expect
+      .poll(() => server.unread, { timeout: 20_000 })
+      .toBeGreaterThan(limits.pauseAboveBytes);
     const other = await RelayClient.connect(url);
     for (let i = 0; i < 20; i++) {
       expect((await other.request({ limit: 50 })).events).toHaveLength(50);
@@ -43,7 +45,7 @@ describe('a slow reader', () => {
     const slow = await RelayClient.connect(url);
     slow.socket.pause();
     slow.send('REQ', 'all', { limit: 5000 });
-    await expect.poll(() => server.connections, { timeout: 10_000 }).toBe(0);
+    await expect.poll(() => server.connections, { timeout: 20_000 }).toBe(0);
     expect(server.unread).toBe(0);
     await slow.close();
   });
@@ -54,7 +56,7 @@ describe('a slow reader', () => {
     expect((await slow.request({}, { id: 'live' })).end?.[0]).toBe('EOSE');
     slow.socket.pause();
     await store(LARGE);
-    await expect.poll(() => server.connections, { timeout: 10_000 }).toBe(0);
+    await expect.poll(() => server.connections, { timeout: 20_000 }).toBe(0);
     await slow.close();
   });
 });
@@ -85,7 +87,7 @@ describe('COUNT', () => {
     await store(events);
     const client = await connect();
     client.send('COUNT', 'c', { '#e': [target], kinds: [7] });
-    const [, , answer] = (await client.next(([type]) => type === 'COUNT')) ?? [];
+    const [, , answer] = (await client.next(([type]) => type === 'COUNT', 10_000)) ?? [];
     const { count, hll } = answer as { count: number; hll: string };
     const offset = Number.parseInt(target[32] ?? '', 16) + 8;
     const wanted = newHll();
@@ -93,9 +95,13 @@ describe('COUNT', () => {
     expect([count, hll]).toEqual([300, hllEncode(wanted)]);
     expect(estimateCount(hllDecode(hll) ?? newHll())).toBeGreaterThan(240);
     client.send('COUNT', 'd', { kinds: [7] });
-    expect(await client.next(([, id]) => id === 'd')).toEqual(['COUNT', 'd', { count: 300 }]);
+    expect(await client.next(([, id]) => id === 'd', 10_000)).toEqual([
+      'COUNT',
+      'd',
+      { count: 300 },
+    ]);
     client.send('COUNT', 'e', { '#e': ['x'.repeat(300)] });
-    expect((await client.next(([, id]) => id === 'e'))?.[2]).toMatch(/^unsupported: /);
+    expect((await client.next(([, id]) => id === 'e', 10_000))?.[2]).toMatch(/^unsupported: /);
   });
 });
 
@@ -109,7 +115,12 @@ describe('NIP-77', () => {
     client.send('NEG-OPEN', 'n', { kinds: [1] }, EMPTY);
     const refusal = await client.next(([type]) => type === 'NEG-ERR');
     expect(refusal).toEqual(['NEG-ERR', 'n', expect.stringMatching(/^blocked: /), 49]);
-    client.send('NEG-OPEN', 'n', { kinds: [1], until: 3999, since: SMALL.at(-2)?.created_at }, EMPTY);
+    client.send(
+      'NEG-OPEN',
+      'n',
+      { kinds: [1], until: 3999, since: SMALL.at(-2)?.created_at },
+      EMPTY,
+    );
     expect(await client.next(([type]) => type === 'NEG-MSG')).not.toBeNull();
   });
 
@@ -131,8 +142,11 @@ describe('NIP-77', () => {
     expect((await answerTo('NEG-MSG', 'n', EMPTY))?.[0]).toBe('NEG-MSG');
     client.send('NEG-CLOSE', 'n');
     expect((await answerTo('NEG-MSG', 'n', EMPTY))?.[2]).toMatch(/^closed: /);
-    expect((await answerTo('NEG-OPEN', 'n', { search: 'x' }, EMPTY))?.[2]).toMatch(/^unsupported: /);
-    for (let i = 0; i < 8; i++) expect((await answerTo('NEG-OPEN', `m${i}`, {}, EMPTY))?.[0]).toBe('NEG-MSG');
+    expect((await answerTo('NEG-OPEN', 'n', { search: 'x' }, EMPTY))?.[2]).toMatch(
+      /^unsupported: /,
+    );
+    for (let i = 0; i < 8; i++)
+      expect((await answerTo('NEG-OPEN', `m${i}`, {}, EMPTY))?.[0]).toBe('NEG-MSG');
     expect((await answerTo('NEG-OPEN', 'm8', {}, EMPTY))?.[2]).toMatch(/^blocked: /);
   });
 });
@@ -151,23 +165,24 @@ describe('frames and addresses', () => {
   test.for([
     ['10.0.0.0/8', 2],
     ['127.0.0.1', 4],
-  ] as const)('behind %s, %d of four clients are told apart by X-Forwarded-For', async ([proxies, wanted], {
-    serve,
-  }) => {
-    const { url, server } = await serve({
-      env: { RELAY_MAX_CONNECTIONS_PER_ADDRESS: '2', RELAY_TRUSTED_PROXIES: proxies },
-    });
-    const sockets = await Promise.all(
-      ['203.0.113.1', '203.0.113.1', '203.0.113.2', '203.0.113.2'].map(
-        (address) =>
-          new Promise<WebSocket>((resolve) => {
-            const socket = new WebSocket(url, { headers: { 'x-forwarded-for': address } });
-            socket.once('open', () => resolve(socket));
-            socket.once('error', () => resolve(socket));
-          }),
-      ),
-    );
-    expect(server.connections).toBe(wanted);
-    for (const socket of sockets) socket.terminate();
-  });
+  ] as const)(
+    'behind %s, %d of four clients are told apart by X-Forwarded-For',
+    async ([proxies, wanted], { serve }) => {
+      const { url, server } = await serve({
+        env: { RELAY_MAX_CONNECTIONS_PER_ADDRESS: '2', RELAY_TRUSTED_PROXIES: proxies },
+      });
+      const sockets = await Promise.all(
+        ['203.0.113.1', '203.0.113.1', '203.0.113.2', '203.0.113.2'].map(
+          (address) =>
+            new Promise<WebSocket>((resolve) => {
+              const socket = new WebSocket(url, { headers: { 'x-forwarded-for': address } });
+              socket.once('open', () => resolve(socket));
+              socket.once('error', () => resolve(socket));
+            }),
+        ),
+      );
+      expect(server.connections).toBe(wanted);
+      for (const socket of sockets) socket.terminate();
+    },
+  );
 });

@@ -340,7 +340,12 @@ describe('fuzzing parseClientMessage', () => {
     const arrays = fc
       .tuple(fc.constantFrom('REQ', 'COUNT', 'NEG-OPEN', 'EVENT'), anyText, fc.array(filter))
       .map(([verb, id, list]) => JSON.stringify([verb, id, ...list]));
-    const texts = fc.oneof(mutated(MESSAGES), arrays, anyText, anyJson.map((v) => JSON.stringify(v)));
+    const texts = fc.oneof(
+      mutated(MESSAGES),
+      arrays,
+      anyText,
+      anyJson.map((v) => JSON.stringify(v)),
+    );
     fuzz('parseClientMessage', texts, 20_000, check);
     for (const text of MESSAGES) expect(check(text)).toBe(true);
     expect(check(`${'['.repeat(100_000)}`)).toBe(false);

@@ -1,9 +1,13 @@
+import type { ArchiveReader } from '../../../src/database/archive-reader.ts';
+import {
+  type ArchiveFilter,
+  readEvents,
+  selectionOf,
+} from '../../../src/serve/query/event-query.ts';
 import { untilHealth } from '../../processes/health-client.ts';
 import { Program } from '../../processes/programs.ts';
 import { projectFile } from '../../processes/project.ts';
 import { databaseVariables } from '../../processes/stack.ts';
-import { type ArchiveFilter, readEvents, selectionOf } from '../../../src/serve/query/event-query.ts';
-import type { ArchiveReader } from '../../../src/database/archive-reader.ts';
 import { readerOf } from './api-questions.ts';
 import type { Bench } from './bench-run.ts';
 import { rssOf } from './cpu.ts';
@@ -107,7 +111,10 @@ async function questionsOf({ db }: Pipeline): Promise<Question[]> {
       filter: (place) => ({ kinds: [at([1, 6, 7], place)], until: at(times, place).at }),
     },
     { name: 'tag', filter: (place) => ({ '#p': [at(mentioned, place)] }) },
-    { name: 'tag of every event', filter: (place) => ({ '#t': ['topic'], until: at(times, place).at }) },
+    {
+      name: 'tag of every event',
+      filter: (place) => ({ '#t': ['topic'], until: at(times, place).at }),
+    },
     {
       name: 'id',
       filter: (place) => {

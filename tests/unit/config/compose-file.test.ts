@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import {
@@ -11,8 +11,8 @@ import {
   keyVariables,
   monitorVariables,
   prioritySynchronizerVariables,
-  refresherVariables,
   readerLoginVariables,
+  refresherVariables,
   relayServerVariables,
   relayVariables,
   synchronizerVariables,
@@ -259,13 +259,16 @@ describe('order of start', () => {
     },
   );
 
-  test.each(readers)('%s waits for the initializer and for PgBouncer, and reaches no relay', (name) => {
-    expect(service(name).depends_on).toEqual({
-      initializer: { condition: 'service_completed_successfully' },
-      pgbouncer: { condition: 'service_healthy' },
-    });
-    expect(service(name).networks).not.toContain('egress');
-  });
+  test.each(readers)(
+    '%s waits for the initializer and for PgBouncer, and reaches no relay',
+    (name) => {
+      expect(service(name).depends_on).toEqual({
+        initializer: { condition: 'service_completed_successfully' },
+        pgbouncer: { condition: 'service_healthy' },
+      });
+      expect(service(name).networks).not.toContain('egress');
+    },
+  );
 
   test.each([...nodeServices, ...readers, ...toolServices])(
     '%s is run by node itself, so that SIGTERM arrives',
@@ -376,33 +379,5 @@ describe('variables', () => {
     const example = read('env.example');
     expect([...asked].filter((name) => !(name in allVariables))).toEqual([]);
     expect([...asked].filter((name) => !new RegExp(`^${name}=`, 'm').test(example))).toEqual([]);
-  });
-});
-
-describe('Dockerfiles', () => {
-  const dockerfiles = readdirSync(projectFile('dockerfiles'))
-    .filter((name) => name.endsWith('.Dockerfile'))
-    .map((name) => `dockerfiles/${name}`);
-
-  test('all of them are used', () => {
-    const used = services.flatMap(([, each]) => (each.build ? [each.build.dockerfile] : []));
-    const ofCitus = 'dockerfiles/citus.Dockerfile'; // compose-citus.test.ts
-    expect([...new Set([...used, ofCitus])].sort()).toEqual(dockerfiles.sort());
-  });
-
-  test.each(dockerfiles)('%s has a known base image and does not end as root', (path) => {
-    const lines = read(path).split('\n');
-    const bases = lines
-      .filter((line) => line.startsWith('FROM '))
-      .map((line) => line.split(' ')[1]);
-    for (const base of bases) {
-      expect([
-        ...['node:24-trixie-slim', 'debian:trixie-slim', 'postgres:17', 'citusdata/citus:13.2.0'],
-      ]).toContain(base);
-    }
-    expect(lines.findLast((line) => line.startsWith('USER '))).toMatch(
-      /^USER (node|pgbouncer|debian-tor|postgres)$/,
-    );
-    expect(lines.join('\n')).not.toMatch(/#\s*syntax=/);
   });
 });

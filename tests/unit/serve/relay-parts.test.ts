@@ -29,9 +29,7 @@ const filters: fc.Arbitrary<ReqFilter> = fc.record(
 
 function matches(event: NostrEvent, filter: ReqFilter): boolean {
   const { since = 0, until = Number.POSITIVE_INFINITY } = filter;
-  return (
-    event.created_at >= since && event.created_at <= until && matchesFilter(event, filter)
-  );
+  return event.created_at >= since && event.created_at <= until && matchesFilter(event, filter);
 }
 
 describe('SubscriptionIndex', () => {
@@ -57,7 +55,11 @@ describe('LiveSubscriptions', () => {
   test('never hand on an event by which a client authenticates', () => {
     const live = new LiveSubscriptions(() => expect.fail('it was handed on'));
     const ended: string[] = [];
-    const subscription = { filters: [{}], end: (text: string) => ended.push(text), hasEnded: false };
+    const subscription = {
+      filters: [{}],
+      end: (text: string) => ended.push(text),
+      hasEnded: false,
+    };
     const viewer = { hidesProtected: false, keys: new Set<string>() };
     live.add(subscription as never, viewer);
     live.deliver(signedEvent({ created_at: 1, kind: 22_242 }));
