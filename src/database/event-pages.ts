@@ -103,6 +103,26 @@ export function selectedWhere(selection: EventSelection): { text: string; values
 
 const NEWEST_FIRST = 'order by created_at desc, id';
 
+/** From this number of authors or kinds on, a second is looked for first below which none of their events is on a page. */
+const MANY = 8;
+
+/**
+ * SQL: the condition that events are not older than the last of a page may be. Of each of many values the newest few are
+ * read; the last of the page that they make is a bound, and of each value only what is newer than that has to be merged.
+ */
+function notOlder(list: string, condition: string, limit: string, count: number): string {
+  return ` and created_at >= coalesce((
+      select min(created_at) from (
+          select e.created_at from (select distinct unnest(${list}) as value) v
+          cross join lateral (
+              select created_at from events where ${condition} order by created_at desc limit 2 * ${limit} / ${count} + 1
+          ) e
+          order by e.created_at desc limit ${limit}
+      ) s
+      having count(*) >= ${limit}
+  ), 0)`;
+}
+
 /** The keys of the events of a page, by one index for each value where a path has several. */
 function keysOf(
   values: Values,
@@ -115,16 +135,22 @@ function keysOf(
   const newest = (condition: string) =>
     `select event_key, created_day, created_at, id from events where ${condition} ${NEWEST_FIRST} limit ${limit}`;
   const { ids = [], authors = [], kinds = [] } = selection;
-  const each = (list: string, condition: string) =>
+  const each = (list: string, condition: string, bound = '') =>
     `select e.* from (select distinct unnest(${list}) as value) v
-     cross join lateral (${newest(`${condition} and ${where}`)}) e ${NEWEST_FIRST} limit ${limit}`;
+     cross join lateral (${newest(`${condition} and ${where}${bound}`)}) e ${NEWEST_FIRST} limit ${limit}`;
+  const merged = (list: string, condition: string, count: number) =>
+    each(
+      list,
+      condition,
+      count < MANY ? '' : notOlder(list, `${condition} and ${where}`, limit, count),
+    );
   switch (path) {
     case 'id': // events_id_index
       return each(`${values.add(bytea(ids))}::bytea[]`, 'id = v.value');
     case 'author': // events_pubkey_created_at_index
-      return each(`${values.add(bytea(authors))}::bytea[]`, 'pubkey = v.value');
+      return merged(`${values.add(bytea(authors))}::bytea[]`, 'pubkey = v.value', authors.length);
     case 'kind': // events_kind_created_at_index
-      return each(`${values.add(kinds)}::integer[]`, 'kind = v.value');
+      return merged(`${values.add(kinds)}::integer[]`, 'kind = v.value', kinds.length);
     case 'tag': // events_tagvalues_index, or that of time where the planner takes the tag for frequent
     case 'time': // events_created_at_id_index
       return newest(where);

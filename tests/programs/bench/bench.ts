@@ -40,7 +40,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['figures', 'figures-rate'], figuresRateRow],
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
   [['api', 'api-archiving', 'api-memory'], apiRows],
-  [['relay', 'relay-stream', 'relay-live'], relayRows],
+  [['relay', 'relay-stream', 'relay-live', 'relay-crowd'], relayRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [

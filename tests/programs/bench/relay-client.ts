@@ -19,8 +19,13 @@ export class BenchClient {
     });
   }
 
-  static async connect(url: string): Promise<BenchClient> {
-    const socket = new WebSocket(url, { perMessageDeflate: false, skipUTF8Validation: true });
+  /** @param address for X-Forwarded-For */
+  static async connect(url: string, address?: string): Promise<BenchClient> {
+    const socket = new WebSocket(url, {
+      ...{ perMessageDeflate: false, skipUTF8Validation: true },
+      ...(address && { headers: { 'x-forwarded-for': address } }),
+    });
+    socket.on('error', () => {});
     await once(socket, 'open');
     return new BenchClient(socket);
   }
@@ -49,6 +54,20 @@ export class BenchClient {
       new Promise<void>((resolve) => {
         this.#onEvent = resolve;
       });
+  }
+
+  /** Sends a message and does not look at what comes. */
+  send(...message: readonly unknown[]): void {
+    this.#socket.send(JSON.stringify(message));
+  }
+
+  /** Takes nothing any more. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  get isOpen(): boolean {
+    return this.#socket.readyState === WebSocket.OPEN;
   }
 
   close(): void {

@@ -16,6 +16,7 @@ import { fillFigures } from './fill-figures.ts';
 import { alternate, median, type Result, rounded, side } from './measure.ts';
 import { Pipeline } from './pipeline.ts';
 import { BenchClient } from './relay-client.ts';
+import { crowdRow } from './row-relay-crowd.ts';
 
 const PAGE = 500;
 const CLIENTS = 100;
@@ -38,7 +39,8 @@ export async function relayRows(bench: Bench): Promise<Result[]> {
     try {
       const pages = await pageRows(bench, archive, relay, reader);
       const streams = await streamRows(bench, relay);
-      return [...pages, ...streams, await liveRow(bench, archive, relay)];
+      const live = await liveRow(bench, archive, relay);
+      return [...pages, ...streams, live, await crowdRow(bench, archive)];
     } finally {
       await reader.close();
     }
@@ -48,21 +50,25 @@ export async function relayRows(bench: Bench): Promise<Result[]> {
   }
 }
 
-interface RunningRelay {
+export interface RunningRelay {
   readonly url: string;
   readonly pid: number;
   stop(): Promise<void>;
 }
 
-/** `npm run relay` as it is after the build, without limits on messages and connections. */
-async function startRelay({ db }: Pipeline): Promise<RunningRelay> {
+/** `npm run relay` as it is after the build, without a limit on messages unless told. */
+export async function startRelay(
+  { db }: Pipeline,
+  limits: Readonly<Record<string, string>> = { RELAY_RATE_LIMIT: '0' },
+): Promise<RunningRelay> {
   const program = new Program(process.execPath, [projectFile('dist/relay.js')], {
     cwd: process.cwd(),
     env: {
       ...databaseVariables(db.config),
       ...{ API_DB_USER: db.config.user, API_DB_PASSWORD: db.config.password },
-      ...{ RELAY_PORT: '0', RELAY_HEALTH_PORT: '0', RELAY_RATE_LIMIT: '0' },
+      ...{ RELAY_PORT: '0', RELAY_HEALTH_PORT: '0' },
       RELAY_MAX_CONNECTIONS_PER_ADDRESS: '1000',
+      ...limits,
     },
   });
   const portOf = async (msg: string) =>
