@@ -158,7 +158,7 @@ describe('NegentropyResponder', () => {
           expect(longest).toBeLessThanOrEqual(frame);
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 80 },
     );
   });
 
@@ -171,7 +171,7 @@ describe('NegentropyResponder', () => {
         expect(need).toEqual(difference(theirs, ours));
         expect(have).toEqual(difference(ours, theirs));
       }),
-      { numRuns: 100 },
+      { numRuns: 50 },
     );
   });
 
