@@ -56,7 +56,7 @@ comment on column schema_migrations.run_on is 'When it was applied.';
 
 do $$
 begin
-    if (select max(name collate "C") from schema_migrations) <> '0021_distribute' then
+    if (select max(name collate "C") from schema_migrations) <> '0022_counted-bound' then
         raise exception 'This archive has had other migrations than this init.sql knows.'
             using hint = 'Run the initializer of the newer of the two versions.';
     end if;
@@ -2428,16 +2428,23 @@ language sql immutable parallel safe
 return case p_network when 'clearnet' then -1 when 'tor' then -2 when 'i2p' then -3 else -4 end;
 comment on function network_scope(text) is 'The scope (scope_stats.scope) of all relays of a network together.';
 
+-- In PL/pgSQL, and by one table at a time: where there are several servers, sightings and relays are not on the same ones.
 create or replace function is_in_scope(p_event_key bigint, p_scope integer) returns boolean
-language sql stable
-return case
-    when p_scope = 0 then true
-    when p_scope > 0 then exists (select from sightings where event_key = p_event_key and relay_id = p_scope)
-    else exists (
-        select from sightings s join relays r on r.relay_id = s.relay_id
-        where s.event_key = p_event_key and network_scope(r.network) = p_scope
-    )
-end;
+language plpgsql stable as $$
+declare
+    seen_on integer[];
+begin
+    if p_scope = 0 then
+        return true;
+    end if;
+    select array_agg(relay_id) into seen_on
+    from sightings
+    where event_key = p_event_key and created_day = event_key_day(p_event_key) and (p_scope < 0 or relay_id = p_scope);
+    if p_scope > 0 then
+        return seen_on is not null;
+    end if;
+    return exists (select from relays where relay_id = any (seen_on) and network_scope(network) = p_scope);
+end $$;
 comment on function is_in_scope(bigint, integer) is 'Whether an event counts for a scope: it was seen on that relay, or on one of that network.';
 
 create table if not exists daily_counts (
@@ -2471,6 +2478,43 @@ return exists (
     )
 );
 comment on function is_counted(integer, integer, integer) is 'Whether events of an author were counted of a day and scope.';
+
+create or replace function counted_bound(p_scope integer, p_author_id integer, p_from bigint, p_is_first boolean) returns bigint
+language plpgsql stable as $$
+declare
+    author constant bytea := (select pubkey from authors where author_id = p_author_id);
+    place  bigint;
+    keys   bigint[];
+    key    bigint;
+begin
+    loop
+        if p_is_first then
+            select array_agg(event_key order by event_key) into keys
+            from (
+                select event_key from events
+                where pubkey = author and created_at >= p_from and (place is null or event_key > place)
+                order by created_at, event_key limit 100
+            ) e;
+        else
+            select array_agg(event_key order by event_key desc) into keys
+            from (
+                select event_key from events
+                where pubkey = author and created_at < p_from and (place is null or event_key < place)
+                order by created_at desc, event_key desc limit 100
+            ) e;
+        end if;
+        if keys is null then
+            return null;
+        end if;
+        foreach key in array keys loop
+            if is_counted(event_key_day(key), p_scope, p_author_id) and is_in_scope(key, p_scope) then
+                return key >> 24;
+            end if;
+        end loop;
+        place := key;
+    end loop;
+end $$;
+comment on function counted_bound(integer, integer, bigint, boolean) is 'When the first event of an author in a scope was created from a second on, or the last one before it; only days that are counted. Null without any. Reads a hundred events of the author at a time, newer or older ones.';
 
 create table if not exists daily_scopes (
     scope     integer not null,
@@ -3994,7 +4038,7 @@ do $$ begin perform distribute_archive(); end $$;
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute', '0022_counted-bound']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

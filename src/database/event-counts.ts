@@ -1,5 +1,5 @@
 import type { Query } from './connection.ts';
-import { type EventSelection, selectedWhere } from './event-pages.ts';
+import { type EventSelection, selectedWhere } from './event-keys.ts';
 
 /** Counts of events that match a filter. */
 

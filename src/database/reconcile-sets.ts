@@ -1,6 +1,6 @@
 import type { Query } from './connection.ts';
 import { ARE_USABLE, CHANGED_DAYS, MAX_UNREAD } from './event-counts.ts';
-import { type EventSelection, selectedWhere } from './event-pages.ts';
+import { type EventSelection, selectedWhere } from './event-keys.ts';
 
 /** Ids of events for reconciliation (NIP-77): packed records of 40 bytes, `created_at` and id. */
 

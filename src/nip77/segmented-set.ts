@@ -5,6 +5,7 @@ import {
   readTime,
   TIME_BYTES,
   timeBound,
+  writeSum,
 } from './local-set.ts';
 import { type Bound, compareBounds, INFINITE } from './message.ts';
 
@@ -35,7 +36,7 @@ export type LoadSegment = (segment: Segment) => Promise<LocalSet>;
 /** The sum of the ids of records as little-endian numbers, modulo 2^256. */
 export function sumOf(records: LocalSet, begin = 0, end = records.size): bigint {
   const bytes = Buffer.alloc(ID_BYTES);
-  records.sum(begin, end, bytes);
+  writeSum(records.sumWords(begin, end), bytes);
   return BigInt(`0x${bytes.reverse().toString('hex')}`);
 }
 

@@ -23,7 +23,7 @@ test('npm run relay answers from the archive and ends when it is told to', async
   const healthPort = await portOf('health is served');
   await untilHealth(healthPort, ({ status }) => status === 200);
   const client = await RelayClient.connect(`ws://127.0.0.1:${port}/`);
-  const { events, end } = await client.request({}, { id: 'all', timeoutMs: 10_000 });
+  const { events, end } = await client.request({}, { id: 'all', silenceMs: 10_000 });
   expect(events).toEqual(EVENTS.slice(5));
   expect(end).toEqual(['EOSE', 'all', ['finish']]);
   client.messages.length = 0;

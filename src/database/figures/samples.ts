@@ -13,6 +13,15 @@ async function lockSamples(query: Query): Promise<void> {
  */
 export async function countReferences(query: Query): Promise<void> {
   await lockSamples(query);
+  await query('create temporary table found_targets (id bytea) on commit drop');
+  await query('declare targets no scroll cursor for select distinct target from daily_references');
+  for (;;) {
+    const { rows } = await query<{ target: Buffer }>(`fetch ${TARGETS_AT_A_TIME} from targets`);
+    await query('insert into found_targets select id from events where id = any ($1::bytea[])', [
+      rows.map(({ target }) => target),
+    ]);
+    if (rows.length < TARGETS_AT_A_TIME) break;
+  }
   const { rows } = await query<{ columns: string[]; as_of: number }>(
     `select array[coalesce(array_agg(kind), '{}')::text, coalesce(array_agg("references"), '{}')::text,
                   coalesce(array_agg(missing), '{}')::text] as columns, figures_as_of() as as_of
@@ -20,7 +29,7 @@ export async function countReferences(query: Query): Promise<void> {
          select r.kind, sum(r."references")::bigint as "references",
                 coalesce(sum(r."references") filter (where f.id is null), 0)::bigint as missing
          from daily_references r
-         left join lateral (select id from events where id = r.target limit 1) f on true
+         left join found_targets f on f.id = r.target
          group by r.kind
      ) counted`,
   );
@@ -31,6 +40,9 @@ export async function countReferences(query: Query): Promise<void> {
     [...(rows[0]?.columns ?? []), rows[0]?.as_of],
   );
 }
+
+/** Targets that are looked up by one statement. */
+const TARGETS_AT_A_TIME = 2000;
 
 interface RelaySet {
   readonly relays: readonly number[];

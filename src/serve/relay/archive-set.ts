@@ -1,4 +1,4 @@
-import type { EventSelection } from '../../database/event-pages.ts';
+import type { EventSelection } from '../../database/event-keys.ts';
 import { type DaySums, daySums, recordsOf } from '../../database/reconcile-sets.ts';
 import { LocalSet } from '../../nip77/local-set.ts';
 import { type Segment, SegmentedSet, sumOf } from '../../nip77/segmented-set.ts';

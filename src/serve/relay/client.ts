@@ -247,7 +247,7 @@ export class Client {
     this.#isWorking = false;
   }
 
-  async #read<T>(work: (query: Query) => Promise<T>): Promise<T> {
+  async #read<T>(work: (query: Query, shards: number) => Promise<T>): Promise<T> {
     const archive = this.#context.archive();
     if (!archive) throw new NotReady();
     return this.#context.gate.run(this.#address, () => archive.read(work));

@@ -8,7 +8,7 @@ import {
   estimateSelected,
   lowestKeys,
 } from '../../database/event-counts.ts';
-import type { EventSelection } from '../../database/event-pages.ts';
+import type { EventSelection } from '../../database/event-keys.ts';
 import { MAX_CREATED_AT } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
 import { selectionOf } from '../query/event-query.ts';

@@ -53,8 +53,8 @@ export class LiveFeed {
       if (from === null || this.#subscriptions.size === 0) this.#cursor = head;
       return false;
     }
-    const changes = await archive.read((query) =>
-      changesAfter(query, from, EVENTS_AT_A_TIME, BYTES_AT_A_TIME),
+    const changes = await archive.read((query, shards) =>
+      changesAfter(query, from, EVENTS_AT_A_TIME, BYTES_AT_A_TIME, shards),
     );
     if (changes.state !== 'read') {
       // What was stored meanwhile is not known: those who wait for it have to ask for it.

@@ -1,10 +1,6 @@
 import type { Query } from '../../database/connection.ts';
-import type {
-  EventPage,
-  EventPlace,
-  EventSelection,
-  PageSize,
-} from '../../database/event-pages.ts';
+import type { EventPlace, EventSelection } from '../../database/event-keys.ts';
+import type { EventPage, PageSize } from '../../database/event-pages.ts';
 import type { NostrEvent } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
 import { accessPathOf, readEvents, selectionOf } from '../query/event-query.ts';
@@ -12,7 +8,7 @@ import { ALONG_TIME, type FrequentTags } from '../query/frequent-tags.ts';
 import { isShown, type Viewer } from './visibility.ts';
 
 /** Reads in one transaction, when it is this client's turn. */
-export type Read = <T>(work: (query: Query) => Promise<T>) => Promise<T>;
+export type Read = <T>(work: (query: Query, shards: number) => Promise<T>) => Promise<T>;
 
 /** Where events are read from. */
 export interface EventSource {
@@ -90,11 +86,11 @@ class FilterReader {
   #page({ read, tags }: EventSource, size: PageSize): Promise<EventPage> {
     const selection = this.#selection;
     if (selection === null || accessPathOf(selection) !== 'tag')
-      return read((query) => readEvents(query, selection, this.#after, size));
+      return read((query, shards) => readEvents(query, selection, this.#after, size, shards));
     return tags.read(JSON.stringify(selection.tags), size.ms, (ms, isAlongTime) =>
-      read(async (query) => {
+      read(async (query, shards) => {
         if (isAlongTime) await query(ALONG_TIME);
-        return readEvents(query, selection, this.#after, { ...size, ms });
+        return readEvents(query, selection, this.#after, { ...size, ms }, shards);
       }),
     );
   }

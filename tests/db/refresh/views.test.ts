@@ -1,6 +1,7 @@
 import { describe, expect } from 'vitest';
 import { Refreshing } from '../../../src/refresh/refreshing.ts';
 import { figureEvents } from '../../fixtures/figure-events.ts';
+import { READ_FIRST } from '../../fixtures/figures-recount.ts';
 import { batchOf, silent } from '../../postgres/bigbrotr.ts';
 import { archiveTest } from '../../postgres/fixtures.ts';
 import { relayAddress } from '../../relay/relays.ts';
@@ -61,11 +62,11 @@ const VIEWS: Readonly<Record<string, string>> = {
     group by r.relay_id`,
   kind_counts: `select kind, count(*) as event_count, count(distinct pubkey) as unique_pubkeys, ${CATEGORY} as category
     from events group by kind`,
-  kind_counts_by_relay: `select e.kind, r.url as relay_url, count(*) as event_count,
+  kind_counts_by_relay: `${READ_FIRST} select e.kind, r.url as relay_url, count(*) as event_count,
     count(distinct e.pubkey) as unique_pubkeys from ${SEEN} group by e.kind, r.url`,
   pubkey_counts: `select encode(pubkey, 'hex') as pubkey, count(*) as event_count, count(distinct kind) as unique_kinds,
     ${BOUNDS} from events group by pubkey`,
-  pubkey_counts_by_relay: `select r.url as relay_url, encode(e.pubkey, 'hex') as pubkey, count(*) as event_count,
+  pubkey_counts_by_relay: `${READ_FIRST} select r.url as relay_url, encode(e.pubkey, 'hex') as pubkey, count(*) as event_count,
     count(distinct e.kind) as unique_kinds, ${BOUNDS} from ${SEEN} group by e.pubkey, r.url having count(*) >= 2`,
   network_stats: `select r.network, count(distinct r.relay_id) as relay_count, count(distinct e.id) as event_count,
     count(distinct e.pubkey) as unique_pubkeys, count(distinct e.kind) as unique_kinds

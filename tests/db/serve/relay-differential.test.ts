@@ -27,7 +27,7 @@ test('answers as the model does', async ({ store, connect }) => {
     fc.asyncProperty(
       fc.array(filtersOf(EVENTS), { minLength: 1, maxLength: 3 }),
       async (filters) => {
-        const answer = await client.request(filters, { id: 'r', timeoutMs: 20_000 });
+        const answer = await client.request(filters, { id: 'r', silenceMs: 20_000 });
         client.messages.length = 0;
         const wanted = model.request(filters);
         expect(answer.events.map(({ id }: NostrEvent) => id)).toEqual(wanted.ids);

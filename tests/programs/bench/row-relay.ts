@@ -154,10 +154,14 @@ async function pageRows(
       events = await client.page({ ...filter(place), limit: PAGE });
     };
     const statement = (place: number) =>
-      reader.read((query) =>
-        readEvents(query, selectionOf(filter(place)), null, {
-          ...{ events: PAGE, bytes: 1024 * 1024, ms: 10_000 },
-        }),
+      reader.read((query, shards) =>
+        readEvents(
+          query,
+          selectionOf(filter(place)),
+          null,
+          { events: PAGE, bytes: 1024 * 1024, ms: 10_000 },
+          shards,
+        ),
       );
     await overRelay(0);
     const { reference, ours, ratio } = await alternate(

@@ -136,7 +136,9 @@ describe('NegentropyResponder', () => {
   const frames = fc.constantFrom(4096, 10_000, 200_000);
   const stretches = fc.constantFrom(1, 10, 100, 10_000);
 
-  test('gives our initiator the difference of any two sets, in any stretches and frames', async () => {
+  test('gives our initiator the difference of any two sets, in any stretches and frames', {
+    timeout: 120_000,
+  }, async () => {
     await fc.assert(
       fc.asyncProperty(
         recipe,
@@ -162,7 +164,9 @@ describe('NegentropyResponder', () => {
     );
   });
 
-  test('gives the initiator of nostr-tools the difference of any two sets', async () => {
+  test('gives the initiator of nostr-tools the difference of any two sets', {
+    timeout: 120_000,
+  }, async () => {
     await fc.assert(
       fc.asyncProperty(recipe, frames, stretches, async (drawn, frame, seconds) => {
         const { ours, theirs } = twoSets(drawn);

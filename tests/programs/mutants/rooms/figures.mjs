@@ -43,8 +43,8 @@ export default [
   },
   {
     name: 'of two current events of one second the higher id wins',
-    find: 'order by a.author_id, e.kind, e.d_key, e.created_at desc, e.id',
-    replace: 'order by a.author_id, e.kind, e.d_key, e.created_at desc, e.id desc',
+    find: 'order by a.author_id, e.kind, e.d_key, e.event_key >> 24 desc, e.id',
+    replace: 'order by a.author_id, e.kind, e.d_key, e.event_key >> 24 desc, e.id desc',
     tests: ['db:refresh/figures-model'],
   },
   {
