@@ -72,7 +72,7 @@ describe('REQ', () => {
     const notes = fresh.filter(({ kind }) => kind === 1);
     const of = (name: string) =>
       client.messages.filter(([type, id]) => type === 'EVENT' && id === name);
-    await client.until(() => client.messages.length >= fresh.length);
+    await client.until(() => client.messages.length >= fresh.length, 20_000);
     expect(
       of('live')
         .map(([, , event]) => (event as NostrEvent).id)
@@ -83,6 +83,7 @@ describe('REQ', () => {
     await store(EVENTS.slice(40, 60));
     await client.until(
       () => of('other').length === EVENTS.slice(20, 60).filter(({ kind }) => kind === 7).length,
+      20_000,
     );
     expect(of('live')).toHaveLength(notes.length);
   });
@@ -99,7 +100,7 @@ describe('REQ', () => {
           type === 'EVENT' ? [(event as NostrEvent).id] : [],
         ),
       );
-    await client.until(() => got().size === EVENTS.length, 5000);
+    await client.until(() => got().size === EVENTS.length, 20_000);
     expect(got().size).toBe(EVENTS.length);
   });
 
@@ -109,7 +110,7 @@ describe('REQ', () => {
     await client.request({ kinds: [7] }, { id: 'a' });
     client.messages.length = 0;
     await store(EVENTS.slice(0, 9));
-    await client.until(() => client.messages.length >= 3);
+    await client.until(() => client.messages.length >= 3, 20_000);
     const kinds = client.messages.map(([, , event]) => (event as NostrEvent).kind);
     expect(new Set(kinds)).toEqual(new Set([7]));
   });
