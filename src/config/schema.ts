@@ -195,8 +195,9 @@ export const finderVariables = {
 
 export const refresherVariables = {
   REFRESHER_CPU_SHARE: share.prefault('0.25'),
+  REFRESHER_METRICS_SECONDS: integer(1, 3600, 'a whole number of seconds').prefault('30'),
   REFRESHER_DB_MIN_POOL: integer(0, 1000).prefault('0'),
-  REFRESHER_DB_MAX_POOL: integer(2, 1000).prefault('3'),
+  REFRESHER_DB_MAX_POOL: integer(2, 1000).prefault('4'),
   REFRESHER_DB_COMMAND_TIMEOUT: secondsInMs(1, 86_400).prefault('3600'),
   REFRESHER_HEALTH_PORT: listenPort.prefault('8086'),
 };

@@ -158,6 +158,8 @@ export interface RefresherConfig extends ServiceConfig {
   readonly health: HealthConfig;
   /** Share of one core that recounts may take, as time in the database: 1 is without pauses. */
   readonly cpuShare: number;
+  /** How often metrics of the whole archive are read, in seconds. */
+  readonly metricsSeconds: number;
 }
 
 export interface ApiConfig extends Omit<ServiceConfig, 'allowPrivateRelays'> {

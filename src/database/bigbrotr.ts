@@ -6,6 +6,7 @@ import { type IdentifiedEvent, storageObstacle } from '../nostr/event.ts';
 import type { EventFilter } from '../nostr/filter.ts';
 import type { VerifiedEvent } from '../nostr/verify.ts';
 import type { Window } from '../nostr/window.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
 import { type Batch, type Sorted, type Stored, storeBatch, storeOneByOne } from './batch.ts';
 import * as checks from './checks.ts';
 import { Database, isDataError, now, type OpenOptions, type Query } from './connection.ts';
@@ -96,6 +97,8 @@ export class Bigbrotr {
   /** Which process works on which relay. */
   readonly claims: TableGroups['claims'];
   readonly finder: TableGroups['finder'];
+  /** Figures of the whole archive for Prometheus. */
+  readonly archiveMetrics: TableGroups['archiveMetrics'];
   /** What each transaction stored or deleted. */
   readonly journal: TableGroups['journal'];
   /** Figures that are kept: days that are counted anew when they change. */
@@ -118,6 +121,7 @@ export class Bigbrotr {
     const groups = tableGroups(database);
     this.claims = groups.claims;
     this.finder = groups.finder;
+    this.archiveMetrics = groups.archiveMetrics;
     this.journal = groups.journal;
     this.figures = groups.figures;
     this.retryTimes = groups.retryTimes;
@@ -153,6 +157,10 @@ export class Bigbrotr {
 
   close(): Promise<void> {
     return this.#database.close();
+  }
+
+  get pool(): PoolUse {
+    return this.#database.pool;
   }
 
   isUp(timeoutMs = 2000): Promise<boolean> {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import type { DatabaseConfig } from '../config/load.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
 import {
   ConnectionFailure,
   codeOf,
@@ -342,6 +343,12 @@ export class Database {
     );
     const reason = await Promise.race([answer, silence]);
     return reason === null ? null : `${host}:${port}: ${reason}`;
+  }
+
+  /** Its connections now. */
+  get pool(): PoolUse {
+    const { totalCount: open, idleCount: idle, waitingCount: waiting } = this.#pool;
+    return { max: this.#config.maxPool, open, idle, waiting };
   }
 
   /** Closes every connection, after running statements have ended. */

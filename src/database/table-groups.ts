@@ -1,3 +1,4 @@
+import { readArchivePart } from './archive-metrics.ts';
 import * as candidates from './candidates.ts';
 import * as claims from './claims.ts';
 import type { Database, Query } from './connection.ts';
@@ -38,6 +39,9 @@ const JOURNAL = {
 };
 const JOURNAL_FIGURES = {
   lag: journal.readerLag,
+};
+const ARCHIVE_METRICS = {
+  read: readArchivePart,
 };
 const FIGURES = {
   daysToCount: dirtyDays.daysToCount,
@@ -106,6 +110,7 @@ export function tableGroups(database: Database) {
     },
     finder: { ...bind(query, CANDIDATES), ...bindTransactions(transaction, FINDER) },
     journal: { ...bind(query, JOURNAL_FIGURES), ...bindTransactions(transaction, JOURNAL) },
+    archiveMetrics: bindTransactions(transaction, ARCHIVE_METRICS),
     figures: {
       ...bind(query, FIGURES),
       ...bindTransactions(transaction, FIGURE_CHANGES),

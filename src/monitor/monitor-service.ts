@@ -150,7 +150,8 @@ async function check(
   if (!readable) service.noteFailure(reason ?? 'unreadable');
   if (discovery) publishing?.publisher.publish(discovery);
   if (networkOf(relay.url) === 'tor') service.noteCircuit(reason !== 'proxy_down');
-  service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
+  const seconds = (performance.now() - beganMs) / 1000;
+  service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'), seconds);
   service.metrics.count({
     [`relays_${state}`]: 1,
     relays_openable: Number(openable),

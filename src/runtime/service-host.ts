@@ -14,6 +14,7 @@ import { wayOutBy } from '../network/way-out.ts';
 import { DiskWatch } from '../telemetry/disk-watch.ts';
 import { buildHealthApp, type HealthStatus } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/logger.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
 import { ClaimKeeper } from './claim-keeper.ts';
 import { NetworkStatus } from './network-status.ts';
 import type {
@@ -78,11 +79,11 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   }
 
   buildApp(): FastifyInstance {
-    const { log, metrics } = this.#life;
+    const { log } = this.#life;
     return buildHealthApp({
       service: this.#config.service,
       status: () => this.#life.status(),
-      metrics: () => metrics.text(),
+      metrics: () => this.#life.scrape(),
       onError: (err) => log.error({ err }, 'a health request failed'),
     });
   }
@@ -90,7 +91,8 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   async run(): Promise<void> {
     const { log, metrics, signal, storage } = this.#life;
     void this.#disk?.run(signal, (bytes) => metrics.databaseDiskFree(bytes));
-    const own = { ...this.#config.database, minPool: 0, maxPool: 2 };
+    const pool = this.#work.hasWorkers === false ? {} : { minPool: 0, maxPool: 2 };
+    const own = { ...this.#config.database, ...pool };
     const bigbrotr = await Bigbrotr.connect(own, log, this.#waiting());
     this.#bigbrotr = bigbrotr;
     storage.noteDatabase(null);
@@ -106,6 +108,10 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   async close(): Promise<void> {
     await this.#claims?.stop();
     await this.#bigbrotr?.close();
+  }
+
+  pool(): PoolUse | null {
+    return this.#bigbrotr?.pool ?? null;
   }
 
   status(): ReturnType<ServiceRun['status']> {

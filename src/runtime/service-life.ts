@@ -13,11 +13,14 @@
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
+import { SCHEMA_VERSION } from '../database/version.ts';
 import { type HealthStatus, listenHealth } from '../telemetry/health.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { createMetrics, type HealthNames, type Metrics } from '../telemetry/metrics.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
 import { RepeatedErrors } from '../telemetry/repeated-errors.ts';
 import { StorageStatus } from '../telemetry/storage-status.ts';
+import { programVersion } from './archive-status.ts';
 import { isAbort, isExpected, isTransientFailure } from './failure.ts';
 import type { ServiceConfig, ServiceOptions } from './service.ts';
 
@@ -52,6 +55,8 @@ export interface ServiceRun {
   run(): Promise<void>;
   /** Frees what `run` opened. Called once, after the HTTP server has answered its last request. */
   close(): Promise<void>;
+  /** Its connections to the database; null: none yet. */
+  pool(): PoolUse | null;
   /** The fields of `/health` that only the run knows. */
   status(): Omit<HealthStatus, keyof LifeStatus>;
 }
@@ -186,6 +191,13 @@ export class ServiceLife {
       counts,
       ...this.#run.status(),
     };
+  }
+
+  /** The text for Prometheus, with what is true now of the service. */
+  async scrape(): Promise<string> {
+    const build = { version: await programVersion(), schema: SCHEMA_VERSION };
+    this.metrics.processState(build, await this.status(), this.#run.pool());
+    return this.metrics.text();
   }
 
   async #live(): Promise<number> {

@@ -6,7 +6,7 @@ import { buildHealthApp } from '../../../src/telemetry/health.ts';
 const CONFIG = {
   service: 'test',
   logLevel: 'info',
-  health: { host: '127.0.0.1', port: 0 },
+  health: { host: '127.0.0.1', port: 0, portVariable: 'TEST_PORT' },
   shutdownTimeoutMs: 1000,
   warnings: [],
 };
@@ -20,7 +20,7 @@ function failingRun(life: ServiceLife): ServiceRun {
       buildHealthApp({
         service: 'test',
         status: () => life.status(),
-        metrics: () => life.metrics.text(),
+        metrics: () => life.scrape(),
       }),
     run: async () => {
       for (const relay of ['one', 'two']) note(relay);
@@ -28,6 +28,7 @@ function failingRun(life: ServiceLife): ServiceRun {
       await life.watch(async () => null);
     },
     close: async () => note('three'),
+    pool: () => null,
     status: () => ({ tor: 'off', network: 'off', lastRound: null }),
   };
 }
