@@ -5,6 +5,7 @@ import { checkNames } from '../nostr/check-result.ts';
 import { testHosts } from './test-hosts.ts';
 import {
   addresses,
+  alertReceiver,
   boolean,
   certificateFile,
   checkList,
@@ -44,6 +45,7 @@ import {
   sslMode,
   startTimestamp,
   stopTimestamp,
+  webhooks,
   webUrls,
 } from './values.ts';
 
@@ -139,6 +141,7 @@ export const monitorVariables = {
   MONITOR_PUBLISH_RELAYS: relayList.prefault(''),
   MONITOR_PUBLISH_NAME: plain.prefault('Bigbrotr'),
   MONITOR_PUBLISH_GEOHASH: geohashOrNone.prefault(''),
+  MONITOR_WEBHOOKS: webhooks.prefault(''),
   MONITOR_LOOP_INTERVAL_MINUTES: minutesInSeconds(1, 10_080).prefault('15'),
   MONITOR_DB_MIN_POOL: integer(0, 1000).prefault('2'),
   MONITOR_DB_MAX_POOL: count(1000).prefault('5'),
@@ -244,6 +247,10 @@ export const deploymentVariables = {
   PGBOUNCER_TLS_PATH: plainOrNone.prefault(''),
   PGBOUNCER_ADMIN_PASSWORD: password,
   PGADMIN_PORT: port.prefault('8080'),
+  PROMETHEUS_PORT: port.prefault('9090'),
+  ALERTMANAGER_PORT: port.prefault('9093'),
+  ALERT_RECEIVER: alertReceiver.prefault(''),
+  GRAFANA_PORT: port.prefault('3000'),
   PGADMIN_DEFAULT_EMAIL: email.prefault('admin@example.com'),
   PGADMIN_DEFAULT_PASSWORD: password,
 };

@@ -97,8 +97,8 @@ export class Bigbrotr {
   /** Which process works on which relay. */
   readonly claims: TableGroups['claims'];
   readonly finder: TableGroups['finder'];
-  /** Figures of the whole archive for Prometheus. */
-  readonly archiveMetrics: TableGroups['archiveMetrics'];
+  /** What is told to the outside: figures for Prometheus, changes of a relay's state. */
+  readonly reports: TableGroups['reports'];
   /** What each transaction stored or deleted. */
   readonly journal: TableGroups['journal'];
   /** Figures that are kept: days that are counted anew when they change. */
@@ -121,7 +121,7 @@ export class Bigbrotr {
     const groups = tableGroups(database);
     this.claims = groups.claims;
     this.finder = groups.finder;
-    this.archiveMetrics = groups.archiveMetrics;
+    this.reports = groups.reports;
     this.journal = groups.journal;
     this.figures = groups.figures;
     this.retryTimes = groups.retryTimes;

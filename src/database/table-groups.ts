@@ -11,6 +11,7 @@ import * as filterParts from './filter-parts.ts';
 import * as finder from './finder.ts';
 import * as imports from './imports.ts';
 import * as journal from './journal.ts';
+import { latestStateChange } from './relay-states.ts';
 import * as retryTimes from './retry-times.ts';
 import * as withheld from './withheld.ts';
 import * as withheldKinds from './withheld-kinds.ts';
@@ -40,8 +41,11 @@ const JOURNAL = {
 const JOURNAL_FIGURES = {
   lag: journal.readerLag,
 };
-const ARCHIVE_METRICS = {
-  read: readArchivePart,
+const REPORTS = {
+  stateChange: latestStateChange,
+};
+const REPORTED_FIGURES = {
+  archiveMetrics: readArchivePart,
 };
 const FIGURES = {
   daysToCount: dirtyDays.daysToCount,
@@ -110,7 +114,7 @@ export function tableGroups(database: Database) {
     },
     finder: { ...bind(query, CANDIDATES), ...bindTransactions(transaction, FINDER) },
     journal: { ...bind(query, JOURNAL_FIGURES), ...bindTransactions(transaction, JOURNAL) },
-    archiveMetrics: bindTransactions(transaction, ARCHIVE_METRICS),
+    reports: { ...bind(query, REPORTS), ...bindTransactions(transaction, REPORTED_FIGURES) },
     figures: {
       ...bind(query, FIGURES),
       ...bindTransactions(transaction, FIGURE_CHANGES),

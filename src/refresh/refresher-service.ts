@@ -28,7 +28,7 @@ async function beginRefreshing(
   rebuilds: boolean,
 ): Promise<Work> {
   const refreshing = new Refreshing(service, cpuShare);
-  const { read } = service.bigbrotr.archiveMetrics;
+  const { archiveMetrics: read } = service.bigbrotr.reports;
   return {
     run: async () => {
       if (rebuilds) return refreshing.rebuild();

@@ -95,6 +95,9 @@ export function createMetrics(service: string, healthNames: HealthNames = {}): M
   collectDefaultMetrics({ register: registry });
   const all = counters(registry);
   const now = gauges(registry);
+  // What is rare has a series from the start: an increase from nothing to 1 would not be seen.
+  for (const work of ['visit', 'check', 'try', 'sources']) all.claimsLost.inc({ work }, 0);
+  for (const outcome of ['delivered', 'failed']) all.webhooks.inc({ outcome }, 0);
   const histograms = visitHistograms(registry);
   const outcomeLabel = boundedLabel();
   const reasonLabel = boundedLabel();

@@ -14,7 +14,7 @@ const OF_STANDBYS = ['replication_lag_bytes', 'replication_slot_active'];
 
 const test = archiveTest
   .extend('read', ({ bigbrotr }) => async () => {
-    const parts = await Promise.all(PARTS.map((part) => bigbrotr.archiveMetrics.read(part)));
+    const parts = await Promise.all(PARTS.map((part) => bigbrotr.reports.archiveMetrics(part)));
     return parts.flat();
   })
   .extend('shown', ({ read }) => async () => {
@@ -123,7 +123,7 @@ describe('figures of the whole archive', () => {
         read: (part) => {
           reads += 1;
           if (reads > PARTS.length) throw new DatabaseError('it is away', '', false, null);
-          return bigbrotr.archiveMetrics.read(part);
+          return bigbrotr.reports.archiveMetrics(part);
         },
       },
       0.05,

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import {
@@ -76,6 +76,7 @@ const keyServices = ['monitor', 'synchronizer', worker, 'priority_synchronizer']
 const relayServices = [...keyServices, 'finder'];
 const nodeServices = ['initializer', ...relayServices, 'refresher'];
 const questionServices = ['explain', 'status'];
+const monitoringServices = ['prometheus', 'alertmanager', 'grafana'];
 const toolServices = ['check_env', 'check_ports', 'keygen', ...questionServices];
 
 function service(name: string): Service {
@@ -97,6 +98,9 @@ const isOn =
 const told = (variable: string) =>
   those(({ environment = {} }) => variable in environment || `${variable}_FILE` in environment);
 
+/** Images that are used as they are. */
+const PINNED =
+  /^(dpage\/pgadmin4:\d+\.\d+|prom\/(prometheus|alertmanager):v\d+\.\d+\.\d+|grafana\/grafana:\d+\.\d+\.\d+)$/;
 const oneShots = ['roles', 'initializer', ...toolServices];
 
 test('the documented services run, and nothing else', () => {
@@ -105,12 +109,14 @@ test('the documented services run, and nothing else', () => {
     [
       ...[...nodeServices, ...toolServices],
       ...['api', 'pgadmin', 'pgbouncer', 'postgres', 'roles', 'torproxy'],
+      ...monitoringServices,
     ].sort(),
   );
   expect(those(({ profiles }) => profiles !== undefined).sort()).toEqual(
-    ['check_ports', 'keygen', worker, ...questionServices].sort(),
+    ['check_ports', 'keygen', worker, ...questionServices, ...monitoringServices].sort(),
   );
   expect(service(worker).profiles).toEqual(['workers']);
+  for (const name of monitoringServices) expect(service(name).profiles).toEqual(['monitoring']);
 });
 
 test('containers are named after the project and the service, PostgreSQL’s is the database', () => {
@@ -124,7 +130,7 @@ test('containers are named after the project and the service, PostgreSQL’s is 
 
 describe.each(services)('%s is contained', (_name, each) => {
   test('is not root and cannot become root', () => {
-    expect(each.user).toMatch(/^(postgres|pgbouncer|debian-tor|node|5050:5050)$/);
+    expect(each.user).toMatch(/^(postgres|pgbouncer|debian-tor|node|5050:5050|nobody|472)$/);
     expect(each.security_opt).toContain('no-new-privileges:true');
     expect(each.privileged).toBeUndefined();
     expect(each.network_mode).toBe(each === service('check_ports') ? 'host' : undefined);
@@ -139,7 +145,7 @@ describe.each(services)('%s is contained', (_name, each) => {
     expect(each.read_only).toBe(true);
     for (const volume of each.volumes ?? []) {
       if (typeof volume === 'object') expect(volume.read_only, volume.source).toBe(true);
-      else expect(volume).toMatch(/:ro$|:\/var\/lib\//);
+      else expect(volume).toMatch(/:ro$|:\/var\/lib\/|^(prometheus|alertmanager)-data:/);
     }
     expect(JSON.stringify(each)).not.toContain('docker.sock');
   });
@@ -165,7 +171,7 @@ describe.each(services)('%s is contained', (_name, each) => {
 
   test('comes from an image that is pinned, or built here by one service', () => {
     const builders = services.filter(([, other]) => other.image === each.image && other.build);
-    if (builders.length === 0) expect(each.image).toMatch(/^dpage\/pgadmin4:\d+\.\d+$/);
+    if (builders.length === 0) expect(each.image).toMatch(PINNED);
     else expect(each.image).toMatch(/^\$\{COMPOSE_PROJECT_NAME:-bigbrotr\}-[a-z]+$/);
     // A tool is built where it is the first thing that is run; `up` does not build it.
     expect(builders.filter(([, { profiles }]) => !profiles).length).toBeLessThanOrEqual(1);
@@ -177,22 +183,26 @@ describe('networks', () => {
     expect(compose.networks.database).toEqual({ internal: true });
     const tools = toolServices.filter((name) => name !== 'check_ports');
     expect(those(isOn('database')).sort()).toEqual(
-      [...nodeServices, ...tools, 'api', 'pgbouncer', 'postgres', 'roles'].sort(),
+      [...nodeServices, ...tools, 'api', 'pgbouncer', 'postgres', 'prometheus', 'roles'].sort(),
     );
   });
 
   test('only what looks for ports in use is on that of the host, and it is told nothing but ports', () => {
     expect(those(({ networks }) => networks === undefined)).toEqual(['check_ports']);
     const { environment = {} } = service('check_ports');
-    const published = services.flatMap(([, { ports = [] }]) =>
-      ports.map((port) => /\$\{(\w+)/.exec(port)?.[1] as string),
+    const published = services.flatMap(([name, { ports = [] }]) =>
+      monitoringServices.includes(name)
+        ? []
+        : ports.map((port) => /\$\{(\w+)/.exec(port)?.[1] as string),
     );
     const tls = ['PGBOUNCER_TLS_PATH', 'PGBOUNCER_TLS_PORT'];
     expect(Object.keys(environment).sort()).toEqual([...published, ...tls].sort());
   });
 
-  test('only the services that connect to relays, and Tor, have one', () => {
-    expect(those(isOn('egress')).sort()).toEqual([...relayServices, 'torproxy'].sort());
+  test('only the services that connect to relays, Tor and what sends alerts have one', () => {
+    expect(those(isOn('egress')).sort()).toEqual(
+      [...relayServices, 'torproxy', 'alertmanager'].sort(),
+    );
     expect(service('torproxy').networks).toEqual(['egress']);
     expect(service('torproxy').ports).toBeUndefined();
   });
@@ -202,8 +212,15 @@ describe('networks', () => {
       driver_opts: { 'com.docker.network.bridge.enable_ip_masquerade': 'false' },
     });
     expect(those(isOn('operators')).sort()).toEqual(
-      ['api', 'pgadmin', 'pgbouncer', 'postgres', 'refresher'].sort(),
+      ['api', 'pgadmin', 'pgbouncer', 'postgres', 'refresher', ...monitoringServices].sort(),
     );
+  });
+
+  test('what watches has one of its own, and only Prometheus reaches the services', () => {
+    expect(compose.networks.watch).toEqual({ internal: true });
+    expect(those(isOn('watch')).sort()).toEqual([...monitoringServices].sort());
+    for (const name of ['alertmanager', 'grafana'])
+      expect(service(name).networks).not.toContain('database');
   });
 
   test('the ports are the ones that the README names', () => {
@@ -223,6 +240,9 @@ describe('networks', () => {
       finder: '8084',
       api: '8085',
       refresher: '8086',
+      prometheus: '9090',
+      alertmanager: '9093',
+      grafana: '3000',
     });
   });
 });
@@ -356,7 +376,7 @@ describe('variables', () => {
     const published = services.flatMap(([, { ports = [] }]) =>
       ports.map((port) => /\$\{(\w+)/.exec(port)?.[1] as string),
     );
-    expect(published).toHaveLength(9);
+    expect(published).toHaveLength(12);
     // The port on this machine, not the fixed one inside the container.
     for (const name of published) expect(environment[name], name).toBeNull();
   });
@@ -367,33 +387,5 @@ describe('variables', () => {
     const example = read('env.example');
     expect([...asked].filter((name) => !(name in allVariables))).toEqual([]);
     expect([...asked].filter((name) => !new RegExp(`^${name}=`, 'm').test(example))).toEqual([]);
-  });
-});
-
-describe('Dockerfiles', () => {
-  const dockerfiles = readdirSync(projectFile('dockerfiles'))
-    .filter((name) => name.endsWith('.Dockerfile'))
-    .map((name) => `dockerfiles/${name}`);
-
-  test('all of them are used', () => {
-    const used = services.flatMap(([, each]) => (each.build ? [each.build.dockerfile] : []));
-    const ofCitus = 'dockerfiles/citus.Dockerfile'; // compose-citus.test.ts
-    expect([...new Set([...used, ofCitus])].sort()).toEqual(dockerfiles.sort());
-  });
-
-  test.each(dockerfiles)('%s has a known base image and does not end as root', (path) => {
-    const lines = read(path).split('\n');
-    const bases = lines
-      .filter((line) => line.startsWith('FROM '))
-      .map((line) => line.split(' ')[1]);
-    for (const base of bases) {
-      expect([
-        ...['node:24-trixie-slim', 'debian:trixie-slim', 'postgres:17', 'citusdata/citus:13.2.0'],
-      ]).toContain(base);
-    }
-    expect(lines.findLast((line) => line.startsWith('USER '))).toMatch(
-      /^USER (node|pgbouncer|debian-tor|postgres)$/,
-    );
-    expect(lines.join('\n')).not.toMatch(/#\s*syntax=/);
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { STOP_REASONS } from '../../../src/nostr/stop-reason.ts';
+import type { HealthStatus } from '../../../src/telemetry/health.ts';
 import { createMetrics } from '../../../src/telemetry/metrics.ts';
 
 const sampleOf = (text: string, series: string) =>
@@ -72,10 +73,10 @@ describe('metrics', () => {
   test('of the process show what it is, its state and its connections, and nothing that is off', async () => {
     const metrics = createMetrics('finder');
     const build = { version: '0.2.0', schema: '0001_baseline' };
-    const up = {
+    const up: HealthStatus = {
       ...{ state: 'waiting', ready: true, database: 'up', storing: 'works', tor: 'no_circuit' },
       ...{ network: 'down', uptimeSeconds: 1, lastRound: null, counts: {} },
-    } as const;
+    };
     metrics.processState(build, up, { max: 5, open: 3, idle: 1, waiting: 2 });
     const text = await metrics.text();
     const series = (name: string, labels = '') =>
@@ -88,7 +89,8 @@ describe('metrics', () => {
     expect(series('database_connections', 'state="busy",')).toBe('2');
     expect(series('database_connection_waits')).toBe('2');
     const off = createMetrics('api');
-    off.processState(build, { ...up, database: 'down', tor: 'off', network: 'off' }, null);
+    const down: HealthStatus = { ...up, database: 'down', tor: 'off', network: 'off' };
+    off.processState(build, down, null);
     const other = await off.text();
     expect(sampleOf(other, 'bigbrotr_database_up{service="api"}')).toBe('0');
     for (const name of ['tor_state', 'own_network_up', 'database_connections_max'])
