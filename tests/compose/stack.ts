@@ -73,6 +73,9 @@ const portNames = [
   'FINDER_HEALTH_PORT',
   'API_PORT',
   'REFRESHER_HEALTH_PORT',
+  'PROMETHEUS_PORT',
+  'ALERTMANAGER_PORT',
+  'GRAFANA_PORT',
 ] as const;
 export type PortName = (typeof portNames)[number];
 
