@@ -106,6 +106,8 @@ export interface MonitorConfig extends RelayServiceConfig {
   readonly geoip: { readonly cityPath: string | null; readonly asnPath: string | null };
   /** Null: nothing is published. */
   readonly publish: PublishConfig | null;
+  /** The https URL under which others reach the API, whose certificate is watched; null: there is none. */
+  readonly apiPublicUrl: string | null;
   /** Who is told when a relay goes down and comes back. */
   readonly webhooks: readonly { readonly relay: RelayUrl; readonly url: string }[];
 }

@@ -279,6 +279,13 @@ export const webUrls = plain.transform((text, ctx): string[] => {
   return urls;
 });
 
+export const httpsUrlOrNone = plain
+  .refine(
+    (text) => text === '' || (/^https:\/\//.test(text) && URL.canParse(text)),
+    'must be a URL such as https://archive.example.com, or empty.',
+  )
+  .transform((text) => text || null);
+
 /** Pairs of a relay and the URL of a webhook, a space between the two and commas between the pairs. */
 export const webhooks = z.string().transform((text, ctx): { relay: RelayUrl; url: string }[] => {
   const pairs = text.split(',').map((pair) => pair.trim());

@@ -22,6 +22,7 @@ import {
   workersOf,
 } from '../runtime/service-parts.ts';
 import type { HealthNames } from '../telemetry/metrics.ts';
+import { watchCertificate } from './own-certificate.ts';
 import { type Publishing, startPublishing } from './publish/publishing.ts';
 import { Webhooks } from './publish/webhooks.ts';
 import type { ProbeReport } from './worker.ts';
@@ -92,6 +93,7 @@ async function startMonitoring(
   lookWhenBack(service, heldBack, loop);
   return {
     run: async () => {
+      if (config.apiPublicUrl !== null) void watchCertificate(config.apiPublicUrl, service);
       await loop.run();
       await publishing?.flush();
       if (service.once) await webhooks.flush(WEBHOOKS_MS);

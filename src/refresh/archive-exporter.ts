@@ -3,9 +3,10 @@ import { DatabaseError } from '../database/error.ts';
 import type { Service } from '../runtime/service.ts';
 import type { ArchivePart, ArchiveSample } from '../telemetry/archive-metrics.ts';
 
-const PARTS = ['work', 'server', 'relays', 'size'] as const satisfies readonly ArchivePart[];
-/** The sample of coverage takes longer than all others together, and changes slowly: it is read once in so many rounds. */
-const COVERAGE_ROUNDS = 10;
+const PARTS = ['work', 'server', 'size'] as const satisfies readonly ArchivePart[];
+/** What takes longer and changes slowly is read in every tenth round. */
+const SLOW_PARTS = ['relays', 'coverage'] as const satisfies readonly ArchivePart[];
+const SLOW_ROUNDS = 10;
 
 type Needed = Pick<Service, 'logRepeated' | 'signal'> & {
   readonly read: (part: ArchivePart) => Promise<ArchiveSample[]>;
@@ -23,7 +24,7 @@ export async function exportArchive(service: Needed, intervalSeconds: number): P
   const { signal } = service;
   for (let round = 0; !signal.aborted; round += 1) {
     for (const part of PARTS) await exportPart(service, part);
-    if (round % COVERAGE_ROUNDS === 0) await exportPart(service, 'coverage');
+    if (round % SLOW_ROUNDS === 0) for (const part of SLOW_PARTS) await exportPart(service, part);
     await sleep(intervalSeconds * 1000, undefined, { signal }).catch(() => {});
   }
 }

@@ -56,6 +56,8 @@ export interface Metrics {
   claimLost(work: string): void;
   /** Whether a part of our own network works: `dns`, `ipv4` or `ipv6`. */
   networkWorks(part: string, works: boolean): void;
+  /** Until when the certificate of our API is valid, Unix seconds. */
+  certificateExpires(host: string, at: number): void;
   /** Bytes that are free on the disk of the database. */
   databaseDiskFree(bytes: number): void;
   roundFinished(seconds: number): void;
@@ -121,6 +123,7 @@ export function createMetrics(service: string, healthNames: HealthNames = {}): M
     claimsHeld: (count) => now.claimsHeld.set(count),
     claimLost: (work) => all.claimsLost.inc({ work }),
     networkWorks: (part, works) => now.network.set({ part }, Number(works)),
+    certificateExpires: (host, at) => now.certificate.set({ host }, at),
     databaseDiskFree: (bytes) => now.diskFree.set({ disk: 'database' }, bytes),
     roundFinished: (seconds) => {
       all.rounds.inc();
@@ -192,6 +195,11 @@ function gauges(registry: Registry) {
       'disk_free_bytes',
       'Bytes that are free on a disk (database), where this service can see it.',
       'disk',
+    ),
+    certificate: gauge(
+      'certificate_expiry_timestamp_seconds',
+      'Until when the certificate of our API (API_PUBLIC_URL) is valid, Unix seconds.',
+      'host',
     ),
     lag: gauge(
       'journal_lag_seconds',

@@ -23,6 +23,7 @@ const SERVICES = [
 const WITHOUT_SERIES: Readonly<Record<string, string>> = {
   bigbrotr_network_up: 'nothing outside of loopback is reached',
   bigbrotr_own_network_up: 'nothing outside of loopback is reached',
+  bigbrotr_certificate_expiry_timestamp_seconds: 'the API has no certificate',
   bigbrotr_events_published_total: 'nothing is published',
   bigbrotr_replication_lag_bytes: 'the archive has no standby',
   bigbrotr_replication_slot_active: 'the archive has no standby',
