@@ -98,10 +98,13 @@ const WORK = `
       select written_at from journal where (xid, batch_id) > (r.xid, r.batch_id) order by xid, batch_id limit 1
   ) j on true
   union all
-  select 'last_event_stored_timestamp_seconds', ${NO_LABELS}, max(written_at)
-  from (select event_keys, written_at from journal order by xid desc, batch_id desc limit ${JOURNAL_BATCHES}) j
-  where event_keys <> '{}'
-  having max(written_at) is not null
+  select 'last_event_stored_timestamp_seconds', ${NO_LABELS}, written_at
+  from (
+      select written_at
+      from (select * from journal order by xid desc, batch_id desc limit ${JOURNAL_BATCHES}) newest
+      where event_keys <> '{}'
+      order by xid desc, batch_id desc limit 1
+  ) j
   union all
   select 'figures_as_of_timestamp_seconds', ${NO_LABELS}, figures_as_of()
   union all
