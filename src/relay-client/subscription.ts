@@ -5,6 +5,7 @@ import {
   type EoseHint,
   parseRelayMessage,
   type RelayMessage,
+  readRelayMessage,
   refusalOf,
 } from '../nostr/message.ts';
 import { isAboutReading, isCertainlyAbout } from '../nostr/notice.ts';
@@ -28,6 +29,8 @@ export interface SubscriptionLimits {
   readonly lingerMs?: number;
   /** Whether to wait after every EOSE; default: only after one without events before it. */
   readonly lingersAlways?: boolean;
+  /** Whether events in the usual form are given as they stand in their frames (`EventText`), not parsed; default: no. */
+  readonly asText?: boolean;
 }
 
 /** Above this, reading from the socket stops until the reader has caught up. */
@@ -281,7 +284,7 @@ class Subscription {
 
   #receive(data: string): void {
     if (this.end) return;
-    const message = parseRelayMessage(data);
+    const message = this.#limits.asText ? readRelayMessage(data) : parseRelayMessage(data);
     const isOurs = this.#isOurs(message);
     if (!isOurs && isAnswer(message, this.#open)) return;
     this.#byteCount += data.length;

@@ -5,11 +5,14 @@ import type { EventFilter } from '../nostr/filter.ts';
 import type { Verifier } from '../nostr/verify.ts';
 import type { Authenticator } from '../relay-client/authentication.ts';
 import type { ConnectOptions, RelayConnection } from '../relay-client/connection.ts';
+import type { RecentEvents } from './recent-events.ts';
 
 /** What every visit of a worker shares. */
 export interface VisitContext {
   readonly bigbrotr: Bigbrotr;
   readonly verifier: Verifier;
+  /** What the visits of the process have seen lately. */
+  readonly recent: RecentEvents;
   readonly connect: Omit<ConnectOptions, 'signal'>;
   /** Signs the answers to NIP-42 challenges; null: relays that require authentication are not read. */
   readonly secretKey: Uint8Array | null;

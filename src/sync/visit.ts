@@ -366,7 +366,7 @@ export class Visit {
     this.intake.beginAnswer();
     const counted = new CountedTally(tally);
     const { connection } = this.#session;
-    const limits = { ...this.limits, ...patience };
+    const limits = { ...this.limits, ...patience, asText: true };
     const page = readPage(connection, filter, limits, this.#context.signal, (reason) =>
       this.intake.countInvalid(reason),
     );

@@ -81,7 +81,7 @@ export const CITUS_EXCEPTIONS: readonly CitusException[] = [
     file: 'database/days.test.ts',
     tests: [
       'change nothing in what is stored and found; each has its own row of the journal',
-      'costs five ways to the server',
+      'costs two ways to the server',
     ],
     reason: 'the test is of one server; tests/db/citus counts the statements of a batch',
   },

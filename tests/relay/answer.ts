@@ -117,7 +117,7 @@ export class OpenSubscription {
   }
 
   async #sendPage(): Promise<void> {
-    const { after = Number.POSITIVE_INFINITY, betweenMs } = this.#quirk;
+    const { after = Number.POSITIVE_INFINITY, betweenMs, slowAfter = 0 } = this.#quirk;
     const selected = this.#select();
     this.#pending = [];
     const broken = this.#poisonedAt(selected.events);
@@ -130,7 +130,7 @@ export class OpenSubscription {
         this.#record.fire('after');
         break;
       }
-      if (betweenMs) await this.#wire.pause(betweenMs);
+      if (betweenMs && index >= slowAfter) await this.#wire.pause(betweenMs);
       if (!this.#goesOn() && !(eoseAfter !== undefined && this.#wire.isUsable)) return;
       this.#sendEvent(json);
       await this.#wire.pace();

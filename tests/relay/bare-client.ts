@@ -1,10 +1,11 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
+import { deadline } from '../../src/network/deadline.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 
 export interface Answer {
   readonly events: NostrEvent[];
-  /** The message that ended it, or null when none came in time or the socket went first. */
+  /** The message that ended it, or null when the relay fell silent or the socket went first. */
   readonly end: readonly unknown[] | null;
 }
 
@@ -51,7 +52,7 @@ export class RelayClient {
     options: RequestOptions = {},
   ): Promise<Answer> {
     this.#count += 1;
-    const { id = `s${this.#count}`, timeoutMs = 2000 } = options;
+    const { id = `s${this.#count}`, silenceMs = 2000 } = options;
     const events: NostrEvent[] = [];
     let end: readonly unknown[] | null = null;
     const listener = (message: readonly unknown[]) => {
@@ -63,7 +64,7 @@ export class RelayClient {
     };
     this.#listeners.add(listener);
     this.send('REQ', id, ...[filters].flat());
-    await this.until(() => end !== null || this.isClosed, timeoutMs);
+    await this.until(() => end !== null || this.isClosed, silenceMs);
     this.#listeners.delete(listener);
     return { events, end };
   }
@@ -74,25 +75,41 @@ export class RelayClient {
     return this.next(([type, id]) => type === 'OK' && id === event.id);
   }
 
-  /** The first message that passes, among those that came and those to come; null when none does in time. */
+  /**
+   * The first message that passes, among those that came and those to come; null when the relay sends nothing for
+   * `silenceMs` before. Each message is looked at once, however many there are.
+   */
   async next(
     test: (message: readonly unknown[]) => boolean,
-    timeoutMs = 2000,
+    silenceMs = 2000,
   ): Promise<readonly unknown[] | null> {
-    await this.until(() => this.messages.some(test), timeoutMs);
-    return this.messages.find(test) ?? null;
+    let seen = 0;
+    let found: readonly unknown[] | null = null;
+    const search = () => {
+      for (; !found && seen < this.messages.length; seen += 1) {
+        const message = this.messages[seen] as unknown[];
+        if (test(message)) found = message;
+      }
+      return found !== null;
+    };
+    await this.until(search, silenceMs);
+    return found;
   }
 
-  /** Waits until the test holds. @returns whether it came to hold in time. */
-  until(test: () => boolean, timeoutMs = 2000): Promise<boolean> {
+  /** Waits until the test holds, looked at after every message. @returns false when the relay is silent for `silenceMs` before. */
+  until(test: () => boolean, silenceMs = 2000): Promise<boolean> {
     return new Promise((resolve) => {
+      let cancel = () => {};
       const settle = (held: boolean) => {
-        clearTimeout(timer);
+        cancel();
         this.#waiting.delete(check);
         resolve(held);
       };
-      const check = () => test() && settle(true);
-      const timer = setTimeout(() => settle(false), timeoutMs);
+      const check = () => {
+        cancel();
+        if (test()) settle(true);
+        else cancel = deadline(silenceMs, () => settle(false));
+      };
       this.#waiting.add(check);
       check();
     });
@@ -117,7 +134,7 @@ export class RelayClient {
 
 interface RequestOptions {
   readonly id?: string;
-  readonly timeoutMs?: number;
+  readonly silenceMs?: number;
 }
 
 function parsed(text: string): unknown[] {

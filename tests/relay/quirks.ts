@@ -94,6 +94,8 @@ export interface Quirk {
   readonly delayMs?: number;
   /** Between one event and the next. */
   readonly betweenMs?: number;
+  /** How many events of a page come at once, before `betweenMs` applies; 0 unless told. */
+  readonly slowAfter?: number;
   readonly garbage?: readonly Garbage[];
   /** Number of NOTICEs that are sent first. */
   readonly notices?: number;

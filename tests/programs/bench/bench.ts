@@ -12,6 +12,7 @@ import type { Result } from './measure.ts';
 import { report } from './report.ts';
 import { apiRows } from './row-api.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
+import { cpuRows } from './row-cpu.ts';
 import { figuresRateRow, figuresRows } from './row-figures.ts';
 import { growthRows } from './row-growth.ts';
 import { hostsRows } from './row-hosts.ts';
@@ -21,6 +22,7 @@ import { monitorRow } from './row-monitor.ts';
 import { sightingRows } from './row-sightings.ts';
 import { eventBytesRow, sightingBytesRow } from './row-storage.ts';
 import { takeOverRow } from './row-take-over.ts';
+import { tenAtOnceRow } from './row-ten-at-once.ts';
 import { verifyRow } from './row-verify.ts';
 
 type Measure = (bench: Bench) => Promise<Result[]>;
@@ -29,7 +31,9 @@ type Measure = (bench: Bench) => Promise<Result[]>;
 const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['verify'], verifyRow],
   [['archive'], archiveRow],
+  [['cpu'], cpuRows],
   [['latency'], latencyRow],
+  [['ten-at-once'], tenAtOnceRow],
   [['database', 'sightings', 'wal'], sightingRows],
   [['sighting-bytes'], sightingBytesRow],
   [['event-bytes', 'index-bytes'], eventBytesRow],

@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, vi } from 'vitest';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
+import { describe, expect, onTestFinished, vi } from 'vitest';
 import { ByteBudget } from '../../../src/relay-client/byte-budget.ts';
 import type { RelayConnection } from '../../../src/relay-client/connection.ts';
 import { JunkLimit } from '../../../src/relay-client/junk-limit.ts';
@@ -8,7 +8,7 @@ import { LateEvents } from '../../../src/relay-client/late-events.ts';
 import { readPage } from '../../../src/relay-client/subscription.ts';
 import { signedEvents } from '../../fixtures/events.ts';
 import { closesSeen, EVENTS, ids, LIMITS, read, pageTest as test } from '../../relay/page-test.ts';
-import { throttled, whenStill } from '../../relay/relays.ts';
+import { whenStill } from '../../relay/relays.ts';
 import { empty } from '../../relay/scripted-relay.ts';
 
 vi.setConfig({ testTimeout: 20_000 }); // for a busy machine; no timeout under test is that long
@@ -104,24 +104,52 @@ function countListeners(connection: RelayConnection): { added(): number; now(): 
   return { added: () => added, now: () => added - removed };
 }
 
+/** Lets the time of deadlines pass only by `vi.advanceTimersByTime`, however slow the machine is. Sockets go on. */
+function stopClock(): void {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  onTestFinished(() => {
+    vi.useRealTimers();
+  });
+}
+
 describe('page of a relay above the junk limit', () => {
   const NOTICES = { quirk: { notices: 4000 } }; // 70 KB
 
+  /** Resolves when the junk limit has stopped reading. */
+  const untilHeld = (connection: RelayConnection) =>
+    new Promise<void>((resolve) => {
+      connection.onReadingChanged(() => connection.isThrottled && resolve());
+    });
+
   test('waits for the answer: reading that is stopped is not silence', async ({ visit }) => {
-    const { connection } = await visit(NOTICES, new JunkLimit(20 * 1024));
-    const held = throttled(connection);
-    const { events, end } = await read(connection, { idleTimeoutMs: 2000 });
-    expect(held()).toBeGreaterThan(0);
+    const { connection } = await visit(NOTICES, new JunkLimit(20 * 1024)); // holds for 3.2 seconds
+    stopClock();
+    const held = untilHeld(connection);
+    const reading = read(connection, { idleTimeoutMs: 2000 });
+    await held;
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(connection.isThrottled).toBe(true);
+    await vi.advanceTimersByTimeAsync(500);
+    expect(connection.isThrottled).toBe(false);
+    const { events, end } = await reading;
     expect({ end, events: events.length }).toEqual({ end: { type: 'eose' }, events: 10 });
   });
 
   test('ends at the total timeout', async ({ visit }) => {
     const share = new JunkLimit(1024);
     const { connection } = await visit(NOTICES, share);
-    const held = throttled(connection);
-    const { end } = await read(connection, { idleTimeoutMs: 3000, totalTimeoutMs: 3000 });
-    expect(held()).toBe(1);
-    expect(end.type).toBe('timeout');
+    stopClock();
+    const held = untilHeld(connection);
+    let ended = false;
+    const reading = read(connection, { idleTimeoutMs: 3000, totalTimeoutMs: 3000 }).finally(() => {
+      ended = true;
+    });
+    await held;
+    await vi.advanceTimersByTimeAsync(2900);
+    await turn();
+    expect(ended).toBe(false);
+    await vi.advanceTimersByTimeAsync(200);
+    expect((await reading).end.type).toBe('timeout');
     expect(share.waiting).toBe(1);
     connection.close();
     await connection.closed;

@@ -131,7 +131,7 @@ describe('the handshake of a scripted relay', () => {
     const client = await RelayClient.connect(relay.url, { perMessageDeflate: true });
     expect(client.socket.extensions).toBe('permessage-deflate');
     const { bytesRead } = await bytesReadBy(client, () =>
-      client.request({ limit: 0 }, { timeoutMs: 5000 }),
+      client.request({ limit: 0 }, { silenceMs: 5000 }),
     );
     expect(bytesRead).toBeLessThan(50_000);
     expect(client.messages[0]).toEqual(['NOTICE', 'huge']);

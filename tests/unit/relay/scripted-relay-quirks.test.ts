@@ -29,9 +29,9 @@ async function start(
 const SHORT_MS = 300;
 
 /** Starts a relay with one quirk and asks it once. */
-async function ask(quirk: relays.Quirk, filter: object = {}, timeoutMs = 5000) {
+async function ask(quirk: relays.Quirk, filter: object = {}, silenceMs = 5000) {
   const [relay, client] = await start({ quirk });
-  const { events, end } = await client.request(filter, { timeoutMs });
+  const { events, end } = await client.request(filter, { silenceMs });
   return { relay, client, events, ids: events.map(({ id }) => id), end };
 }
 
@@ -169,8 +169,8 @@ describe('how a page ends', () => {
   });
 
   test('too early, never, refused, or with a word to nobody', async () => {
-    const outcome = async (quirk: relays.Quirk, timeoutMs?: number) => {
-      const { ids, end } = await ask(quirk, {}, timeoutMs);
+    const outcome = async (quirk: relays.Quirk, silenceMs?: number) => {
+      const { ids, end } = await ask(quirk, {}, silenceMs);
       return [ids.length, end];
     };
     expect(await outcome(relays.prematureEose(30))).toEqual([30, ['EOSE', 's1']]);

@@ -123,7 +123,7 @@ describe('a scripted relay that behaves', () => {
 
   test('stops a page when the client closes it', async () => {
     const [relay, client] = await start({ quirk: { betweenMs: 1 } });
-    const answer = client.request({ limit: 1000 }, { id: 'long', timeoutMs: 300 });
+    const answer = client.request({ limit: 1000 }, { id: 'long', silenceMs: 300 });
     await relay.until(({ eventsSent }) => eventsSent > 10);
     client.send('CLOSE', 'long');
     expect((await answer).end).toBeNull();
