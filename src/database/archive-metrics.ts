@@ -10,6 +10,11 @@ import { NOW, type Query } from './connection.ts';
 const SAMPLED_RELAYS = 200;
 /** Batches of the journal in which the latest with new events is looked for, at most. */
 const JOURNAL_BATCHES = 5000;
+/** The words of is_hole_reason(). */
+const HOLE_REASONS = [
+  ...['dense', 'overflow', 'oversized', 'quarantine_full'],
+  ...['contradicted', 'unreadable', 'unanswered', 'withheld'],
+];
 /** A part that takes longer is left out, in milliseconds. */
 const LONGEST_MS = 30_000;
 
@@ -81,7 +86,10 @@ const COVERAGE = `
   where v.caught_up and v.failures = 0 and v.ended_at > ${NOW} - 86400
   having min(c.proven_at) is not null
   union all
-  select 'holes', jsonb_build_object('reason', reason), count(*) from holes group by reason
+  select 'holes', jsonb_build_object('reason', w.reason), count(h.reason)
+  from unnest($1::text[]) w (reason)
+  left join holes h on h.reason = w.reason
+  group by w.reason
   union all
   select 'latest_visits', jsonb_build_object('outcome', outcome), count(*)
   from visits where not is_part and outcome is not null group by outcome
@@ -157,7 +165,13 @@ const STATEMENTS: Readonly<Record<ArchivePart, string>> = {
 export async function readArchivePart(query: Query, part: ArchivePart): Promise<ArchiveSample[]> {
   await query(`set local statement_timeout = ${LONGEST_MS}`);
   await query('set local jit = off'); // to compile these takes longer than to run them
-  const values = part === 'server' ? [Math.round(Date.now() / 1000)] : [];
-  const { rows } = await query<ArchiveSample & Record<string, unknown>>(STATEMENTS[part], values);
+  const values: Partial<Record<ArchivePart, readonly unknown[]>> = {
+    coverage: [HOLE_REASONS], // one without a hole has a 0, so that its growth is seen
+    server: [Math.round(Date.now() / 1000)],
+  };
+  const { rows } = await query<ArchiveSample & Record<string, unknown>>(
+    STATEMENTS[part],
+    values[part],
+  );
   return rows;
 }

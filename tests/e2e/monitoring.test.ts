@@ -115,27 +115,28 @@ monitoredTest.skipIf(!hasPrometheus)(
       `insert into runs (command, started_at, succeeded, detail)
        values ('backup', unix_now() - 9, true, 'x'), ('verify', unix_now() - 9, true, 'x')`,
     );
-    const { honest, forging } = relays;
-    for (const relay of [honest, forging])
-      await relay.until(
-        () => relay.requests.some(({ filters, end }) => filters[0]?.limit === 0 && end === 'eose'),
-        'the live subscription',
-        60_000,
-      );
-    const secretKey = AUTHOR?.secretKey as Uint8Array;
-    honest.publish(signedEvent({ created_at: NOW, kind: 1, tags: [], content: 'live', secretKey }));
     const api = `http://127.0.0.1:${ports.get('api')}`;
     for (const path of ['/v1/relays', '/v1/events?kinds=x']) await fetch(api + path);
-    const forged = forgedEvents(200, { from: NOW - 80_000, to: NOW - 5000, seed: 9 });
-    for (const event of forged.slice(0, 5)) forging.broadcast(event);
+    // Live events, until both relays are followed: an increase is seen only where there was a value before.
+    const { honest, forging } = relays;
+    const forged = forgedEvents(500, { from: NOW - 80_000, to: NOW - 5000, seed: 9 });
+    const secretKey = AUTHOR?.secretKey as Uint8Array;
+    let sent = 0;
     await vi.waitFor(
-      async () =>
-        expect(
-          await prometheus.query('bigbrotr_events_invalid_total{reason="bad_signature"}'),
-        ).toHaveLength(1),
-      { timeout: 30_000, interval: 500 },
+      async () => {
+        const content = `live ${sent}`;
+        honest.publish(signedEvent({ created_at: NOW, kind: 1, tags: [], content, secretKey }));
+        forging.publish(forged[sent] as (typeof forged)[0]);
+        sent += 1;
+        for (const query of [
+          'bigbrotr_events_invalid_total{reason="bad_signature"} > 0',
+          'sum(bigbrotr_live_lag_seconds_count) > 0',
+        ])
+          expect(await prometheus.query(query), query).toHaveLength(1);
+      },
+      { timeout: 90_000, interval: 500 },
     );
-    for (const event of forged.slice(5)) forging.broadcast(event);
+    for (const event of forged.slice(sent)) forging.publish(event);
     await prometheus.until(['OffencesGrowFast'], true);
 
     const named = new Set([

@@ -80,6 +80,12 @@ describe('figures of the whole archive', () => {
       ...{ 'run_timestamp_seconds verify': 390, 'run_success_timestamp_seconds verify': 230 },
       ...{ 'run_duration_seconds backup': 60 },
     });
+    const reasons = Object.keys(figures).flatMap((name) => /^holes (\w+)$/.exec(name)?.[1] ?? []);
+    const [set] = await database.query<{ source: string }>(
+      "select prosrc || pg_get_functiondef(oid) as source from pg_proc where proname = 'is_hole_reason'",
+    );
+    const known = [...(set?.source.matchAll(/'(\w+)'/g) ?? [])].map(([, word]) => word);
+    expect(reasons.sort()).toEqual([...new Set(known)].sort());
     const [view] = await database.query('select avg(share)::float8 as share from relay_coverage');
     expect(figures.coverage_share).toBe(view?.share);
     expect(figures.coverage_share).toBeGreaterThan(0);
