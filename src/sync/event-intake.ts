@@ -1,5 +1,5 @@
 import type { OffenceReason, Refused, Relay, Stored } from '../database/bigbrotr.ts';
-import { createdAtOf, type InvalidReason, parseEvent } from '../nostr/event.ts';
+import { createdAtOf, type InvalidReason, parseEvent, roughTimeOf } from '../nostr/event.ts';
 import { EventText, hashEvent, identify, type ReceivedEvent } from '../nostr/event-text.ts';
 import { matchesFilter } from '../nostr/filter.ts';
 import { crashPoint } from '../telemetry/crash-point.ts';
@@ -174,8 +174,9 @@ export class EventIntake {
     if (!parsed.ok) {
       const id = this.#claimedId(value);
       this.#countBroken(parsed.reason, id);
-      const createdAt = createdAtOf(value);
+      const createdAt = createdAtOf(value) ?? roughTimeOf(value);
       if (createdAt !== null) tally.add(id, createdAt);
+      else tally.addUnreadable?.(1);
       return JUNK;
     }
     const { event } = parsed;

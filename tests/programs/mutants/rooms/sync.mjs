@@ -185,9 +185,16 @@ export default [
   },
   {
     name: 'withheld events are left out of what is compared',
-    find: 'if ($isInside && !$builder.addUnplaced($row)) return null;',
-    replace: "if ($isInside && $row.id === '' && !$builder.addUnplaced($row)) return null;",
+    find: 'if (isPlacedIn($window, $row) && !builder.addUnplaced($row)) return null;',
+    replace:
+      "if ($row.id === '' && isPlacedIn($window, $row) && !builder.addUnplaced($row)) return null;",
     tests: ['db:sync/visit-withheld'],
+  },
+  {
+    name: 'all parts of a large window count as the same',
+    find: '(differs[at] ?? true) === $isDifferent',
+    replace: 'false === $isDifferent',
+    tests: ['db:sync/visit-nip77-large'],
   },
   {
     name: 'a known event that is not shown is forgotten',
