@@ -52,6 +52,8 @@ export function loadMonitorConfig(env?: Environment): MonitorConfig {
     capabilitiesFrequencySeconds: values.MONITOR_CAPABILITIES_FREQUENCY_HOUR,
     geoip: { cityPath: values.GEOIP_CITY_PATH, asnPath: values.GEOIP_ASN_PATH },
     publish: publishOf(values),
+    webhooks: values.MONITOR_WEBHOOKS,
+    apiPublicUrl: values.API_PUBLIC_URL,
     loopIntervalSeconds: values.MONITOR_LOOP_INTERVAL_MINUTES,
     warnings: [...warnings, ...cores.warnings],
   };

@@ -36,6 +36,7 @@ export function loadRefresherConfig(env?: Environment): RefresherConfig {
     }),
     health: healthOf(values, 'REFRESHER_HEALTH_PORT', values.REFRESHER_HEALTH_PORT),
     cpuShare: values.REFRESHER_CPU_SHARE,
+    metricsSeconds: values.REFRESHER_METRICS_SECONDS,
     warnings,
   };
 }

@@ -5,6 +5,7 @@ import { checkNames } from '../nostr/check-result.ts';
 import { testHosts } from './test-hosts.ts';
 import {
   addresses,
+  alertReceiver,
   boolean,
   certificateFile,
   checkList,
@@ -20,6 +21,7 @@ import {
   hostPorts,
   hoursInMs,
   hoursInSeconds,
+  httpsUrlOrNone,
   identifier,
   identifierOrNone,
   integer,
@@ -45,6 +47,7 @@ import {
   sslMode,
   startTimestamp,
   stopTimestamp,
+  webhooks,
   webSocketUrlOrNone,
   webUrls,
 } from './values.ts';
@@ -141,6 +144,8 @@ export const monitorVariables = {
   MONITOR_PUBLISH_RELAYS: relayList.prefault(''),
   MONITOR_PUBLISH_NAME: plain.prefault('Bigbrotr'),
   MONITOR_PUBLISH_GEOHASH: geohashOrNone.prefault(''),
+  MONITOR_WEBHOOKS: webhooks.prefault(''),
+  API_PUBLIC_URL: httpsUrlOrNone.prefault(''),
   MONITOR_LOOP_INTERVAL_MINUTES: minutesInSeconds(1, 10_080).prefault('15'),
   MONITOR_DB_MIN_POOL: integer(0, 1000).prefault('2'),
   MONITOR_DB_MAX_POOL: count(1000).prefault('5'),
@@ -197,8 +202,9 @@ export const finderVariables = {
 
 export const refresherVariables = {
   REFRESHER_CPU_SHARE: share.prefault('0.25'),
+  REFRESHER_METRICS_SECONDS: integer(1, 3600, 'a whole number of seconds').prefault('30'),
   REFRESHER_DB_MIN_POOL: integer(0, 1000).prefault('0'),
-  REFRESHER_DB_MAX_POOL: integer(2, 1000).prefault('3'),
+  REFRESHER_DB_MAX_POOL: integer(2, 1000).prefault('4'),
   REFRESHER_DB_COMMAND_TIMEOUT: secondsInMs(1, 86_400).prefault('3600'),
   REFRESHER_HEALTH_PORT: listenPort.prefault('8086'),
 };
@@ -275,6 +281,10 @@ export const deploymentVariables = {
   PGBOUNCER_TLS_PATH: plainOrNone.prefault(''),
   PGBOUNCER_ADMIN_PASSWORD: password,
   PGADMIN_PORT: port.prefault('8080'),
+  PROMETHEUS_PORT: port.prefault('9090'),
+  ALERTMANAGER_PORT: port.prefault('9093'),
+  ALERT_RECEIVER: alertReceiver.prefault(''),
+  GRAFANA_PORT: port.prefault('3000'),
   PGADMIN_DEFAULT_EMAIL: email.prefault('admin@example.com'),
   PGADMIN_DEFAULT_PASSWORD: password,
 };

@@ -106,6 +106,10 @@ export interface MonitorConfig extends RelayServiceConfig {
   readonly geoip: { readonly cityPath: string | null; readonly asnPath: string | null };
   /** Null: nothing is published. */
   readonly publish: PublishConfig | null;
+  /** The https URL under which others reach the API, whose certificate is watched; null: there is none. */
+  readonly apiPublicUrl: string | null;
+  /** Who is told when a relay goes down and comes back. */
+  readonly webhooks: readonly { readonly relay: RelayUrl; readonly url: string }[];
 }
 
 /** What the monitor publishes, and where (NIP-66). */
@@ -158,6 +162,8 @@ export interface RefresherConfig extends ServiceConfig {
   readonly health: HealthConfig;
   /** Share of one core that recounts may take, as time in the database: 1 is without pauses. */
   readonly cpuShare: number;
+  /** How often metrics of the whole archive are read, in seconds. */
+  readonly metricsSeconds: number;
 }
 
 export interface ApiConfig extends Omit<ServiceConfig, 'allowPrivateRelays'> {

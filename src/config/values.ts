@@ -279,6 +279,38 @@ export const webUrls = plain.transform((text, ctx): string[] => {
   return urls;
 });
 
+export const httpsUrlOrNone = plain
+  .refine(
+    (text) => text === '' || (/^https:\/\//.test(text) && URL.canParse(text)),
+    'must be a URL such as https://archive.example.com, or empty.',
+  )
+  .transform((text) => text || null);
+
+/** Pairs of a relay and the URL of a webhook, a space between the two and commas between the pairs. */
+export const webhooks = z.string().transform((text, ctx): { relay: RelayUrl; url: string }[] => {
+  const pairs = text.split(',').map((pair) => pair.trim());
+  return pairs.filter(Boolean).flatMap((pair) => {
+    const [given = '', url = '', ...more] = pair.split(/\s+/);
+    const relay = parseRelayUrl(given);
+    const isWeb = /^https?:\/\//.test(url) && URL.canParse(url);
+    if (relay.ok && isWeb && more.length === 0) return [{ relay: relay.url, url }];
+    refuse(
+      ctx,
+      `must hold pairs such as wss://relay.example.com https://example.com/hook, not ${quote(pair)}.`,
+    );
+    return [];
+  });
+});
+
+const isMailUrl = (text: string) =>
+  /^smtps?:\/\/([^@/\s]+@)?[^@/\s:]+:\d+\/[^@/\s]+@[^@/\s]+$/.test(text);
+
+/** Who gets alerts: the URL of a webhook, or of an e-mail (dockerfiles/alertmanager/entrypoint.sh); empty: nobody. */
+export const alertReceiver = plain.refine(
+  (text) => text === '' || isMailUrl(text) || (/^https?:\/\//.test(text) && URL.canParse(text)),
+  'must be the URL of a webhook (https://…), smtp://user:password@host:587/to@example.com, or empty.',
+);
+
 const listed = (text: string) => text.split(/[\s,]+/).filter(Boolean);
 
 /** Origins of web pages (RFC 6454) such as `https://example.com`, with white space or commas between them; or `*`. */

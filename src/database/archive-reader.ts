@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { DatabaseConfig } from '../config/load.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
 import { Database, type OpenOptions, type Query } from './connection.ts';
 import { ASK_EACH_SHARD, archiveShards } from './distribute.ts';
 import type { StoredEvent } from './reading.ts';
@@ -37,6 +38,11 @@ export class ArchiveReader {
     };
     const database = await Database.connect(config, log, { ...wait, check, readOnly: true });
     return new ArchiveReader(database, shards);
+  }
+
+  /** Its connections now. */
+  get pool(): PoolUse {
+    return this.#database.pool;
   }
 
   /** Closes every connection, after running statements have ended. */

@@ -2,7 +2,7 @@ import { serializeEvent, storageObstacle } from '../nostr/event.ts';
 import type { VerifiedEvent } from '../nostr/verify.ts';
 import type { Hole, Window } from '../nostr/window.ts';
 import { crashPoint } from '../telemetry/crash-point.ts';
-import { isDataError, type Query } from './connection.ts';
+import { type Database, isDataError, type Query } from './connection.ts';
 import { type Offence, recordOffences } from './offences.ts';
 import { tokenOf } from './relays.ts';
 import { type Shown, sortById, statementOfShown, storeShown } from './sightings.ts';
@@ -56,13 +56,39 @@ const MAX_QUARANTINED = 10_000;
 const MAX_QUARANTINED_BYTES = 64 * 1024 * 1024;
 
 /**
+ * Stores a batch, all or nothing: in one statement where that is possible, else in a transaction. Where PostgreSQL refuses
+ * a value, the events are stored one by one.
+ *
+ * @param shards number of shards of `events`
+ * @throws DatabaseError
+ */
+export async function storeSorted(
+  database: Pick<Database, 'query' | 'transaction'>,
+  batch: Batch,
+  sorted: Sorted,
+  shards: number,
+): Promise<Stored> {
+  const store = (work: typeof storeBatch) =>
+    database.transaction((query) => work(query, batch, sorted, shards));
+  try {
+    const first = await storeAtOnce(database.query, batch, sorted, shards);
+    if (!first) return await store(storeBatch);
+    const { isWhole, ...stored } = first;
+    return isWhole ? stored : plus(stored, await store(storeBatch));
+  } catch (error) {
+    if (!isDataError((error as Error).cause ?? error)) throw error;
+    return store(storeOneByOne);
+  }
+}
+
+/**
  * Stores a batch in one statement, which is most of them: a transaction would take four ways to the server.
  *
  * @param shards number of shards of `events`
  * @returns null where it takes a transaction ({@link storeBatch}); `isWhole` is false where something was deleted
  *   meanwhile: what is there was stored, nothing is proven, and a transaction has to store the rest
  */
-export async function storeAtOnce(
+async function storeAtOnce(
   query: Query,
   batch: Batch,
   { plain, aside }: Sorted,
@@ -89,7 +115,7 @@ export async function storeAtOnce(
 }
 
 /** As {@link storeAtOnce}, by several statements. @param query of a transaction */
-export async function storeBatch(
+async function storeBatch(
   query: Query,
   batch: Batch,
   { plain, aside }: Sorted,
@@ -110,7 +136,7 @@ export async function storeBatch(
 }
 
 /** Fallback after a data error: inserts events one by one in savepoints and quarantines those that fail. */
-export async function storeOneByOne(
+async function storeOneByOne(
   query: Query,
   batch: Batch,
   { plain, aside }: Sorted,
@@ -236,7 +262,7 @@ export function multirange(windows: readonly Window[]): string {
 }
 
 /** Counts of what two statements have stored. */
-export function plus(first: Stored, rest: Stored): Stored {
+function plus(first: Stored, rest: Stored): Stored {
   const { events, sightings } = first;
   return { ...rest, events: events + rest.events, sightings: sightings + rest.sightings };
 }

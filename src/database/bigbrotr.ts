@@ -5,17 +5,10 @@ import type { RelayAddress } from '../network/url.ts';
 import type { NostrEvent } from '../nostr/event.ts';
 import type { EventFilter } from '../nostr/filter.ts';
 import type { Window } from '../nostr/window.ts';
-import {
-  type Batch,
-  plus,
-  type Stored,
-  sortOut,
-  storeAtOnce,
-  storeBatch,
-  storeOneByOne,
-} from './batch.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
+import { type Batch, type Stored, sortOut, storeSorted } from './batch.ts';
 import * as checks from './checks.ts';
-import { Database, isDataError, now, type OpenOptions, type Query } from './connection.ts';
+import { Database, now, type OpenOptions, type Query } from './connection.ts';
 import { type ImportBatch, type ImportCounts, storeImported } from './dataset-imports.ts';
 import { AddedDays } from './days.ts';
 import { ASK_EACH_SHARD, archiveShards } from './distribute.ts';
@@ -100,7 +93,9 @@ export class Bigbrotr {
   /** Which process works on which relay. */
   readonly claims: TableGroups['claims'];
   readonly finder: TableGroups['finder'];
-  /** What each transaction stored or deleted. */
+  /** What is told to the outside: figures for Prometheus, changes of a relay's state. */
+  readonly reports: TableGroups['reports'];
+  /** What each batch stored or deleted. */
   readonly journal: TableGroups['journal'];
   /** Figures that are kept: days that are counted anew when they change. */
   readonly figures: TableGroups['figures'];
@@ -122,6 +117,7 @@ export class Bigbrotr {
     const groups = tableGroups(database);
     this.claims = groups.claims;
     this.finder = groups.finder;
+    this.reports = groups.reports;
     this.journal = groups.journal;
     this.figures = groups.figures;
     this.retryTimes = groups.retryTimes;
@@ -157,6 +153,10 @@ export class Bigbrotr {
 
   close(): Promise<void> {
     return this.#database.close();
+  }
+
+  get pool(): PoolUse {
+    return this.#database.pool;
   }
 
   isUp(timeoutMs = 2000): Promise<boolean> {
@@ -365,17 +365,7 @@ export class Bigbrotr {
   async store(batch: Batch): Promise<Stored> {
     const sorted = sortOut(batch.events);
     await this.#days.add(this.#database.query, daysOf(sorted.plain));
-    const store = (work: typeof storeBatch) =>
-      this.#database.transaction((query) => work(query, batch, sorted, this.#shards));
-    try {
-      const first = await storeAtOnce(this.#database.query, batch, sorted, this.#shards);
-      if (!first) return await store(storeBatch);
-      const { isWhole, ...stored } = first;
-      return isWhole ? stored : plus(stored, await store(storeBatch));
-    } catch (error) {
-      if (!isDataError((error as Error).cause ?? error)) throw error;
-      return store(storeOneByOne);
-    }
+    return storeSorted(this.#database, batch, sorted, this.#shards);
   }
 
   /**

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import type { DatabaseConfig } from '../config/load.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
 import {
   ConnectionFailure,
   codeOf,
@@ -79,6 +80,12 @@ const RETRY_LONGEST_DELAY_MS = 500;
  */
 function begin(timeoutMs: number, readOnly: boolean): string {
   return `begin${readOnly ? ' transaction read only' : ''}; set local statement_timeout = ${timeoutMs}; set local idle_in_transaction_session_timeout = ${timeoutMs}`;
+}
+
+/** A statement after whose timeout the connection is closed. */
+function bounded(statement: pg.QueryConfig, timeoutMs: number | undefined): pg.QueryConfig {
+  if (timeoutMs === undefined) return statement;
+  return { ...statement, query_timeout: timeoutMs } as pg.QueryConfig;
 }
 
 /** Parses int8 as a number: every one that is read here is a count or a time, far below 2^53. */
@@ -204,10 +211,9 @@ export class Database {
   queryWithin(ms: number): Query {
     return async (text, values) => {
       try {
-        const statement = { text, values: values as unknown[], query_timeout: ms };
-        return await this.#withClient((client) => client.query(statement as pg.QueryConfig));
+        return await this.#queryOnce(text, values, ms);
       } catch (error) {
-        throw this.#asDatabaseError(error, !isTransient(error));
+        throw this.#asDatabaseError(error, this.#isFinal(error));
       }
     };
   }
@@ -220,16 +226,24 @@ export class Database {
     return this.#retrying(() => this.#transactionOnce(work));
   }
 
-  #queryOnce<T extends Row>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<T>> {
-    if (this.#readOnly) return this.#transactionOnce((query) => query<T>(text, values));
-    return this.#withClient((client) => client.query<T>(text, values as unknown[]));
+  /** @param withinMs longest wait for the server's answer; the command timeout unless given */
+  #queryOnce<T extends Row>(
+    text: string,
+    values?: readonly unknown[],
+    withinMs?: number,
+  ): Promise<pg.QueryResult<T>> {
+    if (this.#readOnly) return this.#transactionOnce((query) => query<T>(text, values), withinMs);
+    return this.#withClient((client) => client.query<T>(this.#statement(text, values, withinMs)));
   }
 
-  #transactionOnce<T>(work: (query: Query) => Promise<T>): Promise<T> {
+  #transactionOnce<T>(work: (query: Query) => Promise<T>, withinMs?: number): Promise<T> {
+    const beginning = begin(withinMs ?? this.#config.commandTimeoutMs, this.#readOnly);
     return this.#withClient(async (client) => {
-      await client.query(begin(this.#config.commandTimeoutMs, this.#readOnly));
-      const result = await work((text, values) => client.query(this.#statement(text, values)));
-      const { command } = await client.query('commit');
+      await client.query(bounded({ text: beginning }, withinMs));
+      const result = await work((text, values) =>
+        client.query(this.#statement(text, values, withinMs)),
+      );
+      const { command } = await client.query(bounded({ text: 'commit' }, withinMs));
       // PostgreSQL answers so, without an error, when a statement of the transaction has failed.
       if (command !== 'COMMIT') throw new Error(`a transaction ended in ${command}, not in COMMIT`);
       return result;
@@ -237,8 +251,8 @@ export class Database {
   }
 
   /** The extended protocol accepts one statement: no `commit` before another can leave a read-only transaction. */
-  #statement(text: string, values: readonly unknown[] = []): pg.QueryConfig {
-    const statement = { text, values: values as unknown[] };
+  #statement(text: string, values: readonly unknown[] = [], withinMs?: number): pg.QueryConfig {
+    const statement = bounded({ text, values: values as unknown[] }, withinMs);
     return this.#readOnly ? ({ ...statement, queryMode: 'extended' } as pg.QueryConfig) : statement;
   }
 
@@ -289,8 +303,7 @@ export class Database {
       try {
         return await work();
       } catch (error) {
-        const isForGood =
-          !isTransient(error) || (this.#readOnly && FINAL_FOR_READERS.has(codeOf(error)));
+        const isForGood = this.#isFinal(error);
         if (isForGood || performance.now() - started > this.#patience.retryForMs)
           throw this.#asDatabaseError(error, isForGood);
         this.#log.debug(
@@ -300,6 +313,10 @@ export class Database {
         await sleep(delay + Math.random() * delay); // so that writers that collided do not collide again
       }
     }
+  }
+
+  #isFinal(error: unknown): boolean {
+    return !isTransient(error) || (this.#readOnly && FINAL_FOR_READERS.has(codeOf(error)));
   }
 
   #asDatabaseError(error: unknown, permanent: boolean): Error {
@@ -326,6 +343,12 @@ export class Database {
     );
     const reason = await Promise.race([answer, silence]);
     return reason === null ? null : `${host}:${port}: ${reason}`;
+  }
+
+  /** Its connections now. */
+  get pool(): PoolUse {
+    const { totalCount: open, idleCount: idle, waitingCount: waiting } = this.#pool;
+    return { max: this.#config.maxPool, open, idle, waiting };
   }
 
   /** Closes every connection, after running statements have ended. */

@@ -1,3 +1,4 @@
+import { readArchivePart } from './archive-metrics.ts';
 import * as candidates from './candidates.ts';
 import * as claims from './claims.ts';
 import type { Database, Query } from './connection.ts';
@@ -11,6 +12,7 @@ import * as filterParts from './filter-parts.ts';
 import * as finder from './finder.ts';
 import * as imports from './imports.ts';
 import * as journal from './journal.ts';
+import { latestStateChange } from './relay-states.ts';
 import * as retryTimes from './retry-times.ts';
 import * as withheld from './withheld.ts';
 import * as withheldKinds from './withheld-kinds.ts';
@@ -39,6 +41,12 @@ const JOURNAL = {
 };
 const JOURNAL_FIGURES = {
   lag: journal.readerLag,
+};
+const REPORTS = {
+  stateChange: latestStateChange,
+};
+const REPORTED_FIGURES = {
+  archiveMetrics: readArchivePart,
 };
 const FIGURES = {
   daysToCount: dirtyDays.daysToCount,
@@ -111,6 +119,7 @@ export function tableGroups(database: Database) {
     },
     finder: { ...bind(query, CANDIDATES), ...bindTransactions(transaction, FINDER) },
     journal: { ...bind(query, JOURNAL_FIGURES), ...bindTransactions(transaction, JOURNAL) },
+    reports: { ...bind(query, REPORTS), ...bindTransactions(transaction, REPORTED_FIGURES) },
     figures: {
       ...bind(query, FIGURES),
       ...bindTransactions(transaction, FIGURE_CHANGES),

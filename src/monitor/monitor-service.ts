@@ -22,7 +22,9 @@ import {
   workersOf,
 } from '../runtime/service-parts.ts';
 import type { HealthNames } from '../telemetry/metrics.ts';
+import { watchCertificate } from './own-certificate.ts';
 import { type Publishing, startPublishing } from './publish/publishing.ts';
+import { Webhooks } from './publish/webhooks.ts';
 import type { ProbeReport } from './worker.ts';
 
 /** Interval of look-ups while no relay is due, in milliseconds. */
@@ -31,6 +33,9 @@ const POLL_MS = 10_000;
 const LOST_MS = 60_000;
 /** A relay is looked up this long before it is due, in seconds: time for the next look-up and a free slot. */
 const AHEAD_SECONDS = 60;
+
+/** Maximum wait for webhooks at the end of `--once`, in milliseconds. */
+const WEBHOOKS_MS = 60_000;
 
 const HEALTH_NAMES: HealthNames = {
   visits: 'relays_checked',
@@ -56,6 +61,7 @@ async function startMonitoring(
   const scheduler = new Scheduler<Relay, ProbeReport>(workersOf(config, service, workerUrl));
   await startWorkers(scheduler, config, service);
   const publishing = await startPublishing(config, service);
+  const webhooks = startWebhooks(config, service);
   /** Relays that are being checked, by their keys. */
   const checked = new Map<number, Relay>();
   service.claims.onLost('check', (relayId) => {
@@ -70,7 +76,12 @@ async function startMonitoring(
     claim: claimWith(service, 'check', null),
     run: async (relay) => {
       checked.set(relay.relayId, relay);
-      const ending = await check(relay, config, service, { scheduler, publishing, heldBack });
+      const ending = await check(relay, config, service, {
+        scheduler,
+        publishing,
+        heldBack,
+        webhooks,
+      });
       checked.delete(relay.relayId);
       endClaim(service, 'check', relay.relayId, ending);
       return ending;
@@ -82,11 +93,13 @@ async function startMonitoring(
   lookWhenBack(service, heldBack, loop);
   return {
     run: async () => {
+      if (config.apiPublicUrl !== null) void watchCertificate(config.apiPublicUrl, service);
       await loop.run();
       await publishing?.flush();
+      if (service.once) await webhooks.flush(WEBHOOKS_MS);
     },
     stop: async () => {
-      await Promise.all([scheduler.stop(), publishing?.publisher.stop()]);
+      await Promise.all([scheduler.stop(), publishing?.publisher.stop(), webhooks.stop()]);
     },
   };
 }
@@ -121,15 +134,43 @@ interface Checking {
   readonly scheduler: Scheduler<Relay, ProbeReport>;
   readonly publishing: Publishing | null;
   readonly heldBack: HeldBack;
+  readonly webhooks: Webhooks;
+}
+
+function startWebhooks({ webhooks, keys }: MonitorConfig, { log, metrics }: Service): Webhooks {
+  return new Webhooks({
+    ...{ webhooks, log },
+    secretKey: Buffer.from(keys.secretKey, 'hex'),
+    onOutcome: (outcome) => metrics.webhookCalled(outcome),
+  });
+}
+
+/** Reports a change of the state of a relay that this check has found. @param began when the check began, Unix seconds */
+async function reportChange(
+  relay: Relay,
+  { reason }: Pick<ProbeReport, 'reason'>,
+  began: number,
+  { bigbrotr, log }: Service,
+  webhooks: Webhooks,
+): Promise<void> {
+  if (!webhooks.isWatched(relay.url)) return;
+  try {
+    const change = await bigbrotr.reports.stateChange(relay);
+    if (change === null || change.since < began) return;
+    webhooks.report(relay.url, { ...change, reason: change.state === 'up' ? null : reason });
+  } catch (err) {
+    log.error({ relay: relay.url, err }, 'webhooks could not be called');
+  }
 }
 
 async function check(
   relay: Relay,
   config: MonitorConfig,
   service: Service,
-  { scheduler, publishing, heldBack }: Checking,
+  { scheduler, publishing, heldBack, webhooks }: Checking,
 ): Promise<Ending> {
   const beganMs = performance.now();
+  const began = unixNow();
   const outcome = await runReported('checking', relay.url, relay, scheduler, service);
   if (!outcome.ok) {
     if (outcome.crashesWorker) await setAside(relay, outcome.reason, config, service);
@@ -150,7 +191,8 @@ async function check(
   if (!readable) service.noteFailure(reason ?? 'unreadable');
   if (discovery) publishing?.publisher.publish(discovery);
   if (networkOf(relay.url) === 'tor') service.noteCircuit(reason !== 'proxy_down');
-  service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'));
+  const seconds = (performance.now() - beganMs) / 1000;
+  service.metrics.relayVisited(readable ? 'readable' : (reason ?? 'unreadable'), seconds);
   service.metrics.count({
     [`relays_${state}`]: 1,
     relays_openable: Number(openable),
@@ -158,6 +200,7 @@ async function check(
     [nip11Reason === null ? 'nip11_documents' : `no_nip11_${nip11Reason}`]: 1,
   });
   service.log.debug({ relay: relay.url, ...report }, 'relay checked');
+  await reportChange(relay, report, began, service, webhooks);
   return readable ? 'good' : 'failed';
 }
 

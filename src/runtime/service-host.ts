@@ -14,7 +14,7 @@ import { wayOutBy } from '../network/way-out.ts';
 import { DiskWatch } from '../telemetry/disk-watch.ts';
 import { buildHealthApp, type HealthStatus } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/logger.ts';
-import { RepeatedErrors } from '../telemetry/repeated-errors.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
 import { ClaimKeeper } from './claim-keeper.ts';
 import { NetworkStatus } from './network-status.ts';
 import type {
@@ -46,7 +46,6 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   readonly #config: Config;
   readonly #work: ServiceWork<Config>;
   readonly #options: ServiceOptions;
-  readonly #repeated: RepeatedErrors;
   readonly #tor: TorStatus;
   readonly #network: NetworkStatus;
   readonly #disk: DiskWatch | null;
@@ -69,7 +68,6 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
     this.#work = work;
     this.#options = options;
     const { log, metrics } = life;
-    this.#repeated = new RepeatedErrors(log);
     this.#tor = new TorStatus(config.tor, log);
     const { networkTest, databaseDiskPath } = config;
     const diskLog = options.parentWatchesDisk ? createLogger(config.service, 'silent') : log;
@@ -81,11 +79,11 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   }
 
   buildApp(): FastifyInstance {
-    const { log, metrics } = this.#life;
+    const { log } = this.#life;
     return buildHealthApp({
       service: this.#config.service,
       status: () => this.#life.status(),
-      metrics: () => metrics.text(),
+      metrics: () => this.#life.scrape(),
       onError: (err) => log.error({ err }, 'a health request failed'),
     });
   }
@@ -93,7 +91,8 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   async run(): Promise<void> {
     const { log, metrics, signal, storage } = this.#life;
     void this.#disk?.run(signal, (bytes) => metrics.databaseDiskFree(bytes));
-    const own = { ...this.#config.database, minPool: 0, maxPool: 2 };
+    const pool = this.#work.hasWorkers === false ? {} : { minPool: 0, maxPool: 2 };
+    const own = { ...this.#config.database, ...pool };
     const bigbrotr = await Bigbrotr.connect(own, log, this.#waiting());
     this.#bigbrotr = bigbrotr;
     storage.noteDatabase(null);
@@ -107,9 +106,12 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   }
 
   async close(): Promise<void> {
-    this.#repeated.flush();
     await this.#claims?.stop();
     await this.#bigbrotr?.close();
+  }
+
+  pool(): PoolUse | null {
+    return this.#bigbrotr?.pool ?? null;
   }
 
   status(): ReturnType<ServiceRun['status']> {
@@ -147,7 +149,7 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   }
 
   #service(bigbrotr: Bigbrotr, claims: ClaimKeeper): Service {
-    const { log, metrics, signal, storage } = this.#life;
+    const { log, metrics, repeated, signal, storage } = this.#life;
     return {
       ...{ bigbrotr, claims, log, metrics, signal },
       once: this.#options.once,
@@ -155,7 +157,7 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
         this.#details[name] = text;
       },
       noteStored: (works, reason = '') => storage.noteStored(works, reason),
-      logRepeated: (fields, msg) => this.#repeated.note(fields, msg),
+      logRepeated: (fields, msg) => repeated.note(fields, msg),
       noteCircuit: (works) => this.#tor.noteCircuit(works),
       torIsDown: () => this.#tor.isDown,
       network: this.#network,
@@ -171,7 +173,6 @@ class ServiceHost<Config extends ServiceConfig> implements ServiceRun {
   async #runWork(work: Work, bigbrotr: Bigbrotr): Promise<void> {
     const { signal } = this.#life;
     const look = async () => {
-      this.#repeated.logDue();
       const [reason] = await Promise.all([bigbrotr.whyDown(), this.#tor.check(signal)]);
       return reason;
     };

@@ -13,10 +13,14 @@
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
+import { SCHEMA_VERSION } from '../database/version.ts';
 import { type HealthStatus, listenHealth } from '../telemetry/health.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { createMetrics, type HealthNames, type Metrics } from '../telemetry/metrics.ts';
+import type { PoolUse } from '../telemetry/process-metrics.ts';
+import { RepeatedErrors } from '../telemetry/repeated-errors.ts';
 import { StorageStatus } from '../telemetry/storage-status.ts';
+import { programVersion } from './archive-status.ts';
 import { isAbort, isExpected, isTransientFailure } from './failure.ts';
 import type { ServiceConfig, ServiceOptions } from './service.ts';
 
@@ -51,6 +55,8 @@ export interface ServiceRun {
   run(): Promise<void>;
   /** Frees what `run` opened. Called once, after the HTTP server has answered its last request. */
   close(): Promise<void>;
+  /** Its connections to the database; null: none yet. */
+  pool(): PoolUse | null;
   /** The fields of `/health` that only the run knows. */
   status(): Omit<HealthStatus, keyof LifeStatus>;
 }
@@ -62,6 +68,8 @@ export class ServiceLife {
   /** All counters; `/health` reads its figures from them. */
   readonly metrics: Metrics;
   readonly storage: StorageStatus;
+  /** Errors that may occur for each relay and each try: logged together. */
+  readonly repeated: RepeatedErrors;
   readonly #config: LifeConfig;
   readonly #onStatus: ServiceOptions['onStatus'];
   readonly #run: ServiceRun;
@@ -90,6 +98,7 @@ export class ServiceLife {
     this.log = log ?? createLogger(config.service, config.logLevel);
     this.metrics = createMetrics(config.service, healthNames);
     this.storage = new StorageStatus(this.log);
+    this.repeated = new RepeatedErrors(this.log);
     this.#run = createRun(this);
   }
 
@@ -157,13 +166,15 @@ export class ServiceLife {
   }
 
   /**
-   * Notes once a second what keeps the database from answering, and reports the status, until the service stops.
+   * Notes once a second what keeps the database from answering, logs what is due and reports the status, until the service
+   * stops.
    * @param look gives that, or null while it answers
    */
   async watch(look: () => Promise<string | null>): Promise<void> {
     while (!this.signal.aborted) {
       this.storage.noteDatabase(await look());
       this.storage.logStoring();
+      this.repeated.logDue();
       await this.#report();
       await sleep(CHECK_INTERVAL_MS, undefined, { signal: this.signal }).catch(() => {});
     }
@@ -180,6 +191,13 @@ export class ServiceLife {
       counts,
       ...this.#run.status(),
     };
+  }
+
+  /** The text for Prometheus, with what is true now of the service. */
+  async scrape(): Promise<string> {
+    const build = { version: await programVersion(), schema: SCHEMA_VERSION };
+    this.metrics.processState(build, await this.status(), this.#run.pool());
+    return this.metrics.text();
   }
 
   async #live(): Promise<number> {
@@ -213,6 +231,7 @@ export class ServiceLife {
     } catch (err) {
       this.log.error({ err }, 'closing failed');
     }
+    this.repeated.flush();
     this.#port = null;
     await this.#report();
     this.log.info({ exitCode: this.#exitCode }, 'stopped');

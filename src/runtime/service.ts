@@ -42,6 +42,8 @@ export interface ServiceWork<Config> {
   readonly healthNames: HealthNames;
   /** The file of its worker threads. */
   readonly workerUrl: URL;
+  /** Whether they connect to the database: the pool of the configuration is theirs then, else that of the main thread. Default: true. */
+  readonly hasWorkers?: boolean;
   /**
    * Starts the work once the database answers.
    *

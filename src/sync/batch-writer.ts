@@ -5,6 +5,7 @@ import { crashPoint } from '../telemetry/crash-point.ts';
 import { BatchPreparation, type PreparationOptions } from './batch-preparation.ts';
 import type { OffenceTally } from './offence-tally.ts';
 import type { Verdict } from './paging/pager.ts';
+import type { StoredBatch } from './visit-context.ts';
 import { boundsOf } from './windows.ts';
 
 /** What a page or a reconciliation proved. */
@@ -17,7 +18,9 @@ export interface BatchWriterOptions extends PreparationOptions {
   readonly batchSize: number;
   /** What was refused and is not stored yet: it goes with the next batch, the last of it with `flush`. */
   readonly offences: OffenceTally;
-  readonly onStored: (stored: Stored) => void;
+  readonly onStored: (stored: Stored, batch: StoredBatch) => void;
+  /** Whether what is written now came over a live subscription. Default: it did not. */
+  readonly isLive?: () => boolean;
   readonly now: () => number;
 }
 
@@ -154,7 +157,8 @@ export class BatchWriter {
     sighted: ReadonlyMap<string, string>,
     verdict: Proof,
   ): Promise<void> {
-    const { bigbrotr, relay, filterId, offences, now } = this.#options;
+    const { bigbrotr, relay, filterId, offences, now, isLive } = this.#options;
+    const beganMs = performance.now();
     batch.takeStored();
     const { keys, isStale, ...stored } = await bigbrotr.store({
       relay,
@@ -175,7 +179,10 @@ export class BatchWriter {
     crashPoint('after-commit', relay.url);
     if (stored.refused) this.#refused.push(stored.refused);
     if (this.#refused.length > MAX_REFUSED_STRETCHES) this.#refused = asOne(this.#refused);
-    this.#options.onStored(stored);
+    const seconds = (performance.now() - beganMs) / 1000;
+    const live = isLive?.() ? batch.events : [];
+    const liveLags = live.map(({ created_at: createdAt }) => now() - createdAt);
+    this.#options.onStored(stored, { seconds, liveLags });
     this.#claimLost ||= stored.claimLost === true;
     if (this.#claimLost) throw new ClaimLost('visit', relay.relayId);
     if (verdict.proven.length > 0) crashPoint('after-coverage', relay.url);

@@ -6,7 +6,7 @@ import { crashPoint } from '../telemetry/crash-point.ts';
 import { BatchWriter } from './batch-writer.ts';
 import { OffenceTally } from './offence-tally.ts';
 import { TimeSlice } from './time-slice.ts';
-import type { RelaySession, Tally, VisitContext } from './visit-context.ts';
+import type { RelaySession, StoredBatch, Tally, VisitContext } from './visit-context.ts';
 
 const NOT_KEPT = 'quarantine_full';
 /** Forged and malformed events allowed in one visit, plus one for each valid event. */
@@ -34,6 +34,8 @@ export class EventIntake {
   readonly invalid = new Map<string, number>();
   /** The same since the latest batch, for the archive. */
   readonly #offences = new OffenceTally();
+  /** Whether its events come over a live subscription now. */
+  isLive = false;
   readonly #visit: ReceivingVisit;
   #unnamed = 0;
   /** Id and signature of each event of this answer. */
@@ -63,7 +65,8 @@ export class EventIntake {
       filterId: context.filterId,
       batchSize: context.batchSize,
       offences: this.#offences,
-      onStored: (stored) => this.#count(stored),
+      onStored: (stored, batch) => this.#count(stored, batch),
+      isLive: () => this.isLive,
       onInvalid: (reason, id) => {
         this.#good -= 1; // it seemed so before it was parsed and its signature checked
         this.#visit.session.connection.chargeJunk(BYTES_A_SIGNATURE);
@@ -199,9 +202,9 @@ export class EventIntake {
     return `unnamed ${this.#unnamed}`;
   }
 
-  #count({ refused, ...stored }: Stored): void {
+  #count({ refused, ...stored }: Stored, batch: StoredBatch): void {
     if (refused) this.#noteRefused(refused);
-    this.#visit.context.onProgress({ ...stored, invalid: this.#takeInvalid() });
+    this.#visit.context.onProgress({ ...stored, invalid: this.#takeInvalid(), batch });
     this.stored = {
       events: this.stored.events + stored.events,
       sightings: this.stored.sightings + stored.sightings,

@@ -30,6 +30,7 @@ export async function follow(
   const page = readLive(visit.session.connection, requests, signal, { asText: true });
   const before = usefulIn(visit.stored);
   let received = 0;
+  visit.intake.isLive = true;
   try {
     for (;;) {
       const step = await page.next();

@@ -123,6 +123,7 @@ async function startSynchronizing(
   const startedAt = await service.bigbrotr.now();
   if (config.keys) await endPausesForWantOfKey(service);
   const live = config.live && !service.once;
+  service.metrics.reproveInterval(config.reproveSeconds);
   const heldBack = new HeldBack();
   const scheduler: VisitScheduler = new Scheduler({
     ...workersOf(config, service, workerUrl),
@@ -262,7 +263,7 @@ async function visit(
     service.log.debug({ relay: relay.url }, 'relay not visited: our network is down');
     return 'held_back';
   }
-  countReport(outcome.result, service);
+  countReport(outcome.result, (performance.now() - beganMs) / 1000, service);
   if (outcome.result.outcome === 'failed') service.noteFailure(outcome.result.reason ?? 'failed');
   service.log.info({ relay: relay.url, ...outcome.result }, 'relay visited');
   if (isHeldBack) return 'held_back';
@@ -303,16 +304,17 @@ async function setAside(
   }
 }
 
-function countReport(report: VisitReport, { metrics }: Service): void {
-  metrics.relayVisited(report.outcome);
+function countReport(report: VisitReport, seconds: number, { metrics }: Service): void {
+  metrics.relayVisited(report.outcome, seconds);
   if (report.reason !== null) metrics.visitStopped(report.reason);
   metrics.bytesReceived(report.bytes);
 }
 
 function countProgress(
-  { events, sightings, quarantined, invalid }: Progress,
+  { events, sightings, quarantined, invalid, batch }: Progress,
   { metrics, noteStored }: Service,
 ): void {
+  if (batch) metrics.batchStored(batch.seconds, batch.liveLags);
   if (events + sightings + quarantined > 0) noteStored(true);
   metrics.eventsStored(events);
   metrics.sightingsStored(sightings);

@@ -46,9 +46,19 @@ export interface VisitContext {
   readonly onProgress: (progress: Progress) => void;
 }
 
+/** How a batch was stored. */
+export interface StoredBatch {
+  /** From its events being verified until they were stored. */
+  readonly seconds: number;
+  /** Of events that were new to the archive and came over a live subscription: seconds from `created_at` until they were stored. */
+  readonly liveLags: readonly number[];
+}
+
 /** What was stored, and refused by reason, since the last call of `onProgress`. */
 export interface Progress extends Stored {
   readonly invalid: Readonly<Record<string, number>>;
+  /** The batch that was stored; absent where none was. */
+  readonly batch?: StoredBatch;
   /** Key of a relay that is followed from now on. */
   readonly followed?: number;
   /** Key of a relay that is not followed any more, because its events could not be written. */

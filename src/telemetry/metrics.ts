@@ -1,6 +1,10 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { RelayState } from '../nostr/relay-state.ts';
 import type { StopReason } from '../nostr/stop-reason.ts';
+import { type ArchivePart, type ArchiveSample, archiveGauges } from './archive-metrics.ts';
+import type { HealthStatus } from './health.ts';
+import { type Build, type PoolUse, processGauges } from './process-metrics.ts';
+import { visitHistograms } from './visit-metrics.ts';
 
 /** A figure of `/health` that has no metric of its own: Prometheus gets it as `bigbrotr_figures_total{figure}`. */
 type Figure =
@@ -33,8 +37,12 @@ export interface HealthNames {
  * the names: they do not change meaning.
  */
 export interface Metrics {
-  /** One visit or probe of a relay that ended, with a short stable word for how. */
-  relayVisited(outcome: string): void;
+  /** One visit, check or probe of a relay that ended. @param outcome a short stable word @param seconds how long it took */
+  relayVisited(outcome: string, seconds?: number): void;
+  /** One batch of events that was stored. @param liveLags seconds from `created_at` to now, of new events of a followed relay */
+  batchStored(seconds: number, liveLags: readonly number[]): void;
+  /** After how long coverage is proven anew, in seconds. */
+  reproveInterval(seconds: number): void;
   /** Why a visit did not get all that it asked for. */
   visitStopped(reason: StopReason): void;
   eventsStored(count: number): void;
@@ -48,11 +56,19 @@ export interface Metrics {
   claimLost(work: string): void;
   /** Whether a part of our own network works: `dns`, `ipv4` or `ipv6`. */
   networkWorks(part: string, works: boolean): void;
+  /** Until when the certificate of our API is valid, Unix seconds. */
+  certificateExpires(host: string, at: number): void;
   /** Bytes that are free on the disk of the database. */
   databaseDiskFree(bytes: number): void;
   roundFinished(seconds: number): void;
   /** How far a reader of the journal lags behind, in seconds. */
   journalLag(reader: string, seconds: number): void;
+  /** Figures of the whole archive: they take the place of those of the same part. @param readAt Unix seconds */
+  archiveRead(part: ArchivePart, samples: readonly ArchiveSample[], readAt: number): void;
+  /** One report to the operator of a relay that ended, with a short stable word for how. */
+  webhookCalled(outcome: string): void;
+  /** What is told of the process at each scrape. @param pool its connections to the database; null: none yet */
+  processState(build: Build, status: HealthStatus, pool: PoolUse | null): void;
   /** Days that wait for a recount, and the age of the oldest change that is not counted, in seconds. */
   figuresWaiting(days: number, behindSeconds: number): void;
   /** One HTTP request that was answered. @param route its pattern, never the path itself @param seconds to its last byte */
@@ -88,54 +104,49 @@ export function createMetrics(service: string, healthNames: HealthNames = {}): M
   registry.setDefaultLabels({ service });
   collectDefaultMetrics({ register: registry });
   const all = counters(registry);
-  const gauge = (name: string, help: string) =>
-    new Gauge({ name: `bigbrotr_${name}`, help, registers: [registry] });
-  const roundSeconds = gauge('round_duration_seconds', 'How long the last round took.');
-  const claimsHeld = gauge('claims_held', 'Relays that this process has claimed.');
-  const inProgress = gauge('relays_in_progress', 'Relays that are being visited now.');
-  const gaugeBy = (label: string, name: string, help: string) =>
-    new Gauge({ name: `bigbrotr_${name}`, help, labelNames: [label], registers: [registry] });
-  const network = gaugeBy(
-    'part',
-    'network_up',
-    'Whether a part of our own network works (dns, ipv4, ipv6): 1 or 0.',
-  );
-  const streams = gauge('api_streams_open', 'Answers of the API that are being streamed.');
-  const diskFree = gaugeBy(
-    'disk',
-    'disk_free_bytes',
-    'Bytes that are free on a disk (database), where this service can see it.',
-  );
-  const lag = gaugeBy(
-    'reader',
-    'journal_lag_seconds',
-    'Age of the oldest row of the journal that a reader has not read.',
-  );
+  const now = gauges(registry);
+  // What is rare has a series from the start: an increase from nothing to 1 would not be seen.
+  for (const work of ['visit', 'check', 'try', 'sources']) all.claimsLost.inc({ work }, 0);
+  for (const outcome of ['delivered', 'failed']) all.webhooks.inc({ outcome }, 0);
+  const histograms = visitHistograms(registry);
   const outcomeLabel = boundedLabel();
   const reasonLabel = boundedLabel();
   const publishLabel = boundedLabel();
   const figureLabel = boundedLabel(MAX_FIGURES);
 
   return {
-    relayVisited: (outcome) => all.visited.inc({ outcome: outcomeLabel(outcome) }),
+    relayVisited: (outcome, seconds) => {
+      const label = outcomeLabel(outcome);
+      all.visited.inc({ outcome: label });
+      if (seconds !== undefined) histograms.visitEnded(label, seconds);
+    },
+    batchStored: histograms.batchStored,
+    reproveInterval: (seconds) => now.reproveInterval.set(seconds),
     visitStopped: (reason) => all.stopped.inc({ reason }),
     eventsStored: (count) => all.events.inc(count),
     sightingsStored: (count) => all.sightings.inc(count),
     eventsInvalid: (reason, count = 1) => all.invalid.inc({ reason: reasonLabel(reason) }, count),
     bytesReceived: (count) => all.bytes.inc(count),
-    relaysInProgress: (count) => inProgress.set(count),
-    claimsHeld: (count) => claimsHeld.set(count),
+    relaysInProgress: (count) => now.inProgress.set(count),
+    claimsHeld: (count) => now.claimsHeld.set(count),
     claimLost: (work) => all.claimsLost.inc({ work }),
-    networkWorks: (part, works) => network.set({ part }, Number(works)),
-    databaseDiskFree: (bytes) => diskFree.set({ disk: 'database' }, bytes),
+    networkWorks: (part, works) => now.network.set({ part }, Number(works)),
+    certificateExpires: (host, at) => now.certificate.set({ host }, at),
+    databaseDiskFree: (bytes) => now.diskFree.set({ disk: 'database' }, bytes),
     roundFinished: (seconds) => {
       all.rounds.inc();
-      roundSeconds.set(seconds);
+      now.roundSeconds.set(seconds);
     },
-    journalLag: (reader, seconds) => lag.set({ reader }, seconds),
-    figuresWaiting: figuresWaiting(gauge),
+    journalLag: (reader, seconds) => now.lag.set({ reader }, seconds),
+    archiveRead: archiveGauges(registry, now.lag),
+    webhookCalled: (outcome) => all.webhooks.inc({ outcome: publishLabel(outcome) }),
+    processState: processGauges(registry),
+    figuresWaiting: (days, behindSeconds) => {
+      now.dirtyDays.set(days);
+      now.figuresBehind.set(behindSeconds);
+    },
     requestAnswered: requestMetrics(registry),
-    streamsOpen: (count) => streams.set(count),
+    streamsOpen: (count) => now.streams.set(count),
     ...relayMetrics(registry),
     eventPublished: (outcome) => all.published.inc({ outcome: publishLabel(outcome) }),
     count: (figures) => {
@@ -198,15 +209,45 @@ function relayMetrics(
   };
 }
 
-function figuresWaiting(gauge: (name: string, help: string) => Gauge): Metrics['figuresWaiting'] {
-  const dirtyDays = gauge('dirty_days', 'Days that changed and wait for a recount.');
-  const behind = gauge(
-    'figures_behind_seconds',
-    'Age of the oldest change of the archive that no figure counts yet.',
+function gauges(registry: Registry) {
+  const gauge = (name: string, help: string, ...labelNames: string[]) =>
+    new Gauge({ name: `bigbrotr_${name}`, help, labelNames, registers: [registry] });
+  const reproveInterval = gauge(
+    'reprove_interval_seconds',
+    'After how long coverage is proven anew (SYNCHRONIZER_REPROVE_DAYS).',
   );
-  return (days, behindSeconds) => {
-    dirtyDays.set(days);
-    behind.set(behindSeconds);
+  reproveInterval.remove(); // without labels it would be 0 until it is set
+  return {
+    reproveInterval,
+    roundSeconds: gauge('round_duration_seconds', 'How long the last round took.'),
+    claimsHeld: gauge('claims_held', 'Relays that this process has claimed.'),
+    inProgress: gauge('relays_in_progress', 'Relays that are being visited now.'),
+    network: gauge(
+      'network_up',
+      'Whether a part of our own network works (dns, ipv4, ipv6): 1 or 0.',
+      'part',
+    ),
+    streams: gauge('api_streams_open', 'Answers of the API that are being streamed.'),
+    diskFree: gauge(
+      'disk_free_bytes',
+      'Bytes that are free on a disk (database), where this service can see it.',
+      'disk',
+    ),
+    certificate: gauge(
+      'certificate_expiry_timestamp_seconds',
+      'Until when the certificate of our API (API_PUBLIC_URL) is valid, Unix seconds.',
+      'host',
+    ),
+    lag: gauge(
+      'journal_lag_seconds',
+      'Age of the oldest row of the journal that a reader has not read.',
+      'reader',
+    ),
+    dirtyDays: gauge('dirty_days', 'Days that changed and wait for a recount.'),
+    figuresBehind: gauge(
+      'figures_behind_seconds',
+      'Age of the oldest change of the archive that no figure counts yet.',
+    ),
   };
 }
 
@@ -224,6 +265,11 @@ function counters(registry: Registry) {
     published: counter(
       'events_published_total',
       'Attempts to publish an event to a relay, by outcome.',
+      'outcome',
+    ),
+    webhooks: counter(
+      'webhook_calls_total',
+      'Reports to operators of relays (MONITOR_WEBHOOKS), by outcome.',
       'outcome',
     ),
     claimsLost: counter(

@@ -75,6 +75,9 @@ const portNames = [
   'REFRESHER_HEALTH_PORT',
   'RELAY_PORT',
   'RELAY_HEALTH_PORT',
+  'PROMETHEUS_PORT',
+  'ALERTMANAGER_PORT',
+  'GRAFANA_PORT',
 ] as const;
 export type PortName = (typeof portNames)[number];
 

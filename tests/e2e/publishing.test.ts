@@ -1,9 +1,11 @@
+import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { verifyEvent } from 'nostr-tools/pure';
 import { beforeAll, describe, expect } from 'vitest';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { signedEvents } from '../fixtures/events.ts';
 import { faultsByNip66 } from '../fixtures/nip66-rules.ts';
+import { listenOnLoopback } from '../network/loopback.ts';
 import { healthPort, untilHealth } from '../processes/health-client.ts';
 import { KEYS } from '../processes/stack.ts';
 import { stackTest } from '../processes/stack-test.ts';
@@ -242,4 +244,42 @@ test('two monitors publish each check once, and announce the monitor once', asyn
   expect(perCheck).toHaveLength(new Set(perCheck).size);
   expect(new Set(published.flatMap((event) => tagsOf(event, 'd'))).size).toBe(relays.length);
   expect(announced().sort((a, b) => a - b)).toEqual([0, 10_002, 10_166]);
+});
+
+test('operators of relays are told by a webhook when they go down and come back', async ({
+  startRelay,
+  stack,
+  runOnce,
+  database,
+  onTestFinished,
+}) => {
+  const bodies: string[] = [];
+  const hook = createServer(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    bodies.push(body);
+    response.writeHead(204).end();
+  });
+  const port = await listenOnLoopback(hook);
+  onTestFinished(() => void hook.close());
+  const relay = await startRelay({ events: EVENTS });
+  await stack.relays([relay.url]);
+  await runOnce('initializer');
+  const check = async () => {
+    await database.query('update relay_schedule set due_at = 0');
+    await runOnce('monitor', {
+      MONITOR_WEBHOOKS: `${relay.url} http://127.0.0.1:${port}/hook`,
+    });
+  };
+  await check();
+  await relay.stop();
+  await check();
+  await check();
+  const again = await startRelay({ events: EVENTS, port: relay.port });
+  await check();
+  expect(again.url).toBe(relay.url);
+  expect(bodies.map((body) => JSON.parse(body))).toEqual([
+    { relay: relay.url, state: 'down', since: expect.any(Number), reason: 'refused' },
+    { relay: relay.url, state: 'up', since: expect.any(Number), reason: null },
+  ]);
 });

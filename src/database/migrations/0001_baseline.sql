@@ -1049,8 +1049,8 @@ language plpgsql as $$
 declare
     deleted bigint;
 begin
-    -- Who is writing a sighting ends first, who comes later finds the event gone and brings it again: without this an
-    -- event that is sighted in the same moment would be lost, though coverage says that it is held.
+    -- Transactions that insert sightings commit before this lock is granted; later ones wait, find the event missing and
+    -- store it again. Without the lock, an event sighted meanwhile would be lost, though coverage says that it is held.
     lock table sightings in share row exclusive mode;
     delete from events e where not exists (select from sightings s where s.event_key = e.event_key);
     get diagnostics deleted = row_count;

@@ -73,8 +73,8 @@ declare
     deleted bigint;
     changed integer[];
 begin
-    -- Who is writing a sighting ends first, who comes later finds the event gone and brings it again: without this an
-    -- event that is sighted in the same moment would be lost, though coverage says that it is held.
+    -- Transactions that insert sightings commit before this lock is granted; later ones wait, find the event missing and
+    -- store it again. Without the lock, an event sighted meanwhile would be lost, though coverage says that it is held.
     lock table sightings in share row exclusive mode;
     changed := array(
         select created_day from events where event_key = any (p_event_keys)

@@ -9,6 +9,7 @@ import { COMMAND_PATIENCE, type Patience, SERVICE_PATIENCE } from '../../databas
 import { type ArchiveStatus, programVersion, readStatus } from '../../runtime/archive-status.ts';
 import type { ServiceOptions } from '../../runtime/service.ts';
 import { ServiceLife, type ServiceRun } from '../../runtime/service-life.ts';
+import type { PoolUse } from '../../telemetry/process-metrics.ts';
 import { buildApi } from './app.ts';
 import { Context } from './context.ts';
 import { Problem } from './problem.ts';
@@ -57,7 +58,7 @@ class ApiRun implements ServiceRun {
       status: () => this.#life.status(),
       metrics: () => {
         metrics.streamsOpen(this.#streams.open);
-        return metrics.text();
+        return this.#life.scrape();
       },
       onAnswered: metrics.requestAnswered,
       onError: (err) => log.error({ err }, 'a request failed'),
@@ -74,6 +75,10 @@ class ApiRun implements ServiceRun {
 
   async close(): Promise<void> {
     await this.#archive?.close();
+  }
+
+  pool(): PoolUse | null {
+    return this.#archive?.pool ?? null;
   }
 
   status(): ReturnType<ServiceRun['status']> {

@@ -11,6 +11,7 @@ import { programVersion } from '../../runtime/archive-status.ts';
 import type { ServiceOptions } from '../../runtime/service.ts';
 import { ServiceLife, type ServiceRun } from '../../runtime/service-life.ts';
 import { buildHealthApp } from '../../telemetry/health.ts';
+import type { PoolUse } from '../../telemetry/process-metrics.ts';
 import { FrequentTags } from '../query/frequent-tags.ts';
 import { ClientAddresses } from './client-address.ts';
 import { limitsOf, type RelayContext } from './context.ts';
@@ -46,6 +47,10 @@ class RelayRun implements ServiceRun {
     this.#config = config;
     this.#once = once;
     this.#live = new LiveSubscriptions(() => life.metrics.relayEventsSent(1));
+  }
+
+  pool(): PoolUse | null {
+    return this.#archive?.pool ?? null;
   }
 
   buildApp(): FastifyInstance {

@@ -64,6 +64,9 @@ describe('ArchiveReader', () => {
     const insert = "insert into relays (url, network) values ('wss://new.example.com', 'clearnet')";
     await expect(pool.query(insert)).rejects.toMatchObject(REFUSED);
     await expect(pool.query(`commit; ${insert}`)).rejects.toThrow('multiple commands');
+    await expect(pool.queryWithin(5000)(insert)).rejects.toMatchObject(REFUSED);
+    await expect(pool.queryWithin(100)('select pg_sleep(60)')).rejects.toThrow();
+    expect((await pool.queryWithin(5000)('select 1 as one')).rows).toEqual([{ one: 1 }]);
     expect(await countRelays()).toBe(0);
   });
 });

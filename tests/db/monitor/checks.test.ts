@@ -338,3 +338,25 @@ test('insertSnapshots adds an unknown relay with every result', async ({ bigbrot
     await relay.stop();
   }
 });
+
+test('the latest change of a relay between up and down is found, whatever was unknown between', async ({
+  bigbrotr,
+  database,
+}) => {
+  const [changed, steady] = await bigbrotr.relaysOf([address('changed'), address('steady')]);
+  const write = (relay = changed, ...rows: readonly [string, number, number | null][]) =>
+    Promise.all(
+      rows.map(([state, from, to]) =>
+        database.query(
+          'insert into relay_states (relay_id, state, from_at, to_at) values ($1, $2, $3, $4)',
+          [relay?.relayId, state, from, to],
+        ),
+      ),
+    );
+  await write(changed, ['up', 1, 2], ['unknown', 2, 3], ['down', 3, 4], ['unknown', 4, 5]);
+  await write(changed, ['down', 5, null]);
+  await write(steady, ['up', 1, 2], ['unknown', 2, 3], ['up', 3, null]);
+  const change = (relay = changed) => relay && bigbrotr.reports.stateChange(relay);
+  expect(await change(changed)).toEqual({ state: 'down', since: 3 });
+  expect(await change(steady)).toBeNull();
+});

@@ -1,107 +1,27 @@
-import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import {
-  allVariables,
-  apiVariables,
-  commonVariables,
-  databaseVariables,
-  finderVariables,
-  initializerVariables,
-  keyVariables,
-  monitorVariables,
-  prioritySynchronizerVariables,
-  readerLoginVariables,
-  refresherVariables,
-  relayServerVariables,
-  relayVariables,
-  synchronizerVariables,
-  syncVariables,
-} from '../../../src/config/schema.ts';
-import { projectFile } from '../../processes/project.ts';
+  askingServices,
+  compose,
+  isOn,
+  keyServices,
+  monitoringServices,
+  nodeServices,
+  questionServices,
+  read,
+  readers,
+  relayServices,
+  type SecretsFile,
+  service,
+  services,
+  those,
+  told,
+  toolServices,
+  worker,
+} from '../../fixtures/compose-file.ts';
 
-// What docs/containers.md promises of docker-compose.yml, held against the file itself.
-
-interface Service {
-  readonly image: string;
-  readonly container_name: string;
-  readonly profiles?: readonly string[];
-  readonly env_file?: readonly { readonly path: string; readonly required: boolean }[];
-  readonly build?: { readonly context: string; readonly dockerfile: string };
-  readonly user: string;
-  readonly restart: string;
-  readonly init: boolean;
-  readonly read_only: boolean;
-  readonly privileged?: boolean;
-  readonly network_mode?: string;
-  readonly cap_drop: readonly string[];
-  readonly cap_add?: readonly string[];
-  readonly security_opt: readonly string[];
-  readonly logging: { readonly driver: string; readonly options: Record<string, string> };
-  readonly networks?: readonly string[];
-  readonly ports?: readonly string[];
-  readonly volumes?: readonly (string | { readonly source: string; readonly read_only: boolean })[];
-  readonly environment?: Readonly<Record<string, string | null>>;
-  readonly command?: readonly string[];
-  readonly entrypoint?: readonly string[];
-  readonly mem_limit: string;
-  readonly pids_limit: number;
-  readonly stop_grace_period?: string;
-  readonly healthcheck?: { readonly test: readonly string[]; readonly start_period: string };
-  readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
-}
-
-interface ComposeFile {
-  readonly services: Readonly<Record<string, Service>>;
-  readonly networks: Readonly<Record<string, { readonly internal?: boolean } | null>>;
-}
-
-interface SecretsFile {
-  readonly services: Readonly<
-    Record<
-      string,
-      {
-        readonly environment: Readonly<Record<string, string>>;
-        readonly secrets: readonly string[];
-      }
-    >
-  >;
-  readonly secrets: Readonly<Record<string, { readonly file: string }>>;
-}
-
-const read = (path: string) => readFileSync(projectFile(path), 'utf8');
-const text = read('docker-compose.yml');
-const compose: ComposeFile = parse(text, { merge: true });
-const services = Object.entries(compose.services);
-const worker = 'synchronizer-worker';
-const keyServices = ['monitor', 'synchronizer', worker, 'priority_synchronizer'];
-const relayServices = [...keyServices, 'finder'];
-const nodeServices = ['initializer', ...relayServices, 'refresher'];
-/** Those that serve the archive, with a login that only reads. */
-const readers = ['api', 'relay'];
-const askingServices = ['explain', 'status', 'export', 'import'];
-const questionServices = [...askingServices, 'inspect'];
-const toolServices = ['check_env', 'check_ports', 'keygen', ...questionServices];
-
-function service(name: string): Service {
-  const found = compose.services[name];
-  if (!found) throw new Error(`docker-compose.yml has no service ${name}`);
-  return found;
-}
-
-/** The services of which something holds. */
-const those = (holds: (service: Service) => boolean) =>
-  services.filter(([, each]) => holds(each)).map(([name]) => name);
-
-const isOn =
-  (network: string) =>
-  ({ networks = [] }: Service) =>
-    networks.includes(network);
-
-/** The services that are told a variable or can read it from a file. */
-const told = (variable: string) =>
-  those(({ environment = {} }) => variable in environment || `${variable}_FILE` in environment);
-
+const PINNED =
+  /^(dpage\/pgadmin4:\d+\.\d+|prom\/(prometheus|alertmanager):v\d+\.\d+\.\d+|grafana\/grafana:\d+\.\d+\.\d+)$/;
 const oneShots = ['roles', 'initializer', ...toolServices];
 
 test('the documented services run, and nothing else', () => {
@@ -110,13 +30,15 @@ test('the documented services run, and nothing else', () => {
     [
       ...[...nodeServices, ...toolServices],
       ...['api', 'relay', 'pgadmin', 'pgbouncer', 'postgres', 'roles', 'torproxy'],
+      ...monitoringServices,
     ].sort(),
   );
   expect(those(({ profiles }) => profiles !== undefined).sort()).toEqual(
-    ['check_ports', 'keygen', 'relay', worker, ...questionServices].sort(),
+    ['check_ports', 'keygen', 'relay', worker, ...questionServices, ...monitoringServices].sort(),
   );
   expect(service('relay').profiles).toEqual(['relay']);
   expect(service(worker).profiles).toEqual(['workers']);
+  for (const name of monitoringServices) expect(service(name).profiles).toEqual(['monitoring']);
 });
 
 test('containers are named after the project and the service, PostgreSQL’s is the database', () => {
@@ -130,7 +52,7 @@ test('containers are named after the project and the service, PostgreSQL’s is 
 
 describe.each(services)('%s is contained', (_name, each) => {
   test('is not root and cannot become root', () => {
-    expect(each.user).toMatch(/^(postgres|pgbouncer|debian-tor|node|5050:5050)$/);
+    expect(each.user).toMatch(/^(postgres|pgbouncer|debian-tor|node|5050:5050|nobody|472)$/);
     expect(each.security_opt).toContain('no-new-privileges:true');
     expect(each.privileged).toBeUndefined();
     expect(each.network_mode).toBe(each === service('check_ports') ? 'host' : undefined);
@@ -145,7 +67,10 @@ describe.each(services)('%s is contained', (_name, each) => {
     expect(each.read_only).toBe(true);
     for (const volume of each.volumes ?? []) {
       if (typeof volume === 'object') expect(volume.read_only, volume.source).toBe(true);
-      else expect(volume).toMatch(/:ro$|:\/(var\/lib|datasets)(\/|$)/);
+      else
+        expect(volume).toMatch(
+          /:ro$|:\/(var\/lib|datasets)(\/|$)|^(prometheus|alertmanager)-data:/,
+        );
     }
     expect(JSON.stringify(each)).not.toContain('docker.sock');
   });
@@ -171,7 +96,7 @@ describe.each(services)('%s is contained', (_name, each) => {
 
   test('comes from an image that is pinned, or built here by one service', () => {
     const builders = services.filter(([, other]) => other.image === each.image && other.build);
-    if (builders.length === 0) expect(each.image).toMatch(/^dpage\/pgadmin4:\d+\.\d+$/);
+    if (builders.length === 0) expect(each.image).toMatch(PINNED);
     else expect(each.image).toMatch(/^\$\{COMPOSE_PROJECT_NAME:-bigbrotr\}-[a-z]+$/);
     // A tool is built where it is the first thing that is run; `up` does not build it.
     expect(builders.filter(([, { profiles }]) => !profiles).length).toBeLessThanOrEqual(1);
@@ -183,22 +108,34 @@ describe('networks', () => {
     expect(compose.networks.database).toEqual({ internal: true });
     const tools = toolServices.filter((name) => name !== 'check_ports');
     expect(those(isOn('database')).sort()).toEqual(
-      [...nodeServices, ...tools, ...readers, 'pgbouncer', 'postgres', 'roles'].sort(),
+      [
+        ...nodeServices,
+        ...tools,
+        ...readers,
+        'pgbouncer',
+        'postgres',
+        'prometheus',
+        'roles',
+      ].sort(),
     );
   });
 
   test('only what looks for ports in use is on that of the host, and it is told nothing but ports', () => {
     expect(those(({ networks }) => networks === undefined)).toEqual(['check_ports']);
     const { environment = {} } = service('check_ports');
-    const published = services.flatMap(([, { ports = [] }]) =>
-      ports.map((port) => /\$\{(\w+)/.exec(port)?.[1] as string),
+    const published = services.flatMap(([name, { ports = [] }]) =>
+      monitoringServices.includes(name)
+        ? []
+        : ports.map((port) => /\$\{(\w+)/.exec(port)?.[1] as string),
     );
     const tls = ['PGBOUNCER_TLS_PATH', 'PGBOUNCER_TLS_PORT'];
     expect(Object.keys(environment).sort()).toEqual([...published, ...tls].sort());
   });
 
-  test('only the services that connect to relays, and Tor, have one', () => {
-    expect(those(isOn('egress')).sort()).toEqual([...relayServices, 'torproxy'].sort());
+  test('only the services that connect to relays, Tor and what sends alerts have one', () => {
+    expect(those(isOn('egress')).sort()).toEqual(
+      [...relayServices, 'torproxy', 'alertmanager'].sort(),
+    );
     expect(service('torproxy').networks).toEqual(['egress']);
     expect(service('torproxy').ports).toBeUndefined();
   });
@@ -208,8 +145,15 @@ describe('networks', () => {
       driver_opts: { 'com.docker.network.bridge.enable_ip_masquerade': 'false' },
     });
     expect(those(isOn('operators')).sort()).toEqual(
-      [...readers, 'pgadmin', 'pgbouncer', 'postgres', 'refresher'].sort(),
+      [...readers, 'pgadmin', 'pgbouncer', 'postgres', 'refresher', ...monitoringServices].sort(),
     );
+  });
+
+  test('what watches has one of its own, and only Prometheus reaches the services', () => {
+    expect(compose.networks.watch).toEqual({ internal: true });
+    expect(those(isOn('watch')).sort()).toEqual([...monitoringServices].sort());
+    for (const name of ['alertmanager', 'grafana'])
+      expect(service(name).networks).not.toContain('database');
   });
 
   test('the ports are the ones that the README names', () => {
@@ -231,6 +175,9 @@ describe('networks', () => {
       relay: '7777',
       'health of relay': '8087',
       refresher: '8086',
+      prometheus: '9090',
+      alertmanager: '9093',
+      grafana: '3000',
     });
   });
 });
@@ -322,63 +269,5 @@ describe('secrets', () => {
         if (/PASSWORD|SECRET/.test(variable)) expect(value, `${name} ${variable}`).toBeNull();
       }
     }
-  });
-});
-
-describe('variables', () => {
-  const { HEALTH_HOST } = relayVariables;
-  const visitor = { ...commonVariables, ...databaseVariables, ...relayVariables, ...keyVariables };
-  const sync = { ...visitor, ...syncVariables };
-  const { LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS } = commonVariables;
-  // Its login is API_DB_USER, so that it is not told that of the services.
-  const {
-    POSTGRES_USER: _user,
-    POSTGRES_PASSWORD: _password,
-    ...databaseOfApi
-  } = databaseVariables;
-  const ofReader = { LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS, ...databaseOfApi };
-  const wanted: Record<string, object> = {
-    initializer: { ...commonVariables, ...databaseVariables, ...initializerVariables },
-    monitor: { ...visitor, ...monitorVariables },
-    synchronizer: { ...sync, ...synchronizerVariables },
-    [worker]: { ...sync, ...synchronizerVariables },
-    priority_synchronizer: { ...sync, ...prioritySynchronizerVariables },
-    finder: { ...commonVariables, ...databaseVariables, ...relayVariables, ...finderVariables },
-    api: { ...ofReader, ...apiVariables },
-    relay: { ...ofReader, HEALTH_HOST, ...readerLoginVariables, ...relayServerVariables },
-    refresher: { ...commonVariables, ...databaseVariables, HEALTH_HOST, ...refresherVariables },
-  };
-
-  test.each([...nodeServices, ...readers])(
-    '%s is told all that src/config/load.ts asks for, and nothing else',
-    (name) => {
-      const given = Object.keys(service(name).environment ?? {}).filter(
-        (variable) => !variable.endsWith('_FILE'),
-      );
-      expect(given.sort()).toEqual(Object.keys(wanted[name] ?? {}).sort());
-    },
-  );
-
-  test('check_env receives every variable, and all of .env to find names that are no variable', () => {
-    const { environment = {}, env_file } = service('check_env');
-    const outside = ['LOCAL_DATA_PATH', 'POSTGRES_DB_INIT_PATH']; // npm start's, and a file that Docker looks for
-    expect(Object.keys(environment)).toEqual(
-      expect.arrayContaining(Object.keys(allVariables).filter((name) => !outside.includes(name))),
-    );
-    expect(env_file).toEqual([{ path: '.env', required: false }]);
-    const published = services.flatMap(([, { ports = [] }]) =>
-      ports.map((port) => /\$\{(\w+)/.exec(port)?.[1] as string),
-    );
-    expect(published).toHaveLength(11);
-    // The port on this machine, not the fixed one inside the container.
-    for (const name of published) expect(environment[name], name).toBeNull();
-  });
-
-  test('every variable that the file takes from .env is explained in env.example', () => {
-    const asked = new Set([...text.matchAll(/\$\{(\w+)/g)].map(([, name]) => name as string));
-    asked.delete('COMPOSE_PROJECT_NAME');
-    const example = read('env.example');
-    expect([...asked].filter((name) => !(name in allVariables))).toEqual([]);
-    expect([...asked].filter((name) => !new RegExp(`^${name}=`, 'm').test(example))).toEqual([]);
   });
 });

@@ -54,6 +54,8 @@ describe('default configuration', () => {
       capabilitiesFrequencySeconds: 86_400,
       geoip: { cityPath: null, asnPath: null },
       publish: null,
+      webhooks: [],
+      apiPublicUrl: null,
       loopIntervalSeconds: 900,
       warnings: [],
     });

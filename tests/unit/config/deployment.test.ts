@@ -50,6 +50,23 @@ describe('checkDeployment', () => {
     ]);
   });
 
+  test('takes a webhook, an e-mail or nobody for alerts', () => {
+    for (const url of [
+      '',
+      'https://h.example.com/x',
+      'smtp://a%40b.c:d@mail.example.com:587/me@example.com',
+    ])
+      expect(problemsOf({ ALERT_RECEIVER: url })).toEqual([]);
+    for (const url of [
+      'me@example.com',
+      'mail.example.com',
+      'smtp://mail.example.com/me@example.com',
+    ])
+      expect(problemsOf({ ALERT_RECEIVER: url })).toEqual([
+        expect.stringMatching(/^ALERT_RECEIVER must be the URL of a webhook/),
+      ]);
+  });
+
   test.each(['admin', 'postgres', 'pgbouncer', 'bigbrotr_reader', 'pg_mine'])(
     'refuses POSTGRES_USER=%s, which has another task',
     (name) => {

@@ -9,7 +9,6 @@ interface ComposeFile {
 
 const read = (path: string) => readFileSync(projectFile(path), 'utf8');
 const compose: ComposeFile = parse(read('docker-compose.yml'), { merge: true });
-const services = Object.entries(compose.services);
 
 describe('Dockerfiles', () => {
   const dockerfiles = readdirSync(projectFile('dockerfiles'))
@@ -17,7 +16,8 @@ describe('Dockerfiles', () => {
     .map((name) => `dockerfiles/${name}`);
 
   test('all of them are used', () => {
-    const used = services.flatMap(([, each]) => (each.build ? [each.build.dockerfile] : []));
+    const services = Object.values(compose.services);
+    const used = services.flatMap(({ build }) => (build ? [build.dockerfile] : []));
     const ofCitus = 'dockerfiles/citus.Dockerfile'; // compose-citus.test.ts
     expect([...new Set([...used, ofCitus])].sort()).toEqual(dockerfiles.sort());
   });

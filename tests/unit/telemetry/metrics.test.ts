@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { STOP_REASONS } from '../../../src/nostr/stop-reason.ts';
+import type { HealthStatus } from '../../../src/telemetry/health.ts';
 import { createMetrics } from '../../../src/telemetry/metrics.ts';
 
 const sampleOf = (text: string, series: string) =>
@@ -49,6 +50,68 @@ describe('metrics', () => {
       seconds: '12.5',
       lag: '7',
     });
+  });
+
+  test('have histograms of visits and batches, and count live events that are dated ahead', async () => {
+    const metrics = createMetrics('synchronizer');
+    metrics.relayVisited('complete', 3);
+    metrics.relayVisited('complete', 200);
+    metrics.batchStored(0.02, [2, 4000, -30, -90]);
+    const text = await metrics.text();
+    const service = 'service="synchronizer"';
+    const visits = 'bigbrotr_visit_duration_seconds';
+    expect(sampleOf(text, `${visits}_bucket{le="5",${service},outcome="complete"}`)).toBe('1');
+    expect(sampleOf(text, `${visits}_sum{${service},outcome="complete"}`)).toBe('203');
+    expect(sampleOf(text, `bigbrotr_batch_duration_seconds_bucket{le="0.05",${service}}`)).toBe(
+      '1',
+    );
+    expect(sampleOf(text, `bigbrotr_live_lag_seconds_bucket{le="5",${service}}`)).toBe('3');
+    expect(sampleOf(text, `bigbrotr_live_lag_seconds_count{${service}}`)).toBe('4');
+    expect(sampleOf(text, `bigbrotr_live_events_ahead_total{${service}}`)).toBe('1');
+  });
+
+  test('of the process show what it is, its state and its connections, and nothing that is off', async () => {
+    const metrics = createMetrics('finder');
+    const build = { version: '0.2.0', schema: '0001_baseline' };
+    const up: HealthStatus = {
+      ...{ state: 'waiting', ready: true, database: 'up', storing: 'works', tor: 'no_circuit' },
+      ...{ network: 'down', uptimeSeconds: 1, lastRound: null, counts: {} },
+    };
+    metrics.processState(build, up, { max: 5, open: 3, idle: 1, waiting: 2 });
+    const text = await metrics.text();
+    const series = (name: string, labels = '') =>
+      sampleOf(text, `bigbrotr_${name}{${labels}service="finder"}`);
+    expect(series('build_info', 'version="0.2.0",schema="0001_baseline",')).toBe('1');
+    expect([series('ready'), series('database_up'), series('storing_up')]).toEqual(['1', '1', '1']);
+    expect(series('tor_state', 'state="no_circuit",')).toBe('1');
+    expect(series('tor_state', 'state="up",')).toBe('0');
+    expect(series('own_network_up')).toBe('0');
+    expect(series('database_connections', 'state="busy",')).toBe('2');
+    expect(series('database_connection_waits')).toBe('2');
+    const off = createMetrics('api');
+    const down: HealthStatus = { ...up, database: 'down', tor: 'off', network: 'off' };
+    off.processState(build, down, null);
+    const other = await off.text();
+    expect(sampleOf(other, 'bigbrotr_database_up{service="api"}')).toBe('0');
+    for (const name of ['tor_state', 'own_network_up', 'database_connections_max'])
+      expect(other).not.toMatch(new RegExp(`^bigbrotr_${name}\\{`, 'm'));
+  });
+
+  test('of the whole archive take the place of those read before', async () => {
+    const metrics = createMetrics('refresher');
+    expect(await metrics.text()).not.toContain('# HELP bigbrotr_relays ');
+    const sample = (state: string, value: number) =>
+      ({ metric: 'relays', labels: { network: 'tor', state }, value }) as const;
+    metrics.archiveRead('relays', [sample('up', 3), { ...sample('down', 1) }], 1000);
+    metrics.archiveRead('relays', [sample('up', 2)], 2000);
+    const text = await metrics.text();
+    expect(text.match(/^bigbrotr_relays\{.*/gm)).toEqual([
+      'bigbrotr_relays{network="tor",state="up",service="refresher"} 2',
+    ]);
+    expect(text).toContain(
+      'bigbrotr_archive_read_timestamp_seconds{part="relays",service="refresher"} 2000',
+    );
+    expect(text).not.toMatch(/^bigbrotr_relays_paused\{/m);
   });
 
   test('include those of the process', async () => {
