@@ -3,7 +3,7 @@ import { DatabaseError, type Query } from './connection.ts';
 import { foldedShare, hasBaseline, isEarlier } from './earlier-migrations.ts';
 
 /** The newest file of src/database/migrations: the schema version that these services require. init.sql creates it too. */
-export const SCHEMA_VERSION = '0021_distribute';
+export const SCHEMA_VERSION = '0024_bounded-references';
 
 /**
  * The state of an archive relative to SCHEMA_VERSION: `missing` if init.sql was never loaded, `too_old` if this version

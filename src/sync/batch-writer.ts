@@ -1,11 +1,10 @@
-import type { Batch, Bigbrotr, Evidence, Refused, Relay, Stored } from '../database/bigbrotr.ts';
+import type { Evidence, Refused, Stored } from '../database/bigbrotr.ts';
 import { ClaimLost } from '../database/claims.ts';
-import type { IdentifiedEvent } from '../nostr/event.ts';
-import { matchesArchived, type VerifiedEvent, type Verifier } from '../nostr/verify.ts';
+import { EventText, type ReceivedEvent } from '../nostr/event-text.ts';
 import { crashPoint } from '../telemetry/crash-point.ts';
+import { BatchPreparation, type PreparationOptions } from './batch-preparation.ts';
 import type { OffenceTally } from './offence-tally.ts';
 import type { Verdict } from './paging/pager.ts';
-import { TimeSlice } from './time-slice.ts';
 import { boundsOf } from './windows.ts';
 
 /** What a page or a reconciliation proved. */
@@ -13,16 +12,12 @@ export interface Proof extends Omit<Verdict, 'evidence'> {
   readonly evidence: Evidence;
 }
 
-export interface BatchWriterOptions {
-  readonly bigbrotr: Bigbrotr;
-  readonly verifier: Verifier;
-  readonly relay: Relay;
+export interface BatchWriterOptions extends PreparationOptions {
   readonly filterId: number;
   readonly batchSize: number;
   /** What was refused and is not stored yet: it goes with the next batch, the last of it with `flush`. */
   readonly offences: OffenceTally;
   readonly onStored: (stored: Stored) => void;
-  readonly onInvalid: (reason: 'bad_signature', id: string) => void;
   readonly now: () => number;
 }
 
@@ -35,8 +30,6 @@ const MAX_CHARS_IN_FLIGHT = 2 * MAX_BATCH_CHARS;
 /** Stretches with refused events that are kept apart; with more they become one. */
 const MAX_REFUSED_STRETCHES = 100;
 
-type Prepared = Required<Pick<Batch, 'events' | 'known' | 'keys'>>;
-
 const NOTHING_PROVEN: Proof = { proven: [], holes: [], evidence: 'paging' };
 
 /**
@@ -46,7 +39,7 @@ const NOTHING_PROVEN: Proof = { proven: [], holes: [], evidence: 'paging' };
  */
 export class BatchWriter {
   readonly #options: BatchWriterOptions;
-  #events: IdentifiedEvent[] = [];
+  #events: ReceivedEvent[] = [];
   #chars = 0;
   /** Keys by id. */
   #sighted = new Map<string, string>();
@@ -54,6 +47,10 @@ export class BatchWriter {
   #refused: Refused[] = [];
   #inFlight: { readonly stored: Promise<void>; readonly chars: number }[] = [];
   #lastStored: Promise<void> = Promise.resolve();
+  /** The latest batch has its number. */
+  #lastNumbered: Promise<void> = Promise.resolve();
+  /** Numbers of batches in flight. */
+  readonly #numbers = new Set<number>();
   /** Whether another process holds the claim on the relay now. */
   #claimLost = false;
 
@@ -66,14 +63,14 @@ export class BatchWriter {
    * is full by number is submitted with the event after it, so that a page that fills one is stored together with what
    * it proves. @throws DatabaseError of an earlier batch, ClaimLost
    */
-  add(event: IdentifiedEvent): Promise<void> | undefined {
+  add(event: ReceivedEvent): Promise<void> | undefined {
     if (this.#events.length < this.#options.batchSize) return this.#take(event);
     return this.#submit(NOTHING_PROVEN).then(() => this.#take(event));
   }
 
-  #take(event: IdentifiedEvent): Promise<void> | undefined {
+  #take(event: ReceivedEvent): Promise<void> | undefined {
     this.#events.push(event);
-    this.#chars += event.content.length + charsOfTags(event);
+    this.#chars += charsOf(event);
     return this.#chars >= MAX_BATCH_CHARS ? this.#submit(NOTHING_PROVEN) : undefined;
   }
 
@@ -121,15 +118,16 @@ export class BatchWriter {
     this.#events = [];
     this.#chars = 0;
     this.#sighted = new Map();
-    const prepared = this.#prepare(events);
+    const batch = new BatchPreparation(this.#options, this.#numbers);
+    const prepared = this.#prepare(batch, events);
     const previous = this.#lastStored;
     const stored = (async () => {
-      const [batch] = await Promise.all([prepared, previous.catch(unlessClaimLost)]);
-      const keys = new Map([...sighted, ...batch.keys]);
-      await this.#store(
-        { ...batch, keys, sighted: [...sighted.keys()] },
-        this.#claimLost ? NOTHING_PROVEN : verdict,
-      );
+      try {
+        await Promise.all([prepared, previous.catch(unlessClaimLost)]);
+        await this.#store(batch, sighted, this.#claimLost ? NOTHING_PROVEN : verdict);
+      } finally {
+        batch.end();
+      }
     })();
     stored.catch(() => {}); // reported by the next wait
     this.#lastStored = stored;
@@ -137,46 +135,43 @@ export class BatchWriter {
     while (this.#isCrowded) await this.#inFlight.shift()?.stored;
   }
 
-  async #prepare(received: IdentifiedEvent[]): Promise<Prepared> {
-    const unique = withoutRepeats(received);
-    const archived = await this.#options.bigbrotr.archivedEvents(unique);
-    crashPoint('after-known', this.#options.relay.url);
-    const known: VerifiedEvent[] = [];
-    const keys = new Map<string, string>();
-    const events: VerifiedEvent[] = [];
-    const accepted = new Set<string>();
-    const slice = new TimeSlice();
-    for (const event of unique) {
-      if (accepted.has(event.id)) continue;
-      const held = archived.get(event.id);
-      const same = held === undefined ? null : matchesArchived(event, held.sig);
-      const verified = same ?? this.#options.verifier.verify(event);
-      if (verified) accepted.add(event.id);
-      if (!verified) this.#options.onInvalid('bad_signature', event.id);
-      else if (held === undefined) events.push(verified);
-      else {
-        known.push(verified);
-        keys.set(event.id, held.key);
-      }
-      if (slice.isOver) await slice.pause();
+  /** Batches get their numbers in the order in which they were submitted. */
+  async #prepare(batch: BatchPreparation, events: ReceivedEvent[]): Promise<void> {
+    const turn = this.#lastNumbered;
+    let onNumbered: () => void = () => {};
+    this.#lastNumbered = new Promise((resolve) => {
+      onNumbered = resolve;
+    });
+    try {
+      if (events.length > 0) await batch.prepare(events, turn, onNumbered);
+    } finally {
+      void turn.then(onNumbered);
     }
-    crashPoint('after-verify', this.#options.relay.url);
-    return { events, known, keys };
   }
 
-  async #store(batch: Prepared & Pick<Batch, 'sighted'>, verdict: Proof): Promise<void> {
+  async #store(
+    batch: BatchPreparation,
+    sighted: ReadonlyMap<string, string>,
+    verdict: Proof,
+  ): Promise<void> {
     const { bigbrotr, relay, filterId, offences, now } = this.#options;
-    const stored = await bigbrotr.store({
+    batch.takeStored();
+    const { keys, isStale, ...stored } = await bigbrotr.store({
       relay,
       filterId,
       seenAt: now(),
-      ...batch,
+      events: batch.events,
+      known: batch.known,
+      keys: new Map([...sighted, ...batch.keys]),
+      sighted: [...sighted.keys()],
       proven: verdict.proven,
       holes: verdict.holes,
       evidence: verdict.evidence,
       refused: this.#refused,
       offences: offences.take(),
     });
+    batch.end(keys);
+    if (isStale) batch.forgetKeys();
     crashPoint('after-commit', relay.url);
     if (stored.refused) this.#refused.push(stored.refused);
     if (this.#refused.length > MAX_REFUSED_STRETCHES) this.#refused = asOne(this.#refused);
@@ -198,18 +193,10 @@ function asOne(stretches: readonly Refused[]): Refused[] {
   return bounds ? [{ ...bounds, count: stretches.reduce((sum, { count }) => sum + count, 0) }] : [];
 }
 
-function charsOfTags(event: IdentifiedEvent): number {
-  let chars = 0;
+/** Characters of content and tags. */
+function charsOf(event: ReceivedEvent): number {
+  if (event instanceof EventText) return event.contentText.length + event.tagsText.length;
+  let chars = event.content.length;
   for (const tag of event.tags) for (const value of tag) chars += value.length + 4;
   return chars;
-}
-
-/** Keeps one id with two signatures twice: a forged copy must not replace the valid one. */
-function withoutRepeats(events: readonly IdentifiedEvent[]): IdentifiedEvent[] {
-  const first = new Map<string, string>();
-  return events.filter(({ id, sig }) => {
-    const known = first.get(id);
-    if (known === undefined) first.set(id, sig);
-    return known !== sig;
-  });
 }

@@ -27,6 +27,7 @@ import type { HealthNames } from '../telemetry/metrics.ts';
 import { handOverRelays } from './hand-over.ts';
 import { HeldRelays } from './held-relays.ts';
 import { PriorityList } from './priority-list.ts';
+import { RecentEvents } from './recent-events.ts';
 import type { Progress } from './visit.ts';
 import type { VisitReport } from './visit-relay.ts';
 
@@ -125,7 +126,7 @@ async function startSynchronizing(
   const heldBack = new HeldBack();
   const scheduler: VisitScheduler = new Scheduler({
     ...workersOf(config, service, workerUrl),
-    workerData: { ...config, live },
+    workerData: { ...config, live, recentEvents: RecentEvents.allocate() },
     onProgress: (progress) => {
       countProgress(progress, service);
       if (progress.events + progress.sightings + progress.quarantined > 0) loop.resultStored();

@@ -5,11 +5,14 @@ import type { EventFilter } from '../nostr/filter.ts';
 import type { Verifier } from '../nostr/verify.ts';
 import type { Authenticator } from '../relay-client/authentication.ts';
 import type { ConnectOptions, RelayConnection } from '../relay-client/connection.ts';
+import type { RecentEvents } from './recent-events.ts';
 
 /** What every visit of a worker shares. */
 export interface VisitContext {
   readonly bigbrotr: Bigbrotr;
   readonly verifier: Verifier;
+  /** What the visits of the process have seen lately. */
+  readonly recent: RecentEvents;
   readonly connect: Omit<ConnectOptions, 'signal'>;
   /** Signs the answers to NIP-42 challenges; null: relays that require authentication are not read. */
   readonly secretKey: Uint8Array | null;
@@ -29,6 +32,8 @@ export interface VisitContext {
   readonly requestTimeoutMs: number;
   /** How long events are waited for that come after their EOSE, in milliseconds; default 1000. */
   readonly lingerMs?: number;
+  /** Ids of a window that are compared at a time (NIP-77); default 250,000. */
+  readonly maxLocalIds?: number;
   /** A visit stops after this, in milliseconds, and goes on another time, so that no relay starves another. */
   readonly visitMs: number;
   readonly log: Logger;
@@ -55,6 +60,8 @@ export interface Progress extends Stored {
 /** Counts the events of an answer; `event` is absent for a malformed one. @returns false for a repeat, which is not processed further */
 export interface Tally {
   add(id: string, createdAt: number, event?: NostrEvent): boolean;
+  /** Counts messages that may be events of the answer and whose time cannot be read. */
+  addUnreadable?(count: number): void;
 }
 
 /** A connection and its authentication, which stay together when a visit hands the connection on. */

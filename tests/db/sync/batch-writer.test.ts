@@ -4,6 +4,7 @@ import { type IdentifiedEvent, type NostrEvent, parseEvent } from '../../../src/
 import { createVerifier, type Verifier } from '../../../src/nostr/verify.ts';
 import { BatchWriter, type BatchWriterOptions } from '../../../src/sync/batch-writer.ts';
 import { OffenceTally } from '../../../src/sync/offence-tally.ts';
+import { RecentEvents } from '../../../src/sync/recent-events.ts';
 import { forge, signedEvent, signedEvents } from '../../fixtures/events.ts';
 import { verified } from '../../postgres/bigbrotr.ts';
 import { archiveTest } from '../../postgres/fixtures.ts';
@@ -41,6 +42,7 @@ const test = archiveTest
           relay,
           filterId,
           batchSize: 10,
+          recent: new RecentEvents(),
           offences: new OffenceTally(),
           onStored: (stored) => written.stored.push(stored),
           onInvalid: (reason) => written.invalid.push(reason),
@@ -308,6 +310,28 @@ describe('signatures', () => {
     counting = false;
     expect(turns).toBeGreaterThan(8);
   });
+});
+
+test('events that were deleted since another visit stored them are stored again, and their keys forgotten', async ({
+  open,
+  other,
+  database,
+  archivedIds,
+}) => {
+  const recent = new RecentEvents();
+  const ten = EVENTS.slice(0, 10);
+  const first = open({ recent });
+  await addAll(first.writer, ten);
+  await first.writer.flush();
+  await database.query('select delete_events(array(select event_key from events))');
+  const { writer, batches, checked, stored } = open({ recent, relay: other });
+  await addAll(writer, ten);
+  await writer.flush();
+  expect(checked).toEqual([]);
+  expect(batches.map(({ known }) => known.length)).toEqual([10]);
+  expect(stored).toEqual([{ events: 10, sightings: 10, quarantined: 0 }]);
+  expect(await archivedIds()).toEqual(idsOf(ten));
+  for (const event of ten) expect(recent.find(identified(event)).key).toBeNull();
 });
 
 describe('a batch that fails', () => {

@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import type { SynchronizerConfig } from '../../../src/config/load.ts';
 import { Bigbrotr, type Relay } from '../../../src/database/bigbrotr.ts';
 import { Scheduler } from '../../../src/runtime/scheduler.ts';
+import { RecentEvents } from '../../../src/sync/recent-events.ts';
 import type { Progress } from '../../../src/sync/visit.ts';
 import type { VisitReport } from '../../../src/sync/visit-relay.ts';
 import { projectFile } from '../../processes/project.ts';
@@ -12,7 +13,7 @@ import type { BenchDatabase, BenchServer } from './server.ts';
 export const silent = pino({ level: 'silent' });
 
 /** What a worker of the synchronizer is told: the defaults, private relays allowed. */
-function synchronizerConfig(db: BenchDatabase): SynchronizerConfig {
+function synchronizerConfig(db: BenchDatabase, numCores: number): SynchronizerConfig {
   return {
     service: 'synchronizer',
     logLevel: 'silent',
@@ -24,7 +25,7 @@ function synchronizerConfig(db: BenchDatabase): SynchronizerConfig {
     networkTest: null,
     health: { host: '127.0.0.1', port: 0, portVariable: '' },
     blocklistPath: null,
-    numCores: 1,
+    numCores,
     requestsPerCore: 10,
     requestTimeoutMs: 20_000,
     loopIntervalSeconds: 900,
@@ -43,32 +44,47 @@ function synchronizerConfig(db: BenchDatabase): SynchronizerConfig {
 
 type Visits = Scheduler<Relay, VisitReport, Progress>;
 
-/** The archive as it is: its database, and one real worker thread of the synchronizer. */
+/** Rows that one visit, or several, have added. */
+interface Added {
+  readonly events: number;
+  readonly sightings: number;
+}
+
+/** The archive as it is: its database, and real worker threads of the synchronizer, one unless told otherwise. */
 export class Pipeline {
   readonly db: BenchDatabase;
   readonly bigbrotr: Bigbrotr;
   readonly #scheduler: Visits;
+  readonly #recentEvents: SharedArrayBuffer;
 
-  private constructor(db: BenchDatabase, bigbrotr: Bigbrotr, scheduler: Visits) {
+  private constructor(
+    db: BenchDatabase,
+    bigbrotr: Bigbrotr,
+    scheduler: Visits,
+    recentEvents: SharedArrayBuffer,
+  ) {
     this.db = db;
     this.bigbrotr = bigbrotr;
     this.#scheduler = scheduler;
+    this.#recentEvents = recentEvents;
   }
 
-  static async start(server: BenchServer, name: string): Promise<Pipeline> {
+  static async start(server: BenchServer, name: string, workers = 1): Promise<Pipeline> {
     const db = await server.create(name, readFileSync(projectFile('init.sql'), 'utf8'));
+    const recentEvents = RecentEvents.allocate();
     const scheduler: Visits = new Scheduler({
       workerUrl: new URL('../../../src/sync/worker.js', import.meta.url),
-      workerData: synchronizerConfig(db),
-      workers: 1,
+      workerData: { ...synchronizerConfig(db, workers), recentEvents },
+      workers,
       jobsPerWorker: 10,
+      slotOf: ({ relayId }) => relayId,
       log: silent,
       onDead: (reason) => {
         throw new Error(`the worker of the bench died: ${reason}`);
       },
     });
     await scheduler.start();
-    return new Pipeline(db, await Bigbrotr.connect(db.config, silent), scheduler);
+    return new Pipeline(db, await Bigbrotr.connect(db.config, silent), scheduler, recentEvents);
   }
 
   async relay(url: string): Promise<Relay> {
@@ -81,18 +97,38 @@ export class Pipeline {
    * Visits a relay. @returns seconds from the job to its report
    * @throws Error when it did not archive all of it: a figure for something else would be no figure.
    */
-  async visit(url: string, expected: { events: number; sightings: number }): Promise<number> {
-    const relay = await this.relay(url);
+  async visit(url: string, expected: Added): Promise<number> {
+    return this.visitAll([url], expected);
+  }
+
+  /**
+   * Visits relays at the same time. @returns seconds until the last report
+   * @throws Error when they did not add these rows together
+   */
+  async visitAll(urls: readonly string[], expected: Added): Promise<number> {
+    const relays = await Promise.all(urls.map((url) => this.relay(url)));
     const started = performance.now();
-    const outcome = await this.#scheduler.run(url, relay);
+    const added = await Promise.all(relays.map((relay) => this.#visitOne(relay)));
     const seconds = (performance.now() - started) / 1000;
-    if (!outcome.ok) throw new Error(`the visit to ${url} was lost: ${outcome.reason}`);
-    const { result } = outcome;
-    const { events, sightings } = result;
-    const same = events === expected.events && sightings === expected.sightings;
-    if (!same || result.outcome !== 'complete')
-      throw new Error(`expected ${JSON.stringify(expected)}, but: ${JSON.stringify(result)}`);
+    const events = added.reduce((sum, one) => sum + one.events, 0);
+    const sightings = added.reduce((sum, one) => sum + one.sightings, 0);
+    if (events !== expected.events || sightings !== expected.sightings)
+      throw new Error(`expected ${JSON.stringify(expected)}, but: ${JSON.stringify(added)}`);
     return seconds;
+  }
+
+  async #visitOne(relay: Relay): Promise<Added> {
+    const outcome = await this.#scheduler.run(relay.url, relay);
+    if (!outcome.ok) throw new Error(`the visit to ${relay.url} was lost: ${outcome.reason}`);
+    const { result } = outcome;
+    if (result.outcome !== 'complete')
+      throw new Error(`the visit to ${relay.url} is not complete: ${JSON.stringify(result)}`);
+    return { events: result.events, sightings: result.sightings };
+  }
+
+  /** Lets the workers forget which events they have seen: those of the archive are then as if seen long ago. */
+  forget(): void {
+    new Int32Array(this.#recentEvents).fill(0);
   }
 
   /** Empties the archive; what it takes to be full again begins with a checkpoint for everybody. */
@@ -104,6 +140,7 @@ export class Pipeline {
   /** Empties the archive, and no more. */
   async empty(): Promise<void> {
     await this.db.query('truncate relays, events, sightings cascade');
+    this.forget();
   }
 
   async close(): Promise<void> {

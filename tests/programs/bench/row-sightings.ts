@@ -2,6 +2,7 @@ import type { Relay } from '../../../src/database/bigbrotr.ts';
 import { type IdentifiedEvent, parseEvent } from '../../../src/nostr/event.ts';
 import { BatchWriter } from '../../../src/sync/batch-writer.ts';
 import { OffenceTally } from '../../../src/sync/offence-tally.ts';
+import { RecentEvents } from '../../../src/sync/recent-events.ts';
 import type { Bench } from './bench-run.ts';
 import { CpuCount } from './bench-run.ts';
 import { eventsOf } from './event-set.ts';
@@ -52,6 +53,7 @@ export async function sightingRows(bench: Bench): Promise<Result[]> {
   const cpu = new CpuCount(bench);
   const endToEnd = await alternate(size, insertPath, async () => {
     await pipeline.db.query('checkpoint');
+    pipeline.forget();
     const visit = () => pipeline.visit(relays.url('known'), { events: 0, sightings: count });
     return count / (await cpu.of(count, visit));
   });
@@ -112,6 +114,7 @@ export async function writeKnown(
   );
   const writer = new BatchWriter({
     ...{ bigbrotr, verifier, relay, filterId, batchSize: PAGE, now },
+    recent: new RecentEvents(),
     offences: new OffenceTally(),
     onStored: () => {},
     onInvalid: (reason) => {

@@ -4,6 +4,7 @@ import type { DatabaseConfig } from '../../../src/config/load.ts';
 import { Bigbrotr, type Relay } from '../../../src/database/bigbrotr.ts';
 import { createVerifier, type Verifier } from '../../../src/nostr/verify.ts';
 import { serveJobs } from '../../../src/runtime/worker-thread.ts';
+import { RecentEvents } from '../../../src/sync/recent-events.ts';
 import { visitRelay } from '../../../src/sync/visit-relay.ts';
 import { median } from './measure.ts';
 import { silent } from './pipeline.ts';
@@ -41,6 +42,7 @@ await serveJobs<unknown, Relay, VerifyTimes>(async () => {
         connect: { timeoutMs: 5000, allowPrivate: true, torProxy: null },
         ...{ startTimestamp: 0, stopTimestamp: 'now', overlapSeconds: 3600 },
         ...{ reproveSeconds: 86_400, batchSize: 500, requestTimeoutMs: 20_000, visitMs: 120_000 },
+        recent: new RecentEvents(), // else a second visit would verify nothing
         log: silent,
         now: () => Math.floor(Date.now() / 1000),
         onProgress: () => {},

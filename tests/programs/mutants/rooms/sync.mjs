@@ -1,5 +1,47 @@
 export default [
   {
+    name: 'the id of an event text that is not known is believed',
+    find: 'if (!(event instanceof EventText)) identified.push(event);',
+    replace: 'if (event) identified.push(event as unknown as IdentifiedEvent);',
+    tests: ['unit:sync/shared-batches'],
+  },
+  {
+    name: 'a copy with another signature counts as verified',
+    find: 'for (let word = 0; word < COPY_WORDS; word++) if (this.#words[',
+    replace: 'for (let word = 0; word < ID_WORDS; word++) if (this.#words[',
+    tests: ['unit:sync/recent-events', 'unit:sync/shared-batches'],
+  },
+  {
+    name: 'a batch waits for later ones too',
+    find: 'return this.#number === 0 || owner < this.#number;',
+    replace: 'return owner !== this.#number;',
+    tests: ['unit:sync/shared-batches'],
+  },
+  {
+    name: 'batches of a visit get their numbers in any order',
+    find: 'await turn; this.#number = recent.nextBatch();',
+    replace: 'this.#number = recent.nextBatch();',
+    tests: ['unit:sync/shared-batches'],
+  },
+  {
+    name: 'a batch that fails keeps what it claimed',
+    find: 'if (!keys.has(event.id)) recent.release(event, this.#number);',
+    replace: 'if (keys.has(event.id)) recent.release(event, this.#number);',
+    tests: ['unit:sync/shared-batches'],
+  },
+  {
+    name: 'a batch does not wait for another visit that stores the same events',
+    find: 'if (waits && this.#isAwaited(owner)) {',
+    replace: 'if (waits && owner < 0) {',
+    tests: ['unit:sync/shared-batches'],
+  },
+  {
+    name: 'keys of deleted events are remembered',
+    find: 'if (isStale) batch.forgetKeys();',
+    replace: 'if (isStale && keys) batch.forgetKeys();',
+    tests: ['db:sync/batch-writer'],
+  },
+  {
     name: 'an expired event is expected to be shown again',
     find: 'const presence = this.#transient.presenceOf($event, $now);',
     replace: "const presence = $now > 0 ? 'lasting' : this.#transient.presenceOf($event, $now);",
@@ -143,9 +185,16 @@ export default [
   },
   {
     name: 'withheld events are left out of what is compared',
-    find: 'if ($isInside && !$builder.addUnplaced($row)) return null;',
-    replace: "if ($isInside && $row.id === '' && !$builder.addUnplaced($row)) return null;",
+    find: 'if (isPlacedIn($window, $row) && !builder.addUnplaced($row)) return null;',
+    replace:
+      "if ($row.id === '' && isPlacedIn($window, $row) && !builder.addUnplaced($row)) return null;",
     tests: ['db:sync/visit-withheld'],
+  },
+  {
+    name: 'all parts of a large window count as the same',
+    find: '(differs[at] ?? true) === $isDifferent',
+    replace: 'false === $isDifferent',
+    tests: ['db:sync/visit-nip77-large'],
   },
   {
     name: 'a known event that is not shown is forgotten',
