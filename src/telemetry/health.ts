@@ -1,5 +1,9 @@
+import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
-import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
+import type { FastifyInstance, FastifyReply, fastify } from 'fastify';
+
+/** Fastify is loaded where a server is made: commands know the errors of this file, and serve nothing. */
+const load = createRequire(import.meta.url);
 
 export interface HealthStatus {
   readonly state: 'starting' | 'running' | 'waiting' | 'stopping';
@@ -74,7 +78,8 @@ const REQUEST_TIMEOUT_MS = 10_000;
 /** The HTTP server of a service: GET /health, /ready and /metrics. Not listening yet. */
 export function buildHealthApp(options: HealthOptions): FastifyInstance {
   const { onError } = options;
-  const app = fastify({
+  const made: { fastify: typeof fastify } = load('fastify');
+  const app = made.fastify({
     logger: false,
     forceCloseConnections: true,
     bodyLimit: 1024,

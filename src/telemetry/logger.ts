@@ -1,10 +1,14 @@
+import { createRequire } from 'node:module';
 import { isatty } from 'node:tty';
 import { type DestinationStream, destination, type Logger, type LoggerOptions, pino } from 'pino';
-import pretty from 'pino-pretty';
+import type { prettyFactory } from 'pino-pretty';
 
 export type { DestinationStream, Logger };
 
 const STDOUT = 1;
+
+/** For what is loaded only where it is used: each thread loads its own modules, and `pino-pretty` is for terminals. */
+const load = createRequire(import.meta.url);
 
 /** Names of fields whose values are never shown, up to four levels deep. */
 const secretFields = [
@@ -61,6 +65,7 @@ function standardOutput(): DestinationStream {
 
 /** Formats JSON lines for reading at a terminal; control characters in relays' texts become visible. */
 export function prettyStream(out: DestinationStream, colorize = true): DestinationStream {
+  const pretty: { prettyFactory: typeof prettyFactory } = load('pino-pretty');
   const print = pretty.prettyFactory({
     colorize,
     translateTime: 'SYS:HH:MM:ss',
