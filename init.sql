@@ -2429,16 +2429,23 @@ language sql immutable parallel safe
 return case p_network when 'clearnet' then -1 when 'tor' then -2 when 'i2p' then -3 else -4 end;
 comment on function network_scope(text) is 'The scope (scope_stats.scope) of all relays of a network together.';
 
+-- In PL/pgSQL, and by one table at a time: where there are several servers, sightings and relays are not on the same ones.
 create or replace function is_in_scope(p_event_key bigint, p_scope integer) returns boolean
-language sql stable
-return case
-    when p_scope = 0 then true
-    when p_scope > 0 then exists (select from sightings where event_key = p_event_key and relay_id = p_scope)
-    else exists (
-        select from sightings s join relays r on r.relay_id = s.relay_id
-        where s.event_key = p_event_key and network_scope(r.network) = p_scope
-    )
-end;
+language plpgsql stable as $$
+declare
+    seen_on integer[];
+begin
+    if p_scope = 0 then
+        return true;
+    end if;
+    select array_agg(relay_id) into seen_on
+    from sightings
+    where event_key = p_event_key and created_day = event_key_day(p_event_key) and (p_scope < 0 or relay_id = p_scope);
+    if p_scope > 0 then
+        return seen_on is not null;
+    end if;
+    return exists (select from relays where relay_id = any (seen_on) and network_scope(network) = p_scope);
+end $$;
 comment on function is_in_scope(bigint, integer) is 'Whether an event counts for a scope: it was seen on that relay, or on one of that network.';
 
 create table if not exists daily_counts (
@@ -2449,7 +2456,7 @@ create table if not exists daily_counts (
     scopes     integer[] not null,
     kinds      integer[] not null,
     counts     integer[] not null,
-    places     smallint[] not null,
+    places     bytea not null,
     constraint daily_counts_pkey primary key (day, part)   -- what was counted of a day
 );
 comment on table daily_counts is 'What was counted of a day, in parts by author: its events by scope, author and kind, packed into arrays. The totals of scope_stats, scope_kinds and scope_authors are the sums of these rows: a recount changes them by the difference. Query daily_authors instead.';
@@ -2460,18 +2467,78 @@ comment on column daily_counts.author_ids is 'Authors of the part (authors.autho
 comment on column daily_counts.scopes is 'What is counted (scope_stats.scope), once for each author and kind.';
 comment on column daily_counts.kinds is 'Kinds, in the order of scopes.';
 comment on column daily_counts.counts is 'Events of that scope, author and kind, in the same order. Sorted by scope, kind and this, so that the three arrays are compressed to next to nothing.';
-comment on column daily_counts.places is 'The author of each: its place in author_ids, from -32768.';
+comment on column daily_counts.places is 'The author of each, as place_bytes: by how much its place in author_ids is above that of the cell before, modulo their number. places_of reads them: a byte for most.';
+
+create or replace function place_bytes(p_above integer) returns bytea
+language sql immutable parallel safe
+return decode(repeat('ff', p_above / 255), 'hex') || set_byte('\x00', 0, p_above % 255);
+comment on function place_bytes(integer) is 'A number from 0 as bytes: 255 for each 255 of it, then the rest.';
+
+create or replace function places_of(p_places bytea, p_authors integer) returns setof integer
+language sql immutable parallel safe as $$
+    select (s.total % p_authors)::integer + 1
+    from (
+        select b.i, b.byte, sum(b.byte) over (order by b.i) as total
+        from (
+            -- The empty string makes a copy that is not compressed: get_byte would decompress it for each byte.
+            select i, get_byte(p.places, i) as byte
+            from (select p_places || ''::bytea as places offset 0) p
+            cross join lateral generate_series(0, length(p.places) - 1) as i
+        ) b
+    ) s
+    where s.byte < 255
+    order by s.i
+$$;
+comment on function places_of(bytea, integer) is 'The places in daily_counts.author_ids that daily_counts.places says, from 1, in its order. The second argument is the number of authors.';
 
 create or replace function is_counted(p_day integer, p_scope integer, p_author_id integer) returns boolean
 language sql stable
 return exists (
     select from daily_counts d
-    cross join lateral (select array_position(d.author_ids, p_author_id) - 32769 as place offset 0) a
-    where d.day = p_day and d.part = p_author_id % d.parts and exists (
-        select from unnest(d.scopes, d.places) as u (scope, place) where u.scope = p_scope and u.place = a.place
+    cross join lateral (select array_position(d.author_ids, p_author_id) as place offset 0) a
+    where d.day = p_day and d.part = p_author_id % d.parts and a.place is not null and exists (
+        select from rows from (unnest(d.scopes), places_of(d.places, cardinality(d.author_ids))) as u (scope, place)
+        where u.scope = p_scope and u.place = a.place
     )
 );
 comment on function is_counted(integer, integer, integer) is 'Whether events of an author were counted of a day and scope.';
+
+create or replace function counted_bound(p_scope integer, p_author_id integer, p_from bigint, p_is_first boolean) returns bigint
+language plpgsql stable as $$
+declare
+    author constant bytea := (select pubkey from authors where author_id = p_author_id);
+    place  bigint;
+    keys   bigint[];
+    key    bigint;
+begin
+    loop
+        if p_is_first then
+            select array_agg(event_key order by event_key) into keys
+            from (
+                select event_key from events
+                where pubkey = author and created_at >= p_from and (place is null or event_key > place)
+                order by created_at, event_key limit 100
+            ) e;
+        else
+            select array_agg(event_key order by event_key desc) into keys
+            from (
+                select event_key from events
+                where pubkey = author and created_at < p_from and (place is null or event_key < place)
+                order by created_at desc, event_key desc limit 100
+            ) e;
+        end if;
+        if keys is null then
+            return null;
+        end if;
+        foreach key in array keys loop
+            if is_counted(event_key_day(key), p_scope, p_author_id) and is_in_scope(key, p_scope) then
+                return key >> 24;
+            end if;
+        end loop;
+        place := key;
+    end loop;
+end $$;
+comment on function counted_bound(integer, integer, bigint, boolean) is 'When the first event of an author in a scope was created from a second on, or the last one before it; only days that are counted. Null without any. Reads a hundred events of the author at a time, newer or older ones.';
 
 create table if not exists daily_scopes (
     scope     integer not null,
@@ -2524,11 +2591,21 @@ comment on column scope_kinds.authors is 'Authors of events of that kind.';
 create or replace function kinds_of(p_kinds bytea) returns table (kind integer, events integer)
 language sql immutable parallel safe as $$
     select (get_byte(p_kinds, i) << 8) + get_byte(p_kinds, i + 1),
-           (get_byte(p_kinds, i + 2) << 24) + (get_byte(p_kinds, i + 3) << 16) + (get_byte(p_kinds, i + 4) << 8)
-               + get_byte(p_kinds, i + 5)
-    from generate_series(0, length(p_kinds) - 6, 6) as i
+           case w.width
+               when 1 then get_byte(p_kinds, i + 2)
+               when 2 then (get_byte(p_kinds, i + 2) << 8) + get_byte(p_kinds, i + 3)
+               else (get_byte(p_kinds, i + 2) << 24) + (get_byte(p_kinds, i + 3) << 16) + (get_byte(p_kinds, i + 4) << 8)
+                   + get_byte(p_kinds, i + 5)
+           end
+    from (select get_byte(p_kinds, 0) as width where length(p_kinds) > 0) w
+    cross join lateral generate_series(1, length(p_kinds) - 2 - w.width, 2 + w.width) as i
 $$;
 comment on function kinds_of(bytea) is 'The kinds of an author and the events of each (scope_authors.kinds).';
+
+create or replace function kind_count(p_kinds bytea) returns integer
+language sql immutable parallel safe
+return (length(p_kinds) - 1) / (2 + get_byte(p_kinds, 0));
+comment on function kind_count(bytea) is 'How many kinds kinds_of gives (scope_authors.kinds).';
 
 create table if not exists scope_authors (
     scope     integer not null,
@@ -2545,7 +2622,7 @@ comment on column scope_authors.author_id is 'The author (authors.author_id).';
 comment on column scope_authors.events is 'Events of that author.';
 comment on column scope_authors.first_at is 'created_at of the first of them, Unix seconds. Null while the days that have it wait for a recount.';
 comment on column scope_authors.last_at is 'created_at of the last of them, Unix seconds. Null likewise.';
-comment on column scope_authors.kinds is 'Kinds of these events, ascending, and the events of each: two and four bytes, the highest first. kinds_of reads them; arrays would take twice the space.';
+comment on column scope_authors.kinds is 'Kinds of these events, ascending, and the events of each: a byte that says how many bytes each number of events has (1, 2 or 4), then two bytes for a kind and these, the highest first. kinds_of reads them; arrays would take four times the space.';
 
 -- The authors with the most events: where scope = $1 order by events desc
 create index if not exists scope_authors_events_index on scope_authors (scope, events);
@@ -2737,7 +2814,7 @@ comment on column zaps.target is 'Id of the event that was zapped: the tag e, 32
 comment on column zaps.millisats is 'Amount of the invoice in the tag bolt11, thousandths of a satoshi; null where it names none.';
 
 -- What an author received: where recipient_id = $1
-create index if not exists zaps_recipient_index on zaps (recipient_id, event_key);
+create index if not exists zaps_recipient_index on zaps (recipient_id);
 
 create table if not exists daily_zaps (
     day        integer primary key,
@@ -2860,24 +2937,28 @@ create table if not exists reference_totals (
     kind         integer primary key,
     "references" bigint not null,
     missing      bigint not null,
-    as_of        bigint not null
+    as_of        bigint not null,
+    sampled      integer not null default 256
 );
 comment on table reference_totals is 'How many of daily_references lead to events that the archive lacks. Query dangling_references instead.';
 comment on column reference_totals.kind is 'Kind of the events that refer.';
 comment on column reference_totals."references" is 'Sampled references.';
 comment on column reference_totals.missing is 'Those to events that the archive lacks.';
 comment on column reference_totals.as_of is 'Everything that was stored until then is counted, Unix seconds.';
+comment on column reference_totals.sampled is 'Targets whose second byte is below this are counted, of 256: fewer where there are more than can be looked up (samples.ts).';
 
 create or replace view daily_authors as
 select d.day, a.pubkey, sum(d.events) as events, count(*) as kinds
 from (
     select d.day, d.part, u.events, u.place
     from daily_counts d
-    cross join lateral unnest(d.scopes, d.counts, d.places) as u (scope, events, place)
+    cross join lateral rows from (
+        unnest(d.scopes), unnest(d.counts), places_of(d.places, cardinality(d.author_ids))
+    ) as u (scope, events, place)
     where u.scope = 0
 ) d
 join (
-    select d.day, d.part, u.author_id, (u.place - 32769)::smallint as place
+    select d.day, d.part, u.author_id, u.place::integer as place
     from daily_counts d
     cross join lateral unnest(d.author_ids) with ordinality as u (author_id, place)
 ) l on l.day = d.day and l.part = d.part and l.place = d.place
@@ -2976,7 +3057,7 @@ select
     d.software as nip11_software,
     d.version as nip11_version,
     coalesce(s.only_here, 0) as only_here,
-    f.as_of
+    (select figures_as_of()) as as_of
 from relays r
 left join scope_stats s on s.scope = r.relay_id
 left join lateral (
@@ -2991,8 +3072,7 @@ left join lateral (
     select nip11_id from snapshots
     where relay_id = r.relay_id and nip11_id is not null order by generated_at desc limit 1
 ) l on true
-left join nip11 d on d.id = l.nip11_id
-cross join (select figures_as_of() as as_of) f;
+left join nip11 d on d.id = l.nip11_id;
 comment on view relay_stats is 'Each relay: what it holds, how fast it answers and what it runs.';
 comment on column relay_stats.relay_url is 'URL of the relay.';
 comment on column relay_stats.network is 'clearnet, tor, i2p or loki.';
@@ -3012,9 +3092,8 @@ comment on column relay_stats.only_here is 'Events that were seen on no other re
 comment on column relay_stats.as_of is 'Everything that was stored until then is counted (figures_as_of).';
 
 create or replace view kind_counts as
-select k.kind, k.events as event_count, k.authors as unique_pubkeys, kind_category(k.kind) as category, f.as_of
+select k.kind, k.events as event_count, k.authors as unique_pubkeys, kind_category(k.kind) as category, (select figures_as_of()) as as_of
 from scope_kinds k
-cross join (select figures_as_of() as as_of) f
 where k.scope = 0;
 comment on view kind_counts is 'Events by kind.';
 comment on column kind_counts.kind is 'Kind of event.';
@@ -3024,10 +3103,9 @@ comment on column kind_counts.category is 'regular, replaceable, ephemeral, addr
 comment on column kind_counts.as_of is 'Everything that was stored until then is counted (figures_as_of).';
 
 create or replace view kind_counts_by_relay as
-select k.kind, r.url as relay_url, k.events as event_count, k.authors as unique_pubkeys, f.as_of
+select k.kind, r.url as relay_url, k.events as event_count, k.authors as unique_pubkeys, (select figures_as_of()) as as_of
 from scope_kinds k
-join relays r on r.relay_id = k.scope
-cross join (select figures_as_of() as as_of) f;
+join relays r on r.relay_id = k.scope;
 comment on view kind_counts_by_relay is 'Events by kind and relay.';
 comment on column kind_counts_by_relay.kind is 'Kind of event.';
 comment on column kind_counts_by_relay.relay_url is 'URL of the relay.';
@@ -3037,11 +3115,10 @@ comment on column kind_counts_by_relay.as_of is 'Everything that was stored unti
 
 create or replace view pubkey_counts as
 select
-    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
-    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
+    encode(a.pubkey, 'hex') as pubkey, t.events as event_count, kind_count(t.kinds) as unique_kinds,
+    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, (select figures_as_of()) as as_of
 from scope_authors t
 join authors a on a.author_id = t.author_id
-cross join (select figures_as_of() as as_of) f
 where t.scope = 0;
 comment on view pubkey_counts is 'Events by author.';
 comment on column pubkey_counts.pubkey is 'Public key of the author, hex.';
@@ -3053,12 +3130,11 @@ comment on column pubkey_counts.as_of is 'Everything that was stored until then 
 
 create or replace view pubkey_counts_by_relay as
 select
-    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, length(t.kinds) / 6 as unique_kinds,
-    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, f.as_of
+    r.url as relay_url, encode(a.pubkey, 'hex') as pubkey, t.events as event_count, kind_count(t.kinds) as unique_kinds,
+    t.first_at as first_event_timestamp, t.last_at as last_event_timestamp, (select figures_as_of()) as as_of, t.scope as relay_id
 from scope_authors t
 join relays r on r.relay_id = t.scope
 join authors a on a.author_id = t.author_id
-cross join (select figures_as_of() as as_of) f
 where t.events >= 2;
 comment on view pubkey_counts_by_relay is 'Events by author and relay, for authors with at least two events on it.';
 comment on column pubkey_counts_by_relay.relay_url is 'URL of the relay.';
@@ -3068,14 +3144,14 @@ comment on column pubkey_counts_by_relay.unique_kinds is 'Different kinds of the
 comment on column pubkey_counts_by_relay.first_event_timestamp is 'created_at of the first of them, Unix seconds.';
 comment on column pubkey_counts_by_relay.last_event_timestamp is 'created_at of the last of them, Unix seconds.';
 comment on column pubkey_counts_by_relay.as_of is 'Everything that was stored until then is counted (figures_as_of).';
+comment on column pubkey_counts_by_relay.relay_id is 'The relay (relays.relay_id). The authors with the most events of one are found by an index where this is compared, and sorted where relay_url is.';
 
 create or replace view network_stats as
 select
     n.network, n.relay_count, coalesce(s.events, 0) as event_count, coalesce(s.authors, 0) as unique_pubkeys,
-    coalesce(s.kinds, 0)::bigint as unique_kinds, f.as_of
+    coalesce(s.kinds, 0)::bigint as unique_kinds, (select figures_as_of()) as as_of
 from (select network, count(*) as relay_count from relays group by network) n
-left join scope_stats s on s.scope = network_scope(n.network)
-cross join (select figures_as_of() as as_of) f;
+left join scope_stats s on s.scope = network_scope(n.network);
 comment on view network_stats is 'Relays and events by network. An event counts once for a network, however many of its relays hold it.';
 comment on column network_stats.network is 'clearnet, tor, i2p or loki.';
 comment on column network_stats.relay_count is 'Relays of that network, whether they answer or not.';
@@ -3121,9 +3197,8 @@ comment on column supported_nip_counts.as_of is 'The time of the query, Unix sec
 create or replace view event_daily_counts as
 select
     date '1970-01-01' + s.day as day, s.events as event_count, s.authors as unique_pubkeys, s.kinds as unique_kinds,
-    s.counted_at, f.as_of
-from day_sums s
-cross join (select figures_as_of() as as_of) f;
+    s.counted_at, (select figures_as_of()) as as_of
+from day_sums s;
 comment on view event_daily_counts is 'Events by UTC day of created_at.';
 comment on column event_daily_counts.day is 'The day.';
 comment on column event_daily_counts.event_count is 'Events of that day.';
@@ -3134,9 +3209,8 @@ comment on column event_daily_counts.as_of is 'Everything that was stored until 
 
 create or replace view replication as
 select
-    t.relays, t.events, round(t.events / sum(t.events) over (), 6) as share, f.as_of
-from replication_totals t
-cross join (select figures_as_of() as as_of) f;
+    t.relays, t.events, round(t.events / sum(t.events) over (), 6) as share, (select figures_as_of()) as as_of
+from replication_totals t;
 comment on view replication is 'On how many relays events were seen.';
 comment on column replication.relays is 'Number of relays. 0: the relays of the event were removed from the archive.';
 comment on column replication.events is 'Events that were seen on exactly that many relays.';
@@ -3199,10 +3273,9 @@ comment on column relay_lists.reads is 'Whether the author reads there.';
 comment on column relay_lists.writes is 'Whether the author writes there.';
 
 create or replace view relay_distribution as
-select t.relay_url, t.authors, t.readers, t.writers, r.relay_id is not null as is_known, f.as_of
+select t.relay_url, t.authors, t.readers, t.writers, r.relay_id is not null as is_known, (select figures_as_of()) as as_of
 from relay_list_totals t
-left join relays r on r.url = t.relay_url
-cross join (select figures_as_of() as as_of) f;
+left join relays r on r.url = t.relay_url;
 comment on view relay_distribution is 'How many authors say that they use each relay (NIP-65).';
 comment on column relay_distribution.relay_url is 'Normalised URL of the relay.';
 comment on column relay_distribution.authors is 'Authors whose current relay list names it.';
@@ -3212,9 +3285,8 @@ comment on column relay_distribution.is_known is 'Whether the archive knows the 
 comment on column relay_distribution.as_of is 'Everything that was stored until then is counted (figures_as_of).';
 
 create or replace view zap_stats as
-select date '1970-01-01' + z.day as day, z.zaps, z.senders, z.recipients, z.millisats, f.as_of
-from daily_zaps z
-cross join (select figures_as_of() as as_of) f;
+select date '1970-01-01' + z.day as day, z.zaps, z.senders, z.recipients, z.millisats, (select figures_as_of()) as as_of
+from daily_zaps z;
 comment on view zap_stats is 'Zaps by UTC day (NIP-57), as the receipts say.';
 comment on column zap_stats.day is 'The day.';
 comment on column zap_stats.zaps is 'Zap receipts.';
@@ -3226,9 +3298,8 @@ comment on column zap_stats.as_of is 'Everything that was stored until then is c
 create or replace view active_users as
 select
     p.grain, date '1970-01-01' + p.start as start, p.users, p.with_profile, p.with_follows, p.new_users, p.counted_at,
-    least(f.as_of, (select min(since) - 1 from dirty_periods)) as as_of
-from period_users p
-cross join (select figures_as_of() as as_of) f;
+    least((select figures_as_of()), (select min(since) - 1 from dirty_periods)) as as_of
+from period_users p;
 comment on view active_users is 'Authors of events by day, week and month.';
 comment on column active_users.grain is 'day, week (from Monday) or month, in UTC.';
 comment on column active_users.start is 'Its first day.';
@@ -3242,9 +3313,8 @@ comment on column active_users.as_of is 'Everything that was stored until then i
 create or replace view retention as
 select
     date '1970-01-01' + c.cohort_week as cohort_week, (c.week - c.cohort_week) / 7 as age_weeks, c.users,
-    least(f.as_of, (select min(since) - 1 from dirty_periods)) as as_of
-from cohorts c
-cross join (select figures_as_of() as as_of) f;
+    least((select figures_as_of()), (select min(since) - 1 from dirty_periods)) as as_of
+from cohorts c;
 comment on view retention is 'How many authors, by the week of their first event, are active so many weeks later.';
 comment on column retention.cohort_week is 'Week of the first archived event of these authors: its Monday.';
 comment on column retention.age_weeks is 'Weeks since then. 0: all authors of the cohort.';
@@ -3267,9 +3337,9 @@ comment on column relay_cover.sample_share is 'Share of all ids that belong to t
 comment on column relay_cover.as_of is 'Everything that was stored until then is counted, Unix seconds.';
 
 create or replace view dangling_references as
-select t.kind, t."references", t.missing, round(1 / 256.0, 6) as sample_share, t.as_of
+select t.kind, t."references", t.missing, round(t.sampled / 65536.0, 6) as sample_share, t.as_of
 from reference_totals t;
-comment on view dangling_references is 'References to events (tag e) that the archive lacks, by kind of the events that refer. Counted for targets whose id begins with the hex digits 00.';
+comment on view dangling_references is 'References to events (tag e) that the archive lacks, by kind of the events that refer. Counted for targets whose id begins with the hex digits 00, or a part of them.';
 comment on column dangling_references.kind is 'Kind of the events that refer.';
 comment on column dangling_references."references" is 'Sampled references: an event that refers to the same one twice counts once.';
 comment on column dangling_references.missing is 'Those to events that the archive lacks.';
@@ -4095,7 +4165,7 @@ do $$ begin perform distribute_archive(); end $$;
 -- Last, so that an archive whose creation was interrupted does not count as complete. Names every file of src/database/migrations.
 insert into schema_migrations (name)
 select name
-from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute', '0025_datasets']) with ordinality as t (name, place)
+from unnest(array['0001_baseline', '0002_visit-reasons', '0003_withheld', '0004_request-shape', '0005_retry-after', '0006_schedule', '0007_unanswered', '0008_withheld-kinds', '0009_network-down', '0010_comments', '0011_claims', '0012_explain', '0013_journal', '0014_due-now', '0015_days-tables', '0016_days', '0017_hosts', '0018_figures', '0019_figures-small', '0020_runs', '0021_distribute', '0022_counted-bound', '0023_packed-figures', '0024_bounded-references', '0025_datasets']) with ordinality as t (name, place)
 where not exists (select from schema_migrations)
 order by place;
 

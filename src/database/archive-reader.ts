@@ -16,12 +16,12 @@ type WaitOptions = Pick<OpenOptions, 'patience' | 'signal' | 'onRefused' | 'logi
 export class ArchiveReader {
   readonly #database: Database;
 
-  /** Whether events are on several servers. */
-  readonly #isDistributed: boolean;
+  /** Number of shards of `events`; 1: they are on one server. */
+  readonly #shards: number;
 
-  private constructor(database: Database, isDistributed: boolean) {
+  private constructor(database: Database, shards: number) {
     this.#database = database;
-    this.#isDistributed = isDistributed;
+    this.#shards = shards;
   }
 
   /** Waits as `Database.connect` does. @throws DatabaseError with one sentence that says what is wrong */
@@ -36,7 +36,7 @@ export class ArchiveReader {
       shards = await archiveShards(query);
     };
     const database = await Database.connect(config, log, { ...wait, check, readOnly: true });
-    return new ArchiveReader(database, shards > 1);
+    return new ArchiveReader(database, shards);
   }
 
   /** Closes every connection, after running statements have ended. */
@@ -46,15 +46,17 @@ export class ArchiveReader {
 
   /** Why the database, or a server over which it is distributed, cannot be used; null when all answer. Never throws. */
   whyDown(timeoutMs = 2000): Promise<string | null> {
-    return this.#database.whyDown(timeoutMs, this.#isDistributed ? ASK_EACH_SHARD : undefined);
+    return this.#database.whyDown(timeoutMs, this.#shards > 1 ? ASK_EACH_SHARD : undefined);
   }
 
   /**
    * Runs functions of the table groups in one read-only transaction, again from its start after a transient error.
+   *
+   * @param work gets the number of shards of `events` too
    * @throws DatabaseError, also for a statement that would write (SQLSTATE 25006)
    */
-  read<T>(work: (query: Query) => Promise<T>): Promise<T> {
-    return this.#database.transaction(work);
+  read<T>(work: (query: Query, shards: number) => Promise<T>): Promise<T> {
+    return this.#database.transaction((query) => work(query, this.#shards));
   }
 
   /** Every archived event in time order, then those in quarantine, in chunks. @throws DatabaseError */

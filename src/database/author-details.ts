@@ -17,7 +17,7 @@ export interface AuthorFigures {
 
 export async function authorFigures(query: Query, pubkey: string): Promise<AuthorFigures | null> {
   const { rows } = await query<AuthorFigures & Record<string, unknown>>(
-    `select coalesce(s.events, 0) as events, coalesce(length(s.kinds) / 6, 0) as kinds,
+    `select coalesce(s.events, 0) as events, coalesce(kind_count(s.kinds), 0) as kinds,
             s.first_at as "firstEventAt", s.last_at as "lastEventAt",
             (select count(*) from follow_edges where follower_id = a.author_id) as follows,
             (select count(*) from follow_edges where followed_id = a.author_id) as followers

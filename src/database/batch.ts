@@ -1,13 +1,13 @@
-import { serializeEvent } from '../nostr/event.ts';
+import { serializeEvent, storageObstacle } from '../nostr/event.ts';
 import type { VerifiedEvent } from '../nostr/verify.ts';
 import type { Hole, Window } from '../nostr/window.ts';
 import { crashPoint } from '../telemetry/crash-point.ts';
 import { isDataError, type Query } from './connection.ts';
 import { type Offence, recordOffences } from './offences.ts';
 import { tokenOf } from './relays.ts';
-import { type Shown, storeShown } from './sightings.ts';
+import { type Shown, sortById, statementOfShown, storeShown } from './sightings.ts';
 
-/** Writes a batch: events, sightings, quarantine and what the batch proves, in the transaction of its caller. */
+/** Writes a batch: events, sightings, quarantine and what the batch proves, all or nothing. */
 
 export type Evidence = 'paging' | 'finish' | 'nip77' | 'silence';
 
@@ -55,7 +55,40 @@ export interface Sorted {
 const MAX_QUARANTINED = 10_000;
 const MAX_QUARANTINED_BYTES = 64 * 1024 * 1024;
 
-/** @param shards number of shards of `events` */
+/**
+ * Stores a batch in one statement, which is most of them: a transaction would take four ways to the server.
+ *
+ * @param shards number of shards of `events`
+ * @returns null where it takes a transaction ({@link storeBatch}); `isWhole` is false where something was deleted
+ *   meanwhile: what is there was stored, nothing is proven, and a transaction has to store the rest
+ */
+export async function storeAtOnce(
+  query: Query,
+  batch: Batch,
+  { plain, aside }: Sorted,
+  shards: number,
+): Promise<(Stored & { readonly isWhole: boolean }) | null> {
+  if (aside.length > 0 || (batch.offences ?? []).length > 0) return null;
+  const statement = await statementOfShown(query, { ...batch, events: plain }, shards);
+  if (!statement) return null;
+  const { source, values, keys, wanted } = statement;
+  const first = values.length + 2;
+  const proof = proofOf(batch, batch.refused ?? []);
+  const { rows } = await query<{ events: number; sightings: number; is_held: boolean | null }>(
+    `select stored.new_events as events, stored.sightings,
+            case when stored.matched < $${first - 1} then null ${proof ? `else ${provenBy(first)}` : 'else true'} end as is_held
+     from ${source}`,
+    [...values, wanted, ...(proof ?? [])],
+  );
+  const { events = 0, sightings = 0, is_held: isHeld = null } = rows[0] ?? {};
+  return {
+    ...{ events, sightings, quarantined: 0, isWhole: isHeld !== null },
+    ...(keys.size > 0 && events === keys.size ? { keys } : {}),
+    ...(isHeld === false ? ({ claimLost: true } as const) : {}),
+  };
+}
+
+/** As {@link storeAtOnce}, by several statements. @param query of a transaction */
 export async function storeBatch(
   query: Query,
   batch: Batch,
@@ -159,15 +192,31 @@ async function recordCoverage(
   batch: Batch,
   refused: readonly Refused[],
 ): Promise<boolean> {
+  const proof = proofOf(batch, refused);
+  if (!proof) return true;
+  const { rows } = await query<{ is_held: boolean }>(`select ${provenBy(1)} as is_held`, proof);
+  return rows[0]?.is_held ?? false;
+}
+
+/** The values of {@link provenBy}; null where nothing was proven and no hole found. */
+function proofOf(batch: Batch, refused: readonly Refused[]): unknown[] | null {
   const { relay, filterId, evidence, proven } = batch;
   const holes = [...batch.holes, ...holesIn(proven, refused)];
-  if (proven.length === 0 && holes.length === 0) return true;
-  const { rows } = await query<{ is_held: boolean }>(
-    `select case when holds_claim('visit', $1, $6)
-                 then record_coverage($1, $2, $3, $4::int8multirange, $5) is not null else false end as is_held`,
-    [relay.relayId, filterId, evidence, multirange(proven), JSON.stringify(holes), tokenOf(relay)],
+  if (proven.length === 0 && holes.length === 0) return null;
+  return [
+    ...[relay.relayId, filterId, evidence, multirange(proven), JSON.stringify(holes)],
+    tokenOf(relay),
+  ];
+}
+
+/** SQL: records what was proven, and gives whether the claim is held; six values from `$first` on. */
+function provenBy(first: number): string {
+  const [relay, filter, evidence, proven, holes, token] = [0, 1, 2, 3, 4, 5].map(
+    (place) => `$${first + place}`,
   );
-  return rows[0]?.is_held ?? false;
+  return `case when holds_claim('visit', ${relay}, ${token})
+                 then record_coverage(${relay}, ${filter}, ${evidence}, ${proven}::int8multirange, ${holes}) is not null
+                 else false end`;
 }
 
 /** The parts of proven windows where events were refused. */
@@ -184,4 +233,21 @@ function holesIn(proven: readonly Window[], refused: readonly Refused[]) {
 /** An int8multirange in PostgreSQL's notation (chapter 8.17.5). */
 export function multirange(windows: readonly Window[]): string {
   return `{${windows.map(({ since, until }) => `[${since},${until}]`).join(',')}}`;
+}
+
+/** Counts of what two statements have stored. */
+export function plus(first: Stored, rest: Stored): Stored {
+  const { events, sightings } = first;
+  return { ...rest, events: events + rest.events, sightings: sightings + rest.sightings };
+}
+
+/** Sorts as `store_sighted` inserts, and puts aside what the columns cannot hold exactly. */
+export function sortOut(events: readonly VerifiedEvent[]): Sorted {
+  const obstacles = new Map(events.map((event) => [event, storageObstacle(event)]));
+  const plain = sortById(events.filter((event) => !obstacles.get(event)));
+  const aside = events.flatMap((event) => {
+    const reason = obstacles.get(event);
+    return reason ? [{ event, reason: reason as string }] : [];
+  });
+  return { plain, aside };
 }

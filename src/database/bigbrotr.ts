@@ -2,11 +2,18 @@ import type { Logger } from 'pino';
 import type { DatabaseConfig } from '../config/load.ts';
 import type { RelayPolicy } from '../network/relay-policy.ts';
 import type { RelayAddress } from '../network/url.ts';
-import { type IdentifiedEvent, storageObstacle } from '../nostr/event.ts';
+import type { NostrEvent } from '../nostr/event.ts';
 import type { EventFilter } from '../nostr/filter.ts';
-import type { VerifiedEvent } from '../nostr/verify.ts';
 import type { Window } from '../nostr/window.ts';
-import { type Batch, type Sorted, type Stored, storeBatch, storeOneByOne } from './batch.ts';
+import {
+  type Batch,
+  plus,
+  type Stored,
+  sortOut,
+  storeAtOnce,
+  storeBatch,
+  storeOneByOne,
+} from './batch.ts';
 import * as checks from './checks.ts';
 import { Database, isDataError, now, type OpenOptions, type Query } from './connection.ts';
 import { type ImportBatch, type ImportCounts, storeImported } from './dataset-imports.ts';
@@ -28,7 +35,7 @@ import {
   relaysWithPriority,
   setPriorityRelays,
 } from './relays.ts';
-import { daysOf, sortById } from './sightings.ts';
+import { daysOf } from './sightings.ts';
 import { type TableGroups, tableGroups } from './table-groups.ts';
 import { type Totals, totals } from './totals.ts';
 import { requireCurrent, schemaState } from './version.ts';
@@ -331,7 +338,7 @@ export class Bigbrotr {
 
   /** Those of these events that the archive holds: hex id → key and signature. */
   archivedEvents(
-    events: readonly Pick<IdentifiedEvent, 'id' | 'created_at'>[],
+    events: readonly Pick<NostrEvent, 'id' | 'created_at'>[],
   ): Promise<Map<string, Archived>> {
     return reading.archivedEvents(this.#database.query, events, this.#shards);
   }
@@ -352,7 +359,7 @@ export class Bigbrotr {
   }
 
   /**
-   * Writes a batch in one transaction: events, sightings, quarantine, coverage and holes, all or nothing.
+   * Writes a batch: events, sightings, quarantine, coverage and holes, all or nothing.
    * Events that the columns cannot hold exactly go to quarantine.
    */
   async store(batch: Batch): Promise<Stored> {
@@ -361,7 +368,10 @@ export class Bigbrotr {
     const store = (work: typeof storeBatch) =>
       this.#database.transaction((query) => work(query, batch, sorted, this.#shards));
     try {
-      return await store(storeBatch);
+      const first = await storeAtOnce(this.#database.query, batch, sorted, this.#shards);
+      if (!first) return await store(storeBatch);
+      const { isWhole, ...stored } = first;
+      return isWhole ? stored : plus(stored, await store(storeBatch));
     } catch (error) {
       if (!isDataError((error as Error).cause ?? error)) throw error;
       return store(storeOneByOne);
@@ -384,14 +394,4 @@ export class Bigbrotr {
   totals(): Promise<Totals> {
     return totals(this.#database.query);
   }
-}
-
-function sortOut(events: readonly VerifiedEvent[]): Sorted {
-  const obstacles = new Map(events.map((event) => [event, storageObstacle(event)]));
-  const plain = sortById(events.filter((event) => !obstacles.get(event)));
-  const aside = events.flatMap((event) => {
-    const reason = obstacles.get(event);
-    return reason ? [{ event, reason: reason as string }] : [];
-  });
-  return { plain, aside };
 }

@@ -1,6 +1,6 @@
 import type { NostrEvent } from '../nostr/event.ts';
 import type { Query } from './connection.ts';
-import { EVENT_BYTES, eventFields } from './event-fields.ts';
+import { eventsByKeys } from './event-bodies.ts';
 
 /**
  * What was stored, in the order of commits, for readers outside that keep their own cursor: each stored event once. Rows
@@ -48,12 +48,14 @@ const ROWS_AT_A_TIME = 200;
  *
  * @param limit events, at most
  * @param bytes the events end with the one that reaches this many bytes of content and tags
+ * @param shards number of shards of `events`
  */
 export async function changesAfter(
   query: Query,
   cursor: ChangeCursor,
   limit: number,
   bytes: number,
+  shards: number,
 ): Promise<Changes> {
   const state = await cursorState(query, cursor);
   if (state !== 'read') return { state };
@@ -62,10 +64,11 @@ export async function changesAfter(
     row.keys.slice(row.passed).map((key, index) => ({ row, key, place: row.passed + index + 1 })),
   );
   const wanted = keys.slice(0, limit);
-  const { events, read } = await eventsOf(
+  const { events, read } = await eventsByKeys(
     query,
     wanted.map(({ key }) => key),
     bytes,
+    shards,
   );
   const changes = wanted.slice(0, read).flatMap(({ row, key, place }): Change[] => {
     const event = events.get(key);
@@ -148,37 +151,4 @@ async function journalRows(
     ...row,
     passed: row.xid === xid && row.batchId === batchId ? (passed ?? 0) : 0,
   }));
-}
-
-/** Events by their keys, in order, up to a number of bytes. @returns how many of the keys that are */
-async function eventsOf(
-  query: Query,
-  keys: readonly string[],
-  bytes: number,
-): Promise<{ events: Map<string, NostrEvent>; read: number }> {
-  if (keys.length === 0) return { events: new Map(), read: 0 };
-  type Row = NostrEvent & { key: string; place: number; is_last: boolean } & Record<
-      string,
-      unknown
-    >;
-  const { rows } = await query<Row>(
-    `select key::text, place, ${eventFields('e')}, bytes_so_far >= $2 as is_last
-     from (
-         select k.key, k.place, e.*, sum(e.bytes) over (order by k.place)::bigint as bytes_so_far
-         from unnest($1::bigint[]) with ordinality k (key, place)
-         cross join lateral (
-             select id, pubkey, created_at, kind, tags, content, sig,
-                    ${EVENT_BYTES} as bytes
-             from events where event_key = k.key and created_day = event_key_day(k.key) limit 1
-         ) e
-     ) e
-     where bytes_so_far - bytes < $2::bigint
-     order by place`,
-    [keys, bytes],
-  );
-  const last = rows.at(-1);
-  const events = rows.map(
-    ({ key, place: _place, is_last: _last, ...event }) => [key, event] as const,
-  );
-  return { events: new Map(events), read: last?.is_last ? Number(last.place) : keys.length };
 }

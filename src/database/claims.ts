@@ -125,6 +125,10 @@ export async function takeClaims(
   return rows.map(({ key, token }) => ({ work, key, token }));
 }
 
+/** SQL: the claims in the columns $1, $2 and $3, and whether the claim `c` is one of them and was not taken over. */
+const HELD_CLAIMS = 'unnest($1::text[], $2::integer[], $3::bigint[]) as held (work, key, token)';
+const IS_SAME_CLAIM = 'c.work = held.work and c.relay_id = held.key and c.token = held.token';
+
 /** Renews the leases of these claims. @returns those that are still held; the others have been taken over */
 export async function renewClaims(
   query: Query,
@@ -133,9 +137,7 @@ export async function renewClaims(
 ): Promise<Claim[]> {
   if (claims.length === 0) return [];
   const { rows } = await query<Claim & Record<string, unknown>>(
-    `update claims c set until = ${NOW} + $4
-     from unnest($1::text[], $2::integer[], $3::bigint[]) as held (work, key, token)
-     where c.work = held.work and c.relay_id = held.key and c.token = held.token
+    `update claims c set until = ${NOW} + $4 from ${HELD_CLAIMS} where ${IS_SAME_CLAIM}
      returning c.work, c.relay_id as key, c.token`,
     [...columnsOf(claims), leaseSeconds],
   );
@@ -148,20 +150,18 @@ export interface Released {
   readonly interrupted: readonly Claim[];
 }
 
-/** Releases claims, in one statement. Those that another process has taken over meanwhile are unchanged. */
+/** Releases claims. Those that another process has taken over meanwhile are unchanged. */
 export async function releaseClaims(query: Query, { ended, interrupted }: Released): Promise<void> {
-  if (ended.length + interrupted.length === 0) return;
-  await query(
-    `with interrupted as (
-         update claims c set until = ${NOW} - 1
-         from unnest($4::text[], $5::integer[], $6::bigint[]) as held (work, key, token)
-         where c.work = held.work and c.relay_id = held.key and c.token = held.token
-     )
-     delete from claims c
-     using unnest($1::text[], $2::integer[], $3::bigint[]) as held (work, key, token)
-     where c.work = held.work and c.relay_id = held.key and c.token = held.token`,
-    [...columnsOf(ended), ...columnsOf(interrupted)],
-  );
+  if (ended.length > 0)
+    await query(
+      `delete from claims c using ${HELD_CLAIMS} where ${IS_SAME_CLAIM}`,
+      columnsOf(ended),
+    );
+  if (interrupted.length > 0)
+    await query(
+      `update claims c set until = ${NOW} - 1 from ${HELD_CLAIMS} where ${IS_SAME_CLAIM}`,
+      columnsOf(interrupted),
+    );
 }
 
 /** Holders with valid leases whose names begin with this. */

@@ -1,6 +1,6 @@
 import { type NostrEvent, parseEvent } from '../nostr/event.ts';
 import type { Query, Row } from './connection.ts';
-import { type EventSelection, eventConditions, Values } from './event-conditions.ts';
+import { type EventSelection, eventConditions, Values } from './event-keys.ts';
 import { eventFields } from './event-fields.ts';
 
 /**

@@ -98,7 +98,7 @@ export async function storeImported(
     const bodies = plain.filter((event) => group.has(dayOf(event.created_at)));
     const { rows } = await query<{ events: number }>(
       'select store_imported($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as events',
-      [group.days, shards > 1, newKeys(bodies), ...eventColumns(bodies)],
+      [group.days, shards > 1, [...newKeys(bodies).values()], ...eventColumns(bodies)],
     );
     events += rows[0]?.events ?? 0;
   }

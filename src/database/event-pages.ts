@@ -1,17 +1,17 @@
 import type { NostrEvent } from '../nostr/event.ts';
 import { type Query, TOOK_TOO_LONG } from './connection.ts';
+import { dayGroups } from './days.ts';
 import { codeOf } from './error.ts';
+import { eventsByKeys } from './event-bodies.ts';
+import { EVENT_BYTES, eventFields } from './event-fields.ts';
 import {
   type AccessPath,
-  bytea,
   type EventPlace,
   type EventSelection,
-  eventConditions,
+  isOneLookUp,
+  keysOf,
   Values,
-} from './event-conditions.ts';
-import { EVENT_BYTES, eventFields } from './event-fields.ts';
-
-export type { AccessPath, EventPlace, EventSelection } from './event-conditions.ts';
+} from './event-keys.ts';
 
 /**
  * Pages of events, newest first, by id where the second is the same (NIP-01). A page begins after the key of the last
@@ -36,36 +36,6 @@ export interface PageSize {
 
 /** Rows fetched at a time: what was fetched is kept when the time is up. */
 const FETCHED = 200;
-
-const NEWEST_FIRST = 'order by created_at desc, id';
-
-/** The keys of the events of a page, by one index for each value where a path has several. */
-function keysOf(
-  values: Values,
-  selection: EventSelection,
-  path: AccessPath,
-  after: EventPlace | null,
-  limit: string,
-): string {
-  const where = eventConditions(values, selection, path, after);
-  const newest = (condition: string) =>
-    `select event_key, created_day, created_at, id from events where ${condition} ${NEWEST_FIRST} limit ${limit}`;
-  const { ids = [], authors = [], kinds = [] } = selection;
-  const each = (list: string, condition: string) =>
-    `select e.* from (select distinct unnest(${list}) as value) v
-     cross join lateral (${newest(`${condition} and ${where}`)}) e ${NEWEST_FIRST} limit ${limit}`;
-  switch (path) {
-    case 'id': // events_id_index
-      return each(`${values.add(bytea(ids))}::bytea[]`, 'id = v.value');
-    case 'author': // events_pubkey_created_at_index
-      return each(`${values.add(bytea(authors))}::bytea[]`, 'pubkey = v.value');
-    case 'kind': // events_kind_created_at_index
-      return each(`${values.add(kinds)}::integer[]`, 'kind = v.value');
-    case 'tag': // events_tagvalues_index, or that of time where the planner takes the tag for frequent
-    case 'time': // events_created_at_id_index
-      return newest(where);
-  }
-}
 
 function pageStatement(
   selection: EventSelection,
@@ -99,6 +69,7 @@ type EventRow = NostrEvent & { bytes_so_far: number } & Record<string, unknown>;
  * Reads a page of events. When the time is up, the events found until then are the page.
  *
  * @param query of a transaction, in which nothing else follows after the time was up
+ * @param shards number of shards of `events`
  * @throws an error with the code `TOOK_TOO_LONG` where no event was found in time
  */
 export async function eventPage(
@@ -107,7 +78,9 @@ export async function eventPage(
   path: AccessPath,
   after: EventPlace | null,
   size: PageSize,
+  shards: number,
 ): Promise<EventPage> {
+  if (shards > 1) return distributedPage(query, { selection, path, after, size }, shards);
   const { text, values } = pageStatement(selection, path, after, size);
   const { rows, isCut } = await fetchInTime(query, text, values, size);
   const isFull = (rows.at(-1)?.bytes_so_far ?? 0) >= size.bytes;
@@ -126,9 +99,7 @@ async function fetchInTime(
   values: unknown[],
   { events: limit, ms }: PageSize,
 ): Promise<{ rows: EventRow[]; isCut: boolean }> {
-  const until = performance.now() + ms;
-  const limitTime = () =>
-    query(`set local statement_timeout = ${Math.max(1, Math.ceil(until - performance.now()))}`);
+  const limitTime = timeLimit(query, ms);
   await limitTime();
   if (limit < FETCHED) return { rows: (await query<EventRow>(text, values)).rows, isCut: false };
   const rows: EventRow[] = [];
@@ -146,6 +117,101 @@ async function fetchInTime(
     await query('rollback to savepoint page');
     return { rows, isCut: true };
   }
+}
+
+/** @returns what limits the next statement to what is left of the time */
+function timeLimit(query: Query, ms: number): () => Promise<unknown> {
+  const until = performance.now() + ms;
+  return () =>
+    query(`set local statement_timeout = ${Math.max(1, Math.ceil(until - performance.now()))}`);
+}
+
+/** A question for a page. */
+interface PageQuestion {
+  readonly selection: EventSelection;
+  readonly path: AccessPath;
+  readonly after: EventPlace | null;
+  readonly size: PageSize;
+}
+
+/**
+ * The same where events are on several servers: first the keys, then the events, some at a time. Citus answers no cursor
+ * row by row, and joins no list with the events of all servers.
+ */
+async function distributedPage(
+  query: Query,
+  question: PageQuestion,
+  shards: number,
+): Promise<EventPage> {
+  const { size } = question;
+  const limitTime = timeLimit(query, size.ms);
+  const found = await distributedKeys(query, question, shards, limitTime);
+  const keys = found.slice(0, size.events).map(({ key }) => key);
+  const events: NostrEvent[] = [];
+  let bytes = 0;
+  let read = 0;
+  let isCut = false;
+  await query('savepoint page');
+  while (read < keys.length && bytes < size.bytes && !isCut)
+    try {
+      await limitTime();
+      const some = keys.slice(read, read + FETCHED);
+      const bodies = await eventsByKeys(query, some, size.bytes - bytes, shards);
+      events.push(...bodies.events.values());
+      bytes += bodies.bytes;
+      read += bodies.read;
+    } catch (error) {
+      if (codeOf(error) !== TOOK_TOO_LONG || events.length === 0) throw error;
+      await query('rollback to savepoint page');
+      isCut = true;
+    }
+  const last = found[read - 1];
+  const cut = isCut ? 'time' : read < keys.length ? 'bytes' : null;
+  return { events, next: last && read < found.length ? placeOf(last) : null, cut };
+}
+
+interface FoundKey extends EventPlace {
+  readonly key: string;
+}
+
+const placeOf = ({ createdAt, id }: FoundKey): EventPlace => ({ createdAt, id });
+
+/** The keys of a page and of the event after it: by one statement, or where a path has several values by one for each shard. */
+async function distributedKeys(
+  query: Query,
+  { selection, path, after, size }: PageQuestion,
+  shards: number,
+  limitTime: () => Promise<unknown>,
+): Promise<FoundKey[]> {
+  const limit = size.events + 1;
+  const found: FoundKey[] = [];
+  for (const days of isOneLookUp(selection, path)
+    ? [undefined]
+    : await daysByShard(query, selection, shards)) {
+    const values = new Values();
+    const keys = keysOf(values, selection, path, after, `${values.add(limit)}::integer`, days);
+    await limitTime();
+    const { rows } = await query<FoundKey & Record<string, unknown>>(
+      `select event_key::text as key, created_at as "createdAt", encode(id, 'hex') as id from (${keys}) k`,
+      values.list,
+    );
+    found.push(...rows);
+  }
+  return found.sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? -1 : 1)).slice(0, limit);
+}
+
+/** The days that have events of a stretch of time, those of each shard together. */
+async function daysByShard(
+  query: Query,
+  { since, until }: EventSelection,
+  shards: number,
+): Promise<readonly (readonly number[])[]> {
+  const { rows } = await query<{ days: number[] }>(
+    `select coalesce(array_agg(day), '{}') as days from days
+     where ($1::bigint is null or day >= $1::bigint / 86400) and ($2::bigint is null or day <= $2::bigint / 86400)`,
+    [since ?? null, until ?? null],
+  );
+  return dayGroups(rows[0]?.days ?? [], shards).map(({ days }) => days);
 }
 
 /** An event by its id, in hex; null if it is not archived. */

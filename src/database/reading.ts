@@ -1,4 +1,4 @@
-import type { IdentifiedEvent, NostrEvent } from '../nostr/event.ts';
+import type { NostrEvent } from '../nostr/event.ts';
 import type { EventFilter } from '../nostr/filter.ts';
 import type { Window } from '../nostr/window.ts';
 import type { Query } from './connection.ts';
@@ -46,7 +46,7 @@ const RECORD_DIGITS = ID_DIGITS + SIG_DIGITS + 16;
  */
 export async function archivedEvents(
   query: Query,
-  events: readonly Pick<IdentifiedEvent, 'id' | 'created_at'>[],
+  events: readonly Pick<NostrEvent, 'id' | 'created_at'>[],
   shards: number,
 ): Promise<Map<string, Archived>> {
   const archived = new Map<string, Archived>();

@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import type { VerifiedEvent } from '../nostr/verify.ts';
 import { crashPoint } from '../telemetry/crash-point.ts';
 import type { Query } from './connection.ts';
-import { addDays, dayGroups, dayOf, dayOfKey, eventKey } from './days.ts';
+import { addDays, type DayGroup, dayGroups, dayOf, dayOfKey, eventKey } from './days.ts';
 import { archivedIds } from './reading.ts';
 import type { Relay } from './relays.ts';
 
@@ -124,30 +124,21 @@ async function knownById(query: Query, ids: readonly string[]): Promise<Known[]>
   return [...archived.values()].map(({ key, createdAt }) => ({ key, day: dayOf(createdAt) }));
 }
 
-/** One statement for each group of days. Draws new keys each time: of two events with the same key one batch is retried. */
+/** One statement for each group of days. */
 async function storeParts(
   query: Query,
-  { relay, seenAt }: Shown,
-  { events, known }: Parts,
+  shown: Shown,
+  parts: Parts,
   shards: number,
 ): Promise<StoredParts> {
   const stored = { events: 0, matched: 0, sightings: 0, keys: new Map<string, string>() };
-  const days = daysOf(events);
-  for (const { day } of known) days.add(day);
-  for (const group of dayGroups(days, shards)) {
-    const bodies = events.filter((event) => group.has(dayOf(event.created_at)));
-    const keys = newKeys(bodies);
-    const { rows } = await query<Row>(STORE_SIGHTED, [
-      relay.relayId,
-      seenAt - SEEN_AT_EPOCH,
-      group.days,
-      shards > 1,
-      known.filter(({ day }) => group.has(day)).map(({ key }) => key),
-      keys,
-      ...eventColumns(bodies),
-    ]);
-    if (rows[0]?.events === bodies.length)
-      for (const [place, { id }] of bodies.entries()) stored.keys.set(id, keys[place] ?? '');
+  for (const group of groupsOf(parts, shards)) {
+    const { values, keys } = valuesOf(shown, parts, group, shards);
+    const { rows } = await query<Row>(
+      `select new_events as events, matched, sightings from ${STORE_SIGHTED}`,
+      values,
+    );
+    if (rows[0]?.events === keys.size) for (const [id, key] of keys) stored.keys.set(id, key);
     stored.events += rows[0]?.events ?? 0;
     stored.matched += rows[0]?.matched ?? 0;
     stored.sightings += rows[0]?.sightings ?? 0;
@@ -155,13 +146,71 @@ async function storeParts(
   return stored;
 }
 
-const STORE_SIGHTED = `select new_events as events, matched, sightings
-   from store_sighted($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`;
+function groupsOf({ events, known }: Parts, shards: number): DayGroup[] {
+  const days = daysOf(events);
+  for (const { day } of known) days.add(day);
+  return dayGroups(days, shards);
+}
 
-/** Fresh keys of new events, in their order. */
-export function newKeys(events: readonly VerifiedEvent[]): string[] {
+const STORE_SIGHTED = 'store_sighted($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)';
+
+/** The values of `STORE_SIGHTED`, and the keys that they give to new events, by id. */
+interface GroupValues {
+  readonly values: readonly unknown[];
+  readonly keys: ReadonlyMap<string, string>;
+}
+
+/** Draws new keys each time: of two events with the same key one batch is retried. */
+function valuesOf(
+  { relay, seenAt }: Shown,
+  { events, known }: Parts,
+  group: DayGroup,
+  shards: number,
+): GroupValues {
+  const bodies = events.filter((event) => group.has(dayOf(event.created_at)));
+  const keys = newKeys(bodies);
+  const values = [
+    relay.relayId,
+    seenAt - SEEN_AT_EPOCH,
+    group.days,
+    shards > 1,
+    known.filter(({ day }) => group.has(day)).map(({ key }) => key),
+    [...keys.values()],
+    ...eventColumns(bodies),
+  ];
+  return { values, keys };
+}
+
+/** A statement that stores all that was shown. Its row `stored` has `new_events`, `matched` and `sightings`. */
+export interface StatementOfShown extends GroupValues {
+  /** For the clause `from`. */
+  readonly source: string;
+  /** `stored.matched` is less where known events, or the relay, were deleted meanwhile: then something is not stored. */
+  readonly wanted: number;
+}
+
+/** What `storeShown` stores, as one statement; null where there is nothing to store, or where it takes several. */
+export async function statementOfShown(
+  query: Query,
+  shown: Shown,
+  shards: number,
+): Promise<StatementOfShown | null> {
+  const { wanted, ...parts } = await partsOf(query, shown);
+  const [group, ...others] = groupsOf(parts, shards);
+  if (!group || others.length > 0) return null;
+  return {
+    source: `${STORE_SIGHTED} as stored`,
+    ...valuesOf(shown, parts, group, shards),
+    wanted,
+  };
+}
+
+/** Fresh keys of new events by id. Each event once: they are in the order of their ids. */
+export function newKeys(events: readonly VerifiedEvent[]): Map<string, string> {
   const start = randomInt(2 ** 24);
-  return events.map((event, index) => eventKey(event.created_at, start + index));
+  return new Map(
+    events.map(({ id, created_at }, index) => [id, eventKey(created_at, start + index)]),
+  );
 }
 
 /** The columns of new events beside their keys, in the order of the parameters of `store_sighted`. */

@@ -2,11 +2,14 @@ import type { Query } from './connection.ts';
 
 /** The figures that are kept, as pages: each is a view of init.sql with the key that its pages follow. */
 
-/** A column of a page's key: a name of the view, its type, and its direction. */
+/** A column of a page's key: a name of the view, and its type; a `day` is a number of days since 1970-01-01. */
 interface KeyColumn {
   readonly column: string;
-  readonly type: 'bigint' | 'text' | 'date';
+  readonly type: 'bigint' | 'text' | 'date' | 'day';
 }
+
+/** SQL: a column with days since 1970-01-01 as a date. */
+const date = (column: string) => `(date '1970-01-01' + ${column})::text as ${column}`;
 
 interface StatView {
   /** What is selected; every name stands as the API shows it. */
@@ -15,7 +18,7 @@ interface StatView {
   readonly key: readonly KeyColumn[];
   readonly descends: boolean;
   /** The column that `since` and `until` are about: a UTC day. */
-  readonly day?: string;
+  readonly day?: KeyColumn;
   /** The column that `kinds` is about. */
   readonly kind?: string;
 }
@@ -23,22 +26,22 @@ interface StatView {
 const STATS = {
   // the primary key of day_sums
   days: {
-    select: 'day::text, event_count, unique_pubkeys, unique_kinds, counted_at',
-    from: 'event_daily_counts',
-    key: [{ column: 'day', type: 'date' }],
+    select: `${date('day')}, events as event_count, authors as unique_pubkeys, kinds as unique_kinds, counted_at`,
+    from: 'day_sums',
+    key: [{ column: 'day', type: 'day' }],
     descends: true,
-    day: 'day',
+    day: { column: 'day', type: 'day' },
   },
   // the primary key of daily_kinds
   day_kinds: {
-    select: 'day::text, kind, events, authors, content_bytes',
-    from: `(select date '1970-01-01' + day as day, kind, events, authors, content_bytes from daily_kinds) d`,
+    select: `${date('day')}, kind, events, authors, content_bytes`,
+    from: 'daily_kinds',
     key: [
-      { column: 'day', type: 'date' },
+      { column: 'day', type: 'day' },
       { column: 'kind', type: 'bigint' },
     ],
     descends: true,
-    day: 'day',
+    day: { column: 'day', type: 'day' },
     kind: 'kind',
   },
   kinds: {
@@ -71,7 +74,7 @@ const STATS = {
       { column: 'grain', type: 'text' },
     ],
     descends: true,
-    day: 'start',
+    day: { column: 'start', type: 'date' },
   },
   retention: {
     select: 'cohort_week::text, age_weeks, users',
@@ -81,7 +84,7 @@ const STATS = {
       { column: 'age_weeks', type: 'bigint' },
     ],
     descends: false,
-    day: 'cohort_week',
+    day: { column: 'cohort_week', type: 'date' },
   },
   replication: {
     select: 'relays, events, share::float8',
@@ -103,7 +106,7 @@ const STATS = {
     from: 'zap_stats',
     key: [{ column: 'day', type: 'date' }],
     descends: true,
-    day: 'day',
+    day: { column: 'day', type: 'date' },
   },
   software: {
     select: 'software, version, relay_count',
@@ -162,27 +165,30 @@ export async function statPage(
   const view: StatView = STATS[stat];
   const values: unknown[] = [limit];
   const add = (value: unknown, type: string) => `$${values.push(value)}::${type}`;
+  const addKey = ({ type }: KeyColumn, value: unknown) =>
+    type === 'day' ? `${add(value, 'date')} - date '1970-01-01'` : add(value, type);
   const where = ['true'];
-  if (view.day && since !== undefined) where.push(`${view.day} >= ${add(since, 'date')}`);
-  if (view.day && until !== undefined) where.push(`${view.day} < ${add(until, 'date')}`);
-  if (view.kind && kinds) where.push(`${view.kind} = any (${add(kinds, 'integer[]')})`);
+  const { day } = view;
+  if (day && since !== undefined) where.push(`${nameOf(day)} >= ${addKey(day, since)}`);
+  if (day && until !== undefined) where.push(`${nameOf(day)} < ${addKey(day, until)}`);
+  if (view.kind && kinds) where.push(`v.${view.kind} = any (${add(kinds, 'integer[]')})`);
   if (after) {
     const columns = view.key.map(nameOf).join(', ');
-    const place = view.key.map(({ type }, index) => add(after[index], type)).join(', ');
+    const place = view.key.map((key, index) => addKey(key, after[index])).join(', ');
     where.push(`(${columns}) ${view.descends ? '<' : '>'} (${place})`);
   }
   const order = view.key.map((key) => `${nameOf(key)}${view.descends ? ' desc' : ''}`).join(', ');
   const { rows } = await query(
-    `select ${view.select} from ${view.from} where ${where.join(' and ')} order by ${order} limit $1`,
+    `select ${view.select} from ${view.from} v where ${where.join(' and ')} order by ${order} limit $1`,
     values,
   );
   const { rows: times } = await query<{ asOf: number }>('select figures_as_of() as "asOf"');
   return { rows, asOf: times[0]?.asOf ?? 0 };
 }
 
-/** Texts are compared by their bytes, as cursors are. */
+/** A column of the view: without `v` it would be what is selected, a day as text. Texts are compared by their bytes. */
 function nameOf({ column, type }: KeyColumn): string {
-  return type === 'text' ? `${column} collate "C"` : column;
+  return type === 'text' ? `v.${column} collate "C"` : `v.${column}`;
 }
 
 /** The key of a row, for the cursor after it. */

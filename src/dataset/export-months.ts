@@ -6,7 +6,7 @@ import {
   type Snapshot,
   setAsideOfDay,
 } from '../database/dataset-events.ts';
-import type { EventSelection } from '../database/event-conditions.ts';
+import type { EventSelection } from '../database/event-keys.ts';
 import { type NostrEvent, storageObstacle } from '../nostr/event.ts';
 import { matchesFilter } from '../nostr/filter.ts';
 import type { ExportOptions } from './export-options.ts';

@@ -14,22 +14,20 @@
  * Two differences from other initiators: ranges that did not fit into a frame are sent next, instead of restarting from
  * the beginning; and Skip as the answer to a list of ids is an error, because it leaves the relay's ids unknown.
  */
-import { hash } from 'node:crypto';
 import { ID_BYTES, type LocalSet, RECORD_BYTES, readTime, TIME_BYTES } from './local-set.ts';
 import {
   type Bound,
   compareBounds,
   FINGERPRINT_BYTES,
   FIRST,
+  fingerprint,
   garbage,
   INFINITE,
   MAX_RANGES,
-  MAX_VARINT_BYTES,
   MessageReader,
   MessageWriter,
   MODE,
   NegentropyError,
-  writeVarint,
 } from './message.ts';
 
 /** More bytes than one range takes in a message: 16 bounds with fingerprints, or 31 ids. */
@@ -253,12 +251,8 @@ export class NegentropyInitiator {
     return bound;
   }
 
-  /** The first 16 bytes of SHA-256 over the sum of the ids and their number. */
   #fingerprint(begin: number, end: number): Buffer {
-    const input = Buffer.alloc(ID_BYTES + MAX_VARINT_BYTES);
-    this.#local.sum(begin, end, input);
-    const length = writeVarint(input, ID_BYTES, end - begin);
-    return hash('sha256', input.subarray(0, length), 'buffer').subarray(0, FINGERPRINT_BYTES);
+    return fingerprint(this.#local.sumWords(begin, end), end - begin);
   }
 }
 

@@ -7,7 +7,7 @@
 export const RECORD_BYTES = 40;
 export const TIME_BYTES = 8;
 export const ID_BYTES = 32;
-/** Sums of this many 32-bit words are exact in a JavaScript number (2^53); see `LocalSet.sum`. */
+/** Sums of this many 32-bit words are exact in a JavaScript number (2^53); see `sumWords`. */
 const MAX_IDS = 2 ** 21;
 const WORDS = ID_BYTES / 4;
 
@@ -102,34 +102,46 @@ export class LocalSet {
     return low;
   }
 
-  /** Adds ids as little-endian numbers of 256 bits, modulo 2^256, into 32 bytes of the target. */
-  sum(begin: number, end: number, target: Buffer): void {
-    const words = this.#sumWords(begin, end);
-    let carry = 0;
-    for (let word = 0; word < WORDS; word++) {
-      const sum = (words[word] ?? 0) + carry;
-      target.writeUInt32LE(sum % 2 ** 32, word * 4);
-      carry = Math.floor(sum / 2 ** 32);
-    }
+  /** The sum of the ids between two positions. */
+  sumWords(begin: number, end: number): number[] {
+    return sumWords(this.#records, begin, end);
   }
+}
 
-  /** Each of the eight 32-bit words is summed separately; carries are propagated once at the end. */
-  #sumWords(begin: number, end: number): number[] {
-    const { buffer, byteOffset, byteLength } = this.#records;
-    const view = new DataView(buffer, byteOffset, byteLength);
-    let [a, b, c, d, e, f, g, h] = [0, 0, 0, 0, 0, 0, 0, 0];
-    for (let at = begin * RECORD_BYTES + TIME_BYTES; at < end * RECORD_BYTES; at += RECORD_BYTES) {
-      a += view.getUint32(at, true);
-      b += view.getUint32(at + 4, true);
-      c += view.getUint32(at + 8, true);
-      d += view.getUint32(at + 12, true);
-      e += view.getUint32(at + 16, true);
-      f += view.getUint32(at + 20, true);
-      g += view.getUint32(at + 24, true);
-      h += view.getUint32(at + 28, true);
-    }
-    return [a, b, c, d, e, f, g, h];
+/**
+ * The sum of ids of packed records as little-endian numbers of 256 bits, by their eight 32-bit words. Each word is summed
+ * separately, which is exact for up to 2^21 ids; `writeSum` propagates the carries.
+ */
+export function sumWords(records: Buffer, begin: number, end: number): number[] {
+  const { buffer, byteOffset, byteLength } = records;
+  const view = new DataView(buffer, byteOffset, byteLength);
+  let [a, b, c, d, e, f, g, h] = [0, 0, 0, 0, 0, 0, 0, 0];
+  for (let at = begin * RECORD_BYTES + TIME_BYTES; at < end * RECORD_BYTES; at += RECORD_BYTES) {
+    a += view.getUint32(at, true);
+    b += view.getUint32(at + 4, true);
+    c += view.getUint32(at + 8, true);
+    d += view.getUint32(at + 12, true);
+    e += view.getUint32(at + 16, true);
+    f += view.getUint32(at + 20, true);
+    g += view.getUint32(at + 24, true);
+    h += view.getUint32(at + 28, true);
   }
+  return [a, b, c, d, e, f, g, h];
+}
+
+/** The same sum with its carries propagated, modulo 2^256: each word is below 2^32. */
+export function carried(words: readonly number[]): number[] {
+  let carry = 0;
+  return Array.from({ length: WORDS }, (_, word) => {
+    const sum = (words[word] ?? 0) + carry;
+    carry = Math.floor(sum / 2 ** 32);
+    return sum % 2 ** 32;
+  });
+}
+
+/** Writes a sum into 32 bytes of the target. */
+export function writeSum(words: readonly number[], target: Buffer): void {
+  for (const [word, value] of carried(words).entries()) target.writeUInt32LE(value, word * 4);
 }
 
 /** Collects ids in any order; ascending or descending order is fastest. */
@@ -202,18 +214,19 @@ export class LocalSetBuilder {
   }
 }
 
-function middleOf({ since, until }: Unplaced): number {
+/** The second at which an id with an unknown time is placed. */
+export function middleOf({ since, until }: Unplaced): number {
   return Math.floor((since + until) / 2);
 }
 
-function recordOf(unplaced: Unplaced): Buffer {
+export function recordOf(unplaced: Unplaced): Buffer {
   const record = timeBound(middleOf(unplaced));
   record.write(unplaced.id, TIME_BYTES, 'hex');
   return record;
 }
 
 /** The bound below all records of a second. */
-function timeBound(seconds: number): Buffer {
+export function timeBound(seconds: number): Buffer {
   const bound = Buffer.alloc(RECORD_BYTES);
   writeTime(bound, 0, seconds);
   return bound;

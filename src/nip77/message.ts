@@ -1,4 +1,5 @@
 /** The wire format of Negentropy Protocol V1 (appendix of NIP-77). */
+import { hash } from 'node:crypto';
 import {
   compareRecords,
   ID_BYTES,
@@ -6,6 +7,7 @@ import {
   RECORD_BYTES,
   readTime,
   TIME_BYTES,
+  writeSum,
   writeTime,
 } from './local-set.ts';
 
@@ -53,6 +55,14 @@ export function writeVarint(bytes: Uint8Array, at: number, value: number): numbe
     rest = Math.floor(rest / 128);
   }
   return at + digits;
+}
+
+/** The first 16 bytes of SHA-256 over the sum of ids and their number. */
+export function fingerprint(words: readonly number[], count: number): Buffer {
+  const input = Buffer.alloc(ID_BYTES + MAX_VARINT_BYTES);
+  writeSum(words, input);
+  const length = writeVarint(input, ID_BYTES, count);
+  return hash('sha256', input.subarray(0, length), 'buffer').subarray(0, FINGERPRINT_BYTES);
 }
 
 export class MessageWriter {

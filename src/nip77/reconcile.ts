@@ -77,7 +77,8 @@ function oldestExcept(local: LocalSet, excluded: ReadonlySet<number>): number | 
   return null;
 }
 
-function windowFilter(filter: EventFilter, { since, until }: Window) {
+/** The filter of a session: without `since` where the window begins with the first second. */
+export function windowFilter(filter: EventFilter, { since, until }: Window) {
   return since > 0 ? { ...filter, since, until } : { ...filter, until };
 }
 

@@ -103,6 +103,19 @@ export function createdAtOf(value: unknown): number | null {
   return integerUpTo(value.created_at, MAX_CREATED_AT);
 }
 
+const DECIMAL = /^\d{1,12}(?:\.\d{1,9})?$/;
+
+/**
+ * The second, rounded up, at which a relay places an event with a malformed `created_at`: a fraction, or a number in
+ * quotes. Null when it is none of these. It shows how far a page reached; the event is refused.
+ */
+export function roughTimeOf(value: unknown): number | null {
+  if (!isRecord(value) || !Object.hasOwn(value, 'created_at')) return null;
+  const time = value.created_at;
+  const number = typeof time === 'string' && DECIMAL.test(time) ? Number(time) : time;
+  return typeof number === 'number' ? integerUpTo(Math.ceil(number), MAX_CREATED_AT) : null;
+}
+
 /**
  * Why PostgreSQL cannot return this event bit for bit, or null when it can. `text` cannot hold NUL (SQLSTATE 22021) and
  * `jsonb` cannot hold `\u0000` (22P05). A lone surrogate has no UTF-8 encoding: the driver would store U+FFFD instead, and

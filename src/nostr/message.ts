@@ -1,4 +1,5 @@
 import { MAX_TAG_STRINGS, MAX_TAGS } from './event.ts';
+import { readEventFrame } from './event-text.ts';
 import { type FilterRefusal, filterRefusalOf } from './filter-refusal.ts';
 
 /** A message of a relay (NIP-01, NIP-42, NIP-45, NIP-67, NIP-77). Anything else is `INVALID` with its reason. */
@@ -38,6 +39,12 @@ export function parseRelayMessage(data: string): RelayMessage {
     return { type: 'INVALID', reason: 'not_json' };
   }
   return Array.isArray(message) ? parseMessageArray(message) : NOT_A_MESSAGE;
+}
+
+/** The same; an event in the usual form is an `EventText`, not parsed. */
+export function readRelayMessage(data: string): RelayMessage {
+  const frame = readEventFrame(data);
+  return frame === null ? parseRelayMessage(data) : { type: 'EVENT', ...frame };
 }
 
 const [QUOTE, BACKSLASH, COMMA, BRACKET, BRACE] = [0x22, 0x5c, 0x2c, 0x5b, 0x7b];

@@ -1,3 +1,5 @@
+import type { NostrEvent } from './event.ts';
+import { mayHaveTag } from './event-text.ts';
 import { isKept } from './kinds.ts';
 
 /** An event that expires within this, in seconds, may expire between two requests of a visit, or by a relay's clock. */
@@ -9,12 +11,10 @@ const EXPIRES_SOON = 3600;
  *
  * @param now Unix seconds
  */
-export function isTransient(
-  { kind, tags }: { readonly kind: number; readonly tags: readonly (readonly string[])[] },
-  now: number,
-): boolean {
-  if (!isKept(kind)) return true;
-  const expiration = tags.find(([name]) => name === 'expiration')?.[1];
+export function isTransient(event: Pick<NostrEvent, 'kind' | 'tags'>, now: number): boolean {
+  if (!isKept(event.kind)) return true;
+  if (!mayHaveTag(event, 'expiration')) return false;
+  const expiration = event.tags.find(([name]) => name === 'expiration')?.[1];
   if (expiration === undefined || expiration.trim() === '') return false;
   const at = Number(expiration);
   return Number.isFinite(at) && at <= now + EXPIRES_SOON;

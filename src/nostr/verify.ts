@@ -1,4 +1,5 @@
 import type { IdentifiedEvent } from './event.ts';
+import type { ReceivedEvent } from './event-text.ts';
 import type { SchnorrVerify } from './schnorr.ts';
 import { loadNativeSchnorr } from './schnorr-native.ts';
 import { loadWasmSchnorr } from './schnorr-wasm.ts';
@@ -41,12 +42,13 @@ export async function createVerifier(options: VerifierOptions = {}): Promise<Ver
 
 /**
  * An event that the archive already holds needs no signature check: the same id means the same content, and the signature
- * was checked when it was stored. Null when the signatures differ: then the event must be verified like a new one.
+ * was checked when it was stored. The same goes for a `HashedEvent`: what hashes to the id of a verified event is that event.
+ * Null when the signatures differ: then the event must be verified like a new one.
  *
  * @param archivedSig the stored signature in lower-case hex
  */
-export function matchesArchived(event: IdentifiedEvent, archivedSig: string): VerifiedEvent | null {
-  return event.sig === archivedSig ? (event as VerifiedEvent) : null;
+export function matchesArchived(event: ReceivedEvent, archivedSig: string): VerifiedEvent | null {
+  return event.sig === archivedSig ? (event as unknown as VerifiedEvent) : null;
 }
 
 /**
@@ -54,10 +56,10 @@ export function matchesArchived(event: IdentifiedEvent, archivedSig: string): Ve
  * the public key too. Null where there was none.
  */
 export function matchesVerified(
-  event: IdentifiedEvent,
+  event: ReceivedEvent,
   isCopyVerified: boolean,
 ): VerifiedEvent | null {
-  return isCopyVerified ? (event as VerifiedEvent) : null;
+  return isCopyVerified ? (event as unknown as VerifiedEvent) : null;
 }
 
 function verifier(name: Verifier['name'], note: string, check: SchnorrVerify): Verifier {

@@ -31,6 +31,11 @@ export type AnswerFailure =
 /** An end that the relay declared. */
 export type Eose = Extract<PageEnd, { type: 'finish' | 'more' | 'eose' }>;
 
+/** Whether the relay has declared the end of the page, so that it may prove something. */
+export function hasEnd(end: PageEnd): end is Eose {
+  return end.type === 'finish' || end.type === 'more' || end.type === 'eose';
+}
+
 /** How a page ends when its connection is closed. */
 export function endOfClose(closed: Closed): PageEnd {
   const text = closed.reason || `code ${closed.code}`;

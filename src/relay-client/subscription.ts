@@ -5,6 +5,7 @@ import {
   type EoseHint,
   parseRelayMessage,
   type RelayMessage,
+  readRelayMessage,
   refusalOf,
 } from '../nostr/message.ts';
 import { isAboutReading, isCertainlyAbout } from '../nostr/notice.ts';
@@ -28,6 +29,8 @@ export interface SubscriptionLimits {
   readonly lingerMs?: number;
   /** Whether to wait after every EOSE; default: only after one without events before it. */
   readonly lingersAlways?: boolean;
+  /** Whether events in the usual form are given as they stand in their frames (`EventText`), not parsed; default: no. */
+  readonly asText?: boolean;
 }
 
 /** Above this, reading from the socket stops until the reader has caught up. */
@@ -72,8 +75,9 @@ export function readLive(
   connection: RelayConnection,
   filter: ReqFilter | readonly ReqFilter[],
   signal?: AbortSignal,
+  { asText = false }: Pick<SubscriptionLimits, 'asText'> = {},
 ): AsyncGenerator<unknown[], PageEnd, void> {
-  return readPage(connection, filter, LIVE, signal);
+  return readPage(connection, filter, { ...LIVE, asText }, signal);
 }
 
 function isList(filter: ReqFilter | readonly ReqFilter[]): filter is readonly ReqFilter[] {
@@ -87,6 +91,10 @@ const LIVE: SubscriptionLimits = {
   maxEvents: Number.POSITIVE_INFINITY,
   maxBytes: Number.POSITIVE_INFINITY,
 };
+
+function isLiveBy({ idleTimeoutMs }: SubscriptionLimits): boolean {
+  return idleTimeoutMs === LIVE.idleTimeoutMs;
+}
 
 /** For each yielded step: the message length of each of its events, in bytes. */
 const SIZES = new WeakMap<readonly unknown[], readonly number[]>();
@@ -174,7 +182,7 @@ class Subscription {
     this.#limits = limits;
     this.#isFirst = beginRequest(connection);
     this.#signal = signal;
-    const isLive = limits === LIVE;
+    const isLive = isLiveBy(limits);
     this.#unrelated = new UnrelatedMessages(connection, { id: this.id, isLive, onUnusable });
     this.#stopListening = connection.onMessage((data) => this.#receive(data));
     this.#stopWatching = connection.onClosed((closed) => this.#finish(endOfClose(closed)));
@@ -188,7 +196,7 @@ class Subscription {
   open(filter: ReqFilter | readonly ReqFilter[]): void {
     const request = ['REQ', this.id, ...(isList(filter) ? filter : [filter])];
     this.#connection.send(request);
-    if (!this.#isFirst || this.#limits === LIVE) return;
+    if (!this.#isFirst || isLiveBy(this.#limits)) return;
     const { idleTimeoutMs } = this.#limits;
     this.#cancelSendAgain = resendAfterSilence(this.#connection, this.id, idleTimeoutMs, () => {
       if (this.end || this.#paused) return false;
@@ -281,7 +289,7 @@ class Subscription {
 
   #receive(data: string): void {
     if (this.end) return;
-    const message = parseRelayMessage(data);
+    const message = this.#limits.asText ? readRelayMessage(data) : parseRelayMessage(data);
     const isOurs = this.#isOurs(message);
     if (!isOurs && isAnswer(message, this.#open)) return;
     this.#byteCount += data.length;
@@ -340,7 +348,7 @@ class Subscription {
   }
 
   #receiveEose(hint: EoseHint | null): void {
-    if (this.#limits === LIVE) this.#established = true;
+    if (isLiveBy(this.#limits)) this.#established = true;
     else if (this.#unrelated.areMixedUp)
       this.#finish({ type: 'garbled', text: 'events came under an id that was never ours' });
     else this.#endByEose({ type: hint ?? 'eose' });

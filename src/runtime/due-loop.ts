@@ -3,14 +3,15 @@
  *
  * An item (a relay, a candidate) is in one of four states:
  * - *waiting*: it is in the database only, with the time when it is due.
- * - *due*: the current look-up returned it. It is claimed and started if a slot is free, else dropped: the next look-up
- *   reads it from the database again.
+ * - *due*: the latest look-up returned it. It is claimed and started if a slot is free, else it is *spare*: slots
+ *   that become free take it until the next look-up, which reads it from the database again.
  * - *running*: handed to a worker. It is excluded from look-ups until its job has ended.
  * - *resting*: its job has ended. It is excluded from look-ups for a second (`lostMs` when the job was lost), and is then
  *   waiting again.
  *
  * The loop looks up as many items as there are free slots, and a few more:
- * - as soon as a slot is free, if the latest look-up left due items; look-ups take at most a fifth of the time;
+ * - as soon as a slot is free and no spare item is left, if the latest look-up left due items; look-ups take at most a
+ *   fifth of the time;
  * - `pollMs` after a look-up that left none;
  * - a second after a look-up that failed because the database was unavailable;
  * - once a second while the database refuses results (`not_stored`): each time one item is started, a different one if
@@ -98,6 +99,11 @@ export interface DueLoopOptions<Item> {
 /** Minimum time from the end of a look-up to the next one, in milliseconds, and as a multiple of how long it took. */
 const MIN_GAP_MS = 50;
 const GAP_FACTOR = 4;
+/**
+ * Minimum time from one look-up to the next while items of the first are spare, in milliseconds. After a longer time more
+ * of them would be claimed in vain, because other processes have taken them.
+ */
+const SPARE_MS = 250;
 const UNAVAILABLE_MS = 1000;
 const NOT_STORED_MS = 1000;
 /** An item whose job ended rests for this, in milliseconds: an item that is due again immediately must not loop. */
@@ -140,6 +146,12 @@ export class DueLoop<Item> {
   /** For a loop that runs each item once: keys of those that were started. */
   readonly #startedOnce = new Set<number>();
   #more = true;
+  /** What the latest look-up found and no slot has taken. */
+  #spare: readonly Item[] = [];
+  /** When slots may take a spare item, in `performance.now()` milliseconds. */
+  #nextSpareMs = 0;
+  /** Earliest time of a look-up once nothing is spare. */
+  #mayLookMs = 0;
   /** Time of the next look-up, in `performance.now()` milliseconds. */
   #nextLookMs = 0;
   #lost = 0;
@@ -191,30 +203,49 @@ export class DueLoop<Item> {
     return this.#options.ends !== 'never' && this.#running.size === 0 && !this.#more;
   }
 
+  /** Fills the free slots, from a look-up or from what the latest one has left. */
   async #look(): Promise<void> {
-    const free = this.#options.freeSlots();
-    const startedMs = performance.now();
-    if (free <= 0 || startedMs < this.#nextLookMs) return;
-    this.#nextLookMs = Number.POSITIVE_INFINITY; // lookSoon() may lower it during the look-up
+    if (this.#options.freeSlots() <= 0) return;
+    const nowMs = performance.now();
     try {
-      const { due, more } = await this.#due(free);
-      const left = await this.#startDue(due);
-      this.#more = more || left > 0;
-      if (!this.#more && this.#round) this.#round.waitingFor ??= new Set(this.#running.keys());
+      if (nowMs >= this.#nextLookMs) await this.#startFound();
+      else if (this.#spare.length > 0 && nowMs >= this.#nextSpareMs) await this.#startSpare();
     } catch (error) {
       if (!isTransientFailure(error) || this.#options.ends !== 'never') throw error;
       this.#options.onUnavailable(error);
+      this.#spare = [];
       this.#nextLookMs = performance.now() + UNAVAILABLE_MS;
-      return;
     }
-    this.#nextLookMs = Math.min(this.#nextLookMs, this.#lookAfter(startedMs));
   }
 
-  #lookAfter(startedMs: number): number {
-    const now = performance.now();
+  async #startFound(): Promise<void> {
+    const startedMs = performance.now();
+    this.#spare = [];
+    this.#nextLookMs = Number.POSITIVE_INFINITY; // lookSoon() may lower it during the look-up
+    const { due, more } = await this.#due(this.#options.freeSlots());
+    const left = await this.#startDue(due);
+    this.#more = more || left.length > 0;
+    if (!this.#more && this.#round) this.#round.waitingFor ??= new Set(this.#running.keys());
+    const nowMs = performance.now();
+    this.#mayLookMs = this.#lookAfter(startedMs, nowMs);
+    if (left.length > 0 && !this.#triedNotStored) this.#spare = left;
+    this.#nextSpareMs = nowMs + MIN_GAP_MS;
+    this.#nextLookMs = Math.min(
+      this.#nextLookMs,
+      this.#spare.length > 0 ? Math.max(this.#mayLookMs, nowMs + SPARE_MS) : this.#mayLookMs,
+    );
+  }
+
+  async #startSpare(): Promise<void> {
+    this.#spare = await this.#startDue(this.#spare);
+    this.#nextSpareMs = performance.now() + MIN_GAP_MS;
+    if (this.#spare.length === 0) this.#nextLookMs = Math.min(this.#nextLookMs, this.#mayLookMs);
+  }
+
+  #lookAfter(startedMs: number, nowMs: number): number {
     if (this.#triedNotStored) return startedMs + NOT_STORED_MS;
     if (!this.#more) return startedMs + this.#options.pollMs;
-    return now + Math.max(MIN_GAP_MS, GAP_FACTOR * (now - startedMs));
+    return nowMs + Math.max(MIN_GAP_MS, GAP_FACTOR * (nowMs - startedMs));
   }
 
   async #due(free: number): Promise<Found<Item>> {
@@ -249,9 +280,9 @@ export class DueLoop<Item> {
 
   /**
    * Starts due items in the free slots. Processes that look up together choose the same ones: a slot whose item another
-   * process has claimed meanwhile takes the next. @returns how many were not chosen
+   * process has claimed meanwhile takes the next. @returns those that were not chosen
    */
-  async #startDue(due: readonly Item[]): Promise<number> {
+  async #startDue(due: readonly Item[]): Promise<readonly Item[]> {
     const { claim, signal } = this.#options;
     const left = new Set(due);
     for (let times = 0; times < MAX_CLAIMS; times += 1) {
@@ -262,7 +293,7 @@ export class DueLoop<Item> {
       for (const item of claimed) if (!signal.aborted) this.#start(item);
       if (claimed.length === chosen.length || signal.aborted) break;
     }
-    return left.size;
+    return [...left];
   }
 
   #start(item: Item): void {
@@ -296,6 +327,7 @@ export class DueLoop<Item> {
     if (ending === 'good' || ending === 'failed') this.resultStored();
     else if (ending === 'not_stored' && ends === 'never' && !this.#triedNotStored) {
       this.#triedNotStored = new Set([key]);
+      this.#spare = [];
       this.#nextLookMs = performance.now() + NOT_STORED_MS;
     }
     if (this.#running.size === 0) onBusy?.(false);
@@ -329,7 +361,9 @@ export class DueLoop<Item> {
   /** Time until the next look-up or report, in milliseconds; a job that ends wakes the loop earlier. */
   #waitMs(): number {
     const { freeSlots, reportMs } = this.#options;
-    const look = freeSlots() > 0 ? this.#nextLookMs - performance.now() : Number.POSITIVE_INFINITY;
+    const nextMs =
+      this.#spare.length > 0 ? Math.min(this.#nextSpareMs, this.#nextLookMs) : this.#nextLookMs;
+    const look = freeSlots() > 0 ? nextMs - performance.now() : Number.POSITIVE_INFINITY;
     const report = this.#round
       ? this.#round.startedAt.getTime() + reportMs - Date.now()
       : Number.POSITIVE_INFINITY;

@@ -1,5 +1,6 @@
 import type { Archived, Bigbrotr, Relay } from '../database/bigbrotr.ts';
-import type { IdentifiedEvent } from '../nostr/event.ts';
+import type { IdentifiedEvent, InvalidReason } from '../nostr/event.ts';
+import { EventText, identify, type ReceivedEvent } from '../nostr/event-text.ts';
 import {
   matchesArchived,
   matchesVerified,
@@ -15,7 +16,7 @@ export interface PreparationOptions {
   readonly verifier: Verifier;
   readonly recent: RecentEvents;
   readonly relay: Relay;
-  readonly onInvalid: (reason: 'bad_signature', id: string) => void;
+  readonly onInvalid: (reason: InvalidReason, id: string) => void;
   /** Longest wait for batches of other visits with the same events, in milliseconds; default 5000. */
   readonly sharedWaitMs?: number;
 }
@@ -59,17 +60,18 @@ export class BatchPreparation {
    * @throws DatabaseError
    */
   async prepare(
-    received: readonly IdentifiedEvent[],
+    received: readonly ReceivedEvent[],
     turn: Promise<void>,
     onNumbered: () => void,
   ): Promise<void> {
     const { recent, relay, sharedWaitMs = SHARED_WAIT_MS } = this.#options;
     const end = performance.now() + sharedWaitMs;
-    let rest: readonly IdentifiedEvent[] = withoutRepeats(received);
+    let rest: readonly ReceivedEvent[] = withoutRepeats(received);
     do {
       const waits = performance.now() < end;
       const { asked, later } = this.#recall(rest, waits);
       const archived = await this.#archived(asked);
+      const unknown = await this.#identify(this.#takeKnown(asked, archived));
       if (this.#number === 0) {
         crashPoint('after-known', relay.url);
         await turn;
@@ -78,7 +80,7 @@ export class BatchPreparation {
         onNumbered();
       }
       if (this.#hasEnded) return; // the batch before it has failed
-      const mine = this.#claim(asked, archived, waits, later);
+      const mine = this.#claim(unknown, archived, waits, later);
       await this.#verify(mine, archived);
       await this.#settled(later, end);
       rest = later;
@@ -120,9 +122,9 @@ export class BatchPreparation {
   }
 
   /** Takes what is known without a look-up; the others are asked for now, or later when another batch has stored them. */
-  #recall(events: readonly IdentifiedEvent[], waits: boolean) {
-    const asked: IdentifiedEvent[] = [];
-    const later: IdentifiedEvent[] = [];
+  #recall(events: readonly ReceivedEvent[], waits: boolean) {
+    const asked: ReceivedEvent[] = [];
+    const later: ReceivedEvent[] = [];
     for (const event of events) {
       const seen = this.#options.recent.find(event);
       const verified = matchesVerified(event, seen.isVerified);
@@ -132,9 +134,40 @@ export class BatchPreparation {
     return { asked, later };
   }
 
-  #archived(events: readonly IdentifiedEvent[]): Promise<ReadonlyMap<string, Archived>> {
+  #archived(events: readonly ReceivedEvent[]): Promise<ReadonlyMap<string, Archived>> {
     if (events.length === 0) return Promise.resolve(NONE_ARCHIVED);
     return this.#options.bigbrotr.archivedEvents(events);
+  }
+
+  /** Takes those that the archive holds with the same signature. @returns the others */
+  #takeKnown(
+    events: readonly ReceivedEvent[],
+    archived: ReadonlyMap<string, Archived>,
+  ): ReceivedEvent[] {
+    return events.filter((event) => {
+      const held = archived.get(event.id);
+      const known = held === undefined ? null : matchesArchived(event, held.sig);
+      if (held === undefined || known === null) return true;
+      this.#options.recent.noteArchived(known, held.key);
+      this.#noteKnown(known, held.key);
+      return false;
+    });
+  }
+
+  /** Parses events that are text. Those whose id is not that of NIP-01 are refused. */
+  async #identify(events: readonly ReceivedEvent[]): Promise<IdentifiedEvent[]> {
+    const identified: IdentifiedEvent[] = [];
+    const slice = new TimeSlice();
+    for (const event of events) {
+      if (!(event instanceof EventText)) identified.push(event);
+      else {
+        const parsed = identify(event);
+        if (parsed.ok) identified.push(parsed.event);
+        else this.#options.onInvalid(parsed.reason, event.id);
+      }
+      if (slice.isOver) await slice.pause();
+    }
+    return identified;
   }
 
   /** Claims those that the archive does not hold, at once, so that nobody verifies the same meanwhile. @returns what is to be verified */
@@ -142,7 +175,7 @@ export class BatchPreparation {
     events: readonly IdentifiedEvent[],
     archived: ReadonlyMap<string, Archived>,
     waits: boolean,
-    later: IdentifiedEvent[],
+    later: ReceivedEvent[],
   ): IdentifiedEvent[] {
     return events.filter((event) => {
       if (archived.has(event.id)) return true;
@@ -166,9 +199,7 @@ export class BatchPreparation {
       if (this.#accepted.has(event.id)) continue;
       const held = archived.get(event.id);
       const verified =
-        (held === undefined ? null : matchesArchived(event, held.sig)) ??
-        matchesVerified(event, recent.find(event).isVerified) ??
-        verifier.verify(event);
+        matchesVerified(event, recent.find(event).isVerified) ?? verifier.verify(event);
       if (!verified) onInvalid('bad_signature', event.id);
       else if (held === undefined) {
         this.#accepted.add(event.id);
@@ -195,7 +226,7 @@ export class BatchPreparation {
   }
 
   /** Waits until the last of these events has no owner that is waited for. */
-  async #settled(events: readonly IdentifiedEvent[], end: number): Promise<void> {
+  async #settled(events: readonly ReceivedEvent[], end: number): Promise<void> {
     const { recent } = this.#options;
     const last = events.at(-1);
     if (last === undefined) return;
@@ -205,7 +236,7 @@ export class BatchPreparation {
 }
 
 /** Keeps one id with two signatures twice: a forged copy must not replace the valid one. */
-function withoutRepeats(events: readonly IdentifiedEvent[]): IdentifiedEvent[] {
+function withoutRepeats(events: readonly ReceivedEvent[]): ReceivedEvent[] {
   const first = new Map<string, string>();
   return events.filter(({ id, sig }) => {
     const known = first.get(id);

@@ -1,6 +1,6 @@
 import type { Evidence, Refused, Stored } from '../database/bigbrotr.ts';
 import { ClaimLost } from '../database/claims.ts';
-import type { IdentifiedEvent } from '../nostr/event.ts';
+import { EventText, type ReceivedEvent } from '../nostr/event-text.ts';
 import { crashPoint } from '../telemetry/crash-point.ts';
 import { BatchPreparation, type PreparationOptions } from './batch-preparation.ts';
 import type { OffenceTally } from './offence-tally.ts';
@@ -39,7 +39,7 @@ const NOTHING_PROVEN: Proof = { proven: [], holes: [], evidence: 'paging' };
  */
 export class BatchWriter {
   readonly #options: BatchWriterOptions;
-  #events: IdentifiedEvent[] = [];
+  #events: ReceivedEvent[] = [];
   #chars = 0;
   /** Keys by id. */
   #sighted = new Map<string, string>();
@@ -63,14 +63,14 @@ export class BatchWriter {
    * is full by number is submitted with the event after it, so that a page that fills one is stored together with what
    * it proves. @throws DatabaseError of an earlier batch, ClaimLost
    */
-  add(event: IdentifiedEvent): Promise<void> | undefined {
+  add(event: ReceivedEvent): Promise<void> | undefined {
     if (this.#events.length < this.#options.batchSize) return this.#take(event);
     return this.#submit(NOTHING_PROVEN).then(() => this.#take(event));
   }
 
-  #take(event: IdentifiedEvent): Promise<void> | undefined {
+  #take(event: ReceivedEvent): Promise<void> | undefined {
     this.#events.push(event);
-    this.#chars += event.content.length + charsOfTags(event);
+    this.#chars += charsOf(event);
     return this.#chars >= MAX_BATCH_CHARS ? this.#submit(NOTHING_PROVEN) : undefined;
   }
 
@@ -136,7 +136,7 @@ export class BatchWriter {
   }
 
   /** Batches get their numbers in the order in which they were submitted. */
-  async #prepare(batch: BatchPreparation, events: IdentifiedEvent[]): Promise<void> {
+  async #prepare(batch: BatchPreparation, events: ReceivedEvent[]): Promise<void> {
     const turn = this.#lastNumbered;
     let onNumbered: () => void = () => {};
     this.#lastNumbered = new Promise((resolve) => {
@@ -193,8 +193,10 @@ function asOne(stretches: readonly Refused[]): Refused[] {
   return bounds ? [{ ...bounds, count: stretches.reduce((sum, { count }) => sum + count, 0) }] : [];
 }
 
-function charsOfTags(event: IdentifiedEvent): number {
-  let chars = 0;
+/** Characters of content and tags. */
+function charsOf(event: ReceivedEvent): number {
+  if (event instanceof EventText) return event.contentText.length + event.tagsText.length;
+  let chars = event.content.length;
   for (const tag of event.tags) for (const value of tag) chars += value.length + 4;
   return chars;
 }

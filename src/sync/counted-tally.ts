@@ -17,4 +17,8 @@ export class CountedTally implements Tally {
     else this.repeats += 1;
     return isNew;
   }
+
+  addUnreadable(count: number): void {
+    this.#tally.addUnreadable?.(count);
+  }
 }

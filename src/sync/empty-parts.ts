@@ -199,6 +199,10 @@ class PartsTally implements Tally, Omit<Answer, 'end'> {
     return true;
   }
 
+  addUnreadable(count: number): void {
+    this.broken += count;
+  }
+
   #note({ node, gaps }: PartGaps, createdAt: number): void {
     const count = (this.#counts.get(node.filterId) ?? 0) + 1;
     this.#counts.set(node.filterId, count);

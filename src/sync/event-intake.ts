@@ -1,5 +1,6 @@
 import type { OffenceReason, Refused, Relay, Stored } from '../database/bigbrotr.ts';
-import { createdAtOf, parseEvent } from '../nostr/event.ts';
+import { createdAtOf, type InvalidReason, parseEvent, roughTimeOf } from '../nostr/event.ts';
+import { EventText, hashEvent, identify, type ReceivedEvent } from '../nostr/event-text.ts';
 import { matchesFilter } from '../nostr/filter.ts';
 import { crashPoint } from '../telemetry/crash-point.ts';
 import { BatchWriter } from './batch-writer.ts';
@@ -64,7 +65,7 @@ export class EventIntake {
       offences: this.#offences,
       onStored: (stored) => this.#count(stored),
       onInvalid: (reason, id) => {
-        this.#good -= 1; // it seemed so before its signature was checked
+        this.#good -= 1; // it seemed so before it was parsed and its signature checked
         this.#visit.session.connection.chargeJunk(BYTES_A_SIGNATURE);
         this.#countBroken(reason, id);
       },
@@ -166,12 +167,13 @@ export class EventIntake {
    * @returns a promise only under back-pressure. @throws DatabaseError
    */
   #take(value: unknown, tally: Tally): Promise<void> | undefined | typeof JUNK {
-    const parsed = parseEvent(value);
+    const parsed = received(value);
     if (!parsed.ok) {
       const id = this.#claimedId(value);
       this.#countBroken(parsed.reason, id);
-      const createdAt = createdAtOf(value);
+      const createdAt = createdAtOf(value) ?? roughTimeOf(value);
       if (createdAt !== null) tally.add(id, createdAt);
+      else tally.addUnreadable?.(1);
       return JUNK;
     }
     const { event } = parsed;
@@ -216,4 +218,13 @@ export class EventIntake {
       'the quarantine of this relay is full: further events that PostgreSQL cannot hold are not kept',
     );
   }
+}
+
+/** An event whose id is a hash of it, or why it is refused. One that is text stays text where that hashes to its id. */
+function received(
+  value: unknown,
+): { ok: true; event: ReceivedEvent } | { ok: false; reason: InvalidReason } {
+  if (!(value instanceof EventText)) return parseEvent(value);
+  const event = hashEvent(value);
+  return event === null ? identify(value) : { ok: true, event };
 }

@@ -27,7 +27,7 @@ export async function follow(
 ): Promise<PageEnd> {
   await visit.pace(signal);
   const requests = filters.map((filter) => ({ ...filter, limit: 0 }));
-  const page = readLive(visit.session.connection, requests, signal);
+  const page = readLive(visit.session.connection, requests, signal, { asText: true });
   const before = usefulIn(visit.stored);
   let received = 0;
   try {

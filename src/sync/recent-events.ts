@@ -1,4 +1,5 @@
 import type { IdentifiedEvent } from '../nostr/event.ts';
+import type { ReceivedEvent } from '../nostr/event-text.ts';
 import type { VerifiedEvent } from '../nostr/verify.ts';
 
 /** What this process knows of an event with a certain id and signature. */
@@ -67,7 +68,7 @@ export class RecentEvents {
   }
 
   /** What is known of the event, by its id and its signature. */
-  find(event: IdentifiedEvent): Recent {
+  find(event: ReceivedEvent): Recent {
     const bucket = this.#lock(event);
     if (bucket === null) return UNKNOWN;
     const entry = this.#entryIn(bucket);
@@ -149,7 +150,7 @@ export class RecentEvents {
   }
 
   /** Locks the bucket of an event, whose id and signature are in `#copy` then. @returns its place; null if it cannot be had */
-  #lock({ id, sig }: IdentifiedEvent): number | null {
+  #lock({ id, sig }: ReceivedEvent): number | null {
     this.#copy.write(id, 0, 'hex');
     this.#copy.write(sig, ID_WORDS * WORD_BYTES, 'hex');
     const index = (this.#copyWords[0] ?? 0) & (this.#buckets - 1);

@@ -32,6 +32,8 @@ export interface VisitContext {
   readonly requestTimeoutMs: number;
   /** How long events are waited for that come after their EOSE, in milliseconds; default 1000. */
   readonly lingerMs?: number;
+  /** Ids of a window that are compared at a time (NIP-77); default 250,000. */
+  readonly maxLocalIds?: number;
   /** A visit stops after this, in milliseconds, and goes on another time, so that no relay starves another. */
   readonly visitMs: number;
   readonly log: Logger;
@@ -58,6 +60,8 @@ export interface Progress extends Stored {
 /** Counts the events of an answer; `event` is absent for a malformed one. @returns false for a repeat, which is not processed further */
 export interface Tally {
   add(id: string, createdAt: number, event?: NostrEvent): boolean;
+  /** Counts messages that may be events of the answer and whose time cannot be read. */
+  addUnreadable?(count: number): void;
 }
 
 /** A connection and its authentication, which stay together when a visit hands the connection on. */

@@ -5,12 +5,14 @@ import type { EventFilter, ReqFilter } from '../nostr/filter.ts';
 import { type FilterRefusal, isFilterRefusal } from '../nostr/filter-refusal.ts';
 import { type ClientRefusal, refusalOf } from '../nostr/message.ts';
 import { type Authentication, maySendAgain } from '../relay-client/authentication.ts';
+import { hasEnd } from '../relay-client/page-end.ts';
 import {
   type PageEnd,
   readPage,
   type SubscriptionLimits,
   sizesOf,
 } from '../relay-client/subscription.ts';
+import { answerLimits } from './answer-limits.ts';
 import type { BatchWriter } from './batch-writer.ts';
 import { CountedTally } from './counted-tally.ts';
 import { EventIntake } from './event-intake.ts';
@@ -19,6 +21,7 @@ import { LateFault } from './paging/late-fault.ts';
 import { LATE, Proofs } from './proofs.ts';
 import { ListedIds } from './reconcile/listed-ids.ts';
 import { Nip77State } from './reconcile/nip77-state.ts';
+import { RefusedBounds } from './refused-bounds.ts';
 import { isRateLimit, type NoSession, openSession } from './session.ts';
 import type { RelaySession, Tally, VisitContext } from './visit-context.ts';
 import { VisitPolicy } from './visit-policy.ts';
@@ -26,20 +29,14 @@ import type { Interruption } from './visit-stop.ts';
 
 export type { Progress, RelaySession, Tally, VisitContext } from './visit-context.ts';
 
-/** Longest time for one page: 10 times `requestTimeoutMs`, at most a quarter of the visit. */
-const PAGE_TIMEOUTS = 10;
-const PAGES_A_VISIT = 4;
 /** Authentications of one visit: a session may be short, and a relay may ask again and again. */
 const MAX_AUTHENTICATIONS = 20;
 /** Connections that one visit opens after the first: an event too large to be taken is found in about forty. */
 const MAX_RECONNECTS = 60;
 /** Times that one REQ is sent again after NIP-42. */
 const MAX_ASKS = 3;
-/** An EOSE that is no end is followed by its events within this, in milliseconds. */
+/** Events that come after their EOSE come within this, in milliseconds. */
 const LINGER_MS = 1000;
-/** Bounds of one page, for relays that ignore `limit`. */
-const MAX_PAGE_EVENTS = 20_000;
-const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 /** Repeated events allowed in one answer, plus one for each event that it shows once. */
 const MAX_REPEATS = 1000;
 
@@ -92,6 +89,7 @@ export class Visit {
   #hasAnswered = false;
   #lastRequest = Number.NEGATIVE_INFINITY;
   readonly #shape = new FilterShape(this);
+  readonly #bounds = new RefusedBounds();
   #binaryFrames: number;
 
   constructor(relay: Relay, context: VisitContext, session: RelaySession, terms: RelayTerms) {
@@ -223,15 +221,7 @@ export class Visit {
 
   /** How long one answer may take and how large it may be; a slow one does not outlast the visit by more than a silence. */
   get limits(): SubscriptionLimits {
-    const idleTimeoutMs = this.#context.requestTimeoutMs;
-    const longest = Math.min(idleTimeoutMs * PAGE_TIMEOUTS, this.#context.visitMs / PAGES_A_VISIT);
-    const left = this.#deadline - performance.now();
-    return {
-      idleTimeoutMs,
-      totalTimeoutMs: Math.max(Math.min(longest, left), idleTimeoutMs),
-      maxEvents: MAX_PAGE_EVENTS,
-      maxBytes: MAX_PAGE_BYTES,
-    };
+    return answerLimits(this.#context, this.#deadline - performance.now());
   }
 
   /**
@@ -257,8 +247,8 @@ export class Visit {
       this.#refusal = end.refusal ?? this.#refusal;
     else if (end.type === 'timeout' && this.#isRefusedKey) this.#refusal = 'restricted';
     this.#firstEndAt ??= performance.now();
-    this.#isAnswered ||= isAnswer(end);
-    this.#hasAnswered ||= isAnswer(end);
+    this.#isAnswered ||= hasEnd(end);
+    this.#hasAnswered ||= hasEnd(end);
     return end;
   }
 
@@ -267,6 +257,11 @@ export class Visit {
     if (this.#isAnswered || this.#authentications > 0) return;
     if (!(await this.#shape.isRefused(text))) return;
     this.#refusal = null;
+    this.noteShapeRefusal(text);
+  }
+
+  /** The relay does not serve this filter, and may serve a narrower one. */
+  noteShapeRefusal(text: string): void {
     this.#filterRefusal = { reason: 'filter_refused', text };
   }
 
@@ -357,7 +352,19 @@ export class Visit {
     this.#lastRequest = performance.now();
   }
 
+  /** Sends a REQ; once more without a bound that the relay refuses. */
   async #askOnce(
+    filter: ReqFilter | readonly ReqFilter[],
+    tally: Tally,
+    patience: Partial<SubscriptionLimits>,
+  ): Promise<PageEnd> {
+    const now = this.#context.now();
+    const send = () => this.#send(this.#bounds.without(filter, now), tally, patience);
+    const end = await send();
+    return this.#bounds.learn(filter, end, now) ? send() : end;
+  }
+
+  async #send(
     filter: ReqFilter | readonly ReqFilter[],
     tally: Tally,
     patience: Partial<SubscriptionLimits>,
@@ -366,10 +373,11 @@ export class Visit {
     this.intake.beginAnswer();
     const counted = new CountedTally(tally);
     const { connection } = this.#session;
-    const limits = { ...this.limits, ...patience };
-    const page = readPage(connection, filter, limits, this.#context.signal, (reason) =>
-      this.intake.countInvalid(reason),
-    );
+    const limits = { ...this.limits, ...patience, asText: true };
+    const page = readPage(connection, filter, limits, this.#context.signal, (reason) => {
+      this.intake.countInvalid(reason);
+      if (reason !== 'wrong_subscription') counted.addUnreadable(1);
+    });
     try {
       for (;;) {
         const step = await page.next();
@@ -383,12 +391,9 @@ export class Visit {
       await page.return({ type: 'aborted' }); // closes the subscription also when the archive could not be written
       const binaryFrames = connection.binaryFrames - this.#binaryFrames;
       if (binaryFrames > 0) this.intake.countInvalid('binary_frame', binaryFrames);
+      counted.addUnreadable(binaryFrames);
       if (counted.repeats > 0) this.intake.noteRepeats(counted.repeats);
       this.#binaryFrames = connection.binaryFrames;
     }
   }
-}
-
-function isAnswer({ type }: PageEnd): boolean {
-  return type === 'eose' || type === 'finish' || type === 'more';
 }

@@ -1,4 +1,5 @@
 /** The API as a process: it waits for its database, answers, and ends in order. */
+import { getPriority } from 'node:os';
 import { expect } from 'vitest';
 import { signedEvents } from '../fixtures/events.ts';
 import { batchOf, knownRelay } from '../postgres/bigbrotr.ts';
@@ -23,6 +24,7 @@ test('npm run api answers from the archive, and its streams end when it stops', 
   const program = stack.start('api');
   const port = await portOf(program);
   await untilHealth(port, ({ status }) => status === 200);
+  expect(getPriority(program.pid)).toBeGreaterThanOrEqual(5); // archiving has the CPU first
   const base = `http://127.0.0.1:${port}`;
   const data = async (path: string) =>
     ((await (await fetch(`${base}${path}`)).json()) as { data: unknown }).data;

@@ -253,11 +253,12 @@ export class OpenSubscription {
   }
 
   async #finish(more: boolean, page: readonly string[]): Promise<void> {
-    const { end = 'eose', deaf } = this.#quirk;
+    const { end = 'eose', deaf, closesAfterEnd } = this.#quirk;
     if (end === 'endless') return this.#stream(page);
     this.request.end = endName(end, more);
     if (end !== 'eose' && end !== 'nip67') this.#record.fire(this.request.end);
     this.#sendEnd(end, more);
+    if (closesAfterEnd) this.#wire.close(1000, '');
     this.#record.changed();
     if (isEose(end) && !deaf) this.#goLive();
   }

@@ -52,10 +52,12 @@ export interface Nip77Record {
   readonly open: number;
   /** Characters of the longest payload of a client. */
   readonly longest: number;
+  /** Characters of all payloads, in both directions. */
+  readonly characters: number;
 }
 
 /** Of a relay that does not serve NIP-77. */
-export const NOT_SERVED: Nip77Record = { opened: [], open: 0, longest: 0 };
+export const NOT_SERVED: Nip77Record = { opened: [], open: 0, longest: 0, characters: 0 };
 
 interface Session {
   readonly responder: NegentropyResponder;
@@ -75,6 +77,7 @@ interface Nip77House {
 export class Nip77Server implements Nip77Record {
   readonly opened: RelayFilter[] = [];
   longest = 0;
+  characters = 0;
   readonly #house: Nip77House;
   readonly #options: Nip77Options;
   readonly #sessions = new Map<string, Session>();
@@ -97,6 +100,7 @@ export class Nip77Server implements Nip77Record {
   forget(): void {
     this.opened.length = 0;
     this.longest = 0;
+    this.characters = 0;
   }
 
   get open(): number {
@@ -162,6 +166,7 @@ export class Nip77Server implements Nip77Record {
     this.longest = Math.max(this.longest, payload.length);
     const { trouble } = this.#options;
     const answer = this.#compose(session, payload);
+    this.characters += payload.length + answer.length;
     if (trouble && session.round >= trouble.round)
       this.#makeTrouble(trouble.what, id, answer, reply);
     else reply('NEG-MSG', id, answer);

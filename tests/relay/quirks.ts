@@ -116,6 +116,8 @@ export interface Quirk {
   readonly exclusive?: readonly ('since' | 'until')[];
   /** `eose` unless told. */
   readonly end?: End;
+  /** The connection is closed once the answer has come to its end. */
+  readonly closesAfterEnd?: boolean;
   /** The connection is cut after this number of events, over all its REQs. */
   readonly disconnectAfter?: number;
   /** CLOSE does not stop the page that is being sent. */

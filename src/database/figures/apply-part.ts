@@ -102,9 +102,11 @@ from (
     where before + change > 0
 ) d
 cross join lateral (
-    select string_agg(substring(int4send(kind) from 3) || int4send(events), ''::bytea order by kind) as kinds
+    select set_byte('\\x00', 0, width)
+               || string_agg(substring(int4send(kind) from 3) || substring(int4send(events) from 5 - width), ''::bytea order by kind) as kinds
     from (
-        select kind, sum(events)::integer as events
+        select kind, sum(events)::integer as events,
+               case when max(sum(events)) over () < 256 then 1 when max(sum(events)) over () < 65536 then 2 else 4 end as width
         from (
             select kind, events from kinds_of(d.old_kinds)
             union all
@@ -113,6 +115,7 @@ cross join lateral (
         group by kind
         having sum(events) <> 0
     ) merged
+    group by width
 ) m
 where d.kinds is not null or d.first_at is distinct from d.old_first_at or d.last_at is distinct from d.old_last_at
 order by d.scope, d.author_id
@@ -120,23 +123,13 @@ on conflict (scope, author_id) do update
 set events = excluded.events, first_at = excluded.first_at, last_at = excluded.last_at, kinds = excluded.kinds`;
 
 /**
- * SQL: time of an event of author `a` in scope, on a counted day. A day that changed since is recounted, and corrects it
- * then: so only days count that have the author.
+ * A day that changed since is recounted, and corrects the bounds then: so only days count that have the author. A relay
+ * that was removed has no events: its authors are not looked for.
  */
-const counted = (condition: string, order: string) => `(
-    select e.created_at
-    from authors k
-    join events e on e.pubkey = k.pubkey
-    where k.author_id = a.author_id and ${condition} and is_in_scope(e.event_key, a.scope)
-        and is_counted(event_key_day(e.event_key), a.scope, a.author_id)
-    order by e.created_at ${order} limit 1
-)`;
-
-/** A relay that was removed has no events: its authors are not looked for. */
 const LOST_BOUNDS = `
 update scope_authors a
-set first_at = case when a.first_at >= $1 and a.first_at < $2 then ${counted('e.created_at >= $2', 'asc')} else a.first_at end,
-    last_at = case when a.last_at >= $1 and a.last_at < $2 then ${counted('e.created_at < $1', 'desc')} else a.last_at end
+set first_at = case when a.first_at >= $1 and a.first_at < $2 then counted_bound(a.scope, a.author_id, $2, true) else a.first_at end,
+    last_at = case when a.last_at >= $1 and a.last_at < $2 then counted_bound(a.scope, a.author_id, $1, false) else a.last_at end
 from day_authors l
 where l.first_at is null and l.before + l.change > 0 and a.scope = l.scope and a.author_id = l.author_id
     and (a.first_at >= $1 and a.first_at < $2 or a.last_at >= $1 and a.last_at < $2)

@@ -9,9 +9,6 @@ export const PART_EVENTS = 8192;
 /** A larger day has larger parts. */
 const MAX_PARTS = 16_384;
 
-/** SQL: `places` begin at the lowest number of a smallint. */
-const FIRST_PLACE = -32_768;
-
 /**
  * SQL: the cells (scope, author_id, kind, events) of rows of `daily_counts`. The list of authors is joined by a hash
  * table: a subscript would expand the whole array for each cell.
@@ -23,11 +20,13 @@ export const storedCells = (condition: string) => `(
     from (
         select d.day, d.part, u.scope, u.kind, u.events, u.place
         from daily_counts d
-        cross join lateral unnest(d.scopes, d.kinds, d.counts, d.places) as u (scope, kind, events, place)
+        cross join lateral rows from (
+            unnest(d.scopes), unnest(d.kinds), unnest(d.counts), places_of(d.places, cardinality(d.author_ids))
+        ) as u (scope, kind, events, place)
         where ${condition}
     ) c
     join (
-        select d.day, d.part, u.author_id, (u.place + ${FIRST_PLACE - 1})::smallint as place
+        select d.day, d.part, u.author_id, u.place::integer as place
         from daily_counts d
         cross join lateral unnest(d.author_ids) with ordinality as u (author_id, place)
         where ${condition}
@@ -39,20 +38,22 @@ const PACK = `
 insert into daily_counts as d (day, part, parts, author_ids, scopes, kinds, counts, places)
 select $1, c.part, $2, l.author_ids, c.scopes, c.kinds, c.counts, c.places
 from (
-    select author_id % $2::integer as part, array_agg(scope order by scope, kind, events, place) as scopes,
+    select part, array_agg(scope order by scope, kind, events, place) as scopes,
            array_agg(kind order by scope, kind, events, place) as kinds,
            array_agg(events order by scope, kind, events, place) as counts,
-           array_agg(place order by scope, kind, events, place) as places
+           string_agg(place_bytes((place - before + authors) % authors), ''::bytea order by scope, kind, events, place) as places
     from (
-        select c.scope, c.author_id, c.kind, c.events, a.place
+        select a.part, a.authors, a.place, c.scope, c.kind, c.events,
+               lag(a.place, 1, 0) over (partition by a.part order by c.scope, c.kind, c.events, a.place) as before
         from day_cells c
         join (
-            select author_id, (row_number() over (partition by author_id % $2::integer order by author_id) + ${FIRST_PLACE - 1})::smallint
-                as place
+            select author_id, author_id % $2::integer as part,
+                   (row_number() over (partition by author_id % $2::integer order by author_id))::integer - 1 as place,
+                   (count(*) over (partition by author_id % $2::integer))::integer as authors
             from (select distinct author_id from day_cells) listed
         ) a on a.author_id = c.author_id
     ) placed
-    group by author_id % $2::integer
+    group by part
 ) c
 join (
     select author_id % $2::integer as part, array_agg(author_id order by author_id) as author_ids

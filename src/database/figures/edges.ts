@@ -1,6 +1,6 @@
 import { parseRelayUrl } from '../../network/url.ts';
 import type { Query } from '../connection.ts';
-import type { ChangedCurrent } from './current-events.ts';
+import { type ChangedCurrent, keyParameters, WITH_KEYS } from './current-events.ts';
 
 /** Tables `follow_edges` and `relay_list_edges`: what current follow lists and relay lists say. */
 
@@ -18,14 +18,35 @@ export async function followLists(query: Query, changed: readonly ChangedCurrent
   if (listing.length > 0) await setRelayLists(query, listing);
 }
 
+/** The current events of authors of a kind. */
+async function currentKeys(
+  query: Query,
+  authorIds: readonly number[],
+  kind: number,
+): Promise<readonly string[]> {
+  const { rows } = await query<{ keys: string[] }>(
+    `select coalesce(array_agg(event_key), '{}')::text[] as keys
+     from current_events where author_id = any ($1::integer[]) and kind = $2`,
+    [authorIds, kind],
+  );
+  return rows[0]?.keys ?? [];
+}
+
 const NAMED = `
     select c.author_id as follower_id, hex_key(t.tag ->> 1) as followed
     from current_events c
-    join events e on e.event_key = c.event_key
+    join follow_lists e on e.event_key = c.event_key
     cross join lateral jsonb_array_elements(e.tags) as t (tag)
     where c.author_id = any ($1::integer[]) and c.kind = ${FOLLOW_LIST} and t.tag ->> 0 = 'p'`;
 
 async function setFollows(query: Query, authorIds: readonly number[]): Promise<void> {
+  const keys = await currentKeys(query, authorIds, FOLLOW_LIST);
+  await query('create temporary table follow_lists (event_key bigint, tags jsonb) on commit drop');
+  await query(
+    `insert into follow_lists select e.event_key, e.tags from events e where ${WITH_KEYS}`,
+    keyParameters(keys),
+  );
+  await query('analyze follow_lists (event_key)');
   await query(
     `insert into authors (pubkey)
      select distinct n.followed from (${NAMED}) n
@@ -56,13 +77,18 @@ interface RelayListEdge {
 }
 
 async function setRelayLists(query: Query, authorIds: readonly number[]): Promise<void> {
-  const { rows } = await query<{ author_id: number; tags: string[][] }>(
-    `select c.author_id, e.tags from current_events c join events e on e.event_key = c.event_key
-     where c.author_id = any ($1::integer[]) and c.kind = ${RELAY_LIST}`,
+  const { rows: current } = await query<{ id: number; key: string }>(
+    `select author_id as id, event_key::text as key
+     from current_events where author_id = any ($1::integer[]) and kind = ${RELAY_LIST}`,
     [authorIds],
   );
-  const edges = rows.flatMap(({ author_id: id, tags }) =>
-    readRelayList(tags).map((edge) => ({ id, ...edge })),
+  const { rows: lists } = await query<{ key: string; tags: string[][] }>(
+    `select e.event_key::text as key, e.tags from events e where ${WITH_KEYS}`,
+    keyParameters(current.map(({ key }) => key)),
+  );
+  const authorOf = new Map(current.map(({ id, key }) => [key, id]));
+  const edges = lists.flatMap(({ key, tags }) =>
+    readRelayList(tags).map((edge) => ({ id: authorOf.get(key), ...edge })),
   );
   await query(addTotals('-'), [authorIds]);
   await query('delete from relay_list_edges where author_id = any ($1)', [authorIds]);

@@ -2,7 +2,6 @@ import { crashPoint } from '../../telemetry/crash-point.ts';
 import { NOW, type Query } from '../connection.ts';
 import { advanceReader, type JournalRead, readNext } from '../journal.ts';
 import { lockFigures } from './apply-day.ts';
-import { eventsOf } from './current-events.ts';
 import { dirtyDays, markDays } from './dirty-days.ts';
 import { takeUp } from './take-up.ts';
 
@@ -22,7 +21,7 @@ export async function followJournal(query: Query): Promise<JournalRead['state']>
   const { rows } = read;
   const deleted = rows.flatMap(({ relayId, days }) => (relayId === null ? days : []));
   const keys = rows.flatMap(({ eventKeys }) => eventKeys);
-  await takeUp(query, eventsOf(keys), [...new Set(deleted)]);
+  await takeUp(query, keys, [...new Set(deleted)]);
   await markDays(query, rows);
   await advanceReader(query, 'refresher', rows.at(-1) ?? rows[0]);
   crashPoint('days-marked', '');
@@ -34,25 +33,30 @@ export async function followJournal(query: Query): Promise<JournalRead['state']>
  * index of `events` by time.
  */
 export async function countRecent(query: Query): Promise<void> {
+  const { rows: times } = await query<{ now: number }>(`select ${NOW} as now`);
+  const now = times[0]?.now ?? 0;
+  const stretches = RECENT_SECONDS.map((seconds) => now - seconds);
+  const days = stretches.map((since) => Math.floor(since / DAY));
+  const { rows } = await query<{ counts: number[] }>(
+    `select array[${stretches.map((_, index) => `(select count(*) from events where created_at >= $${2 * index + 1} and created_at < $${2 * index + 2})`).join(', ')}]::integer[] as counts`,
+    stretches.flatMap((since, index) => [since, ((days[index] ?? 0) + 1) * DAY]),
+  );
   await query(
     `insert into recent_events (counted_at, last_hour, last_day, last_week, last_month)
-     select n.now, ${eventsSince(3600)}, ${eventsSince(86_400)}, ${eventsSince(7 * 86_400)}, ${eventsSince(30 * 86_400)}
-     from (select ${NOW} as now) n
+     select $1, ${wholeDays(1)}, ${wholeDays(2)}, ${wholeDays(3)}, ${wholeDays(4)}
      on conflict (only_row) do update
      set counted_at = excluded.counted_at, last_hour = excluded.last_hour, last_day = excluded.last_day,
          last_week = excluded.last_week, last_month = excluded.last_month`,
+    [now, days, rows[0]?.counts ?? []],
   );
 }
 
-/** SQL: events dated within so many seconds before now, or later. The first day of the stretch is counted in part. */
-const eventsSince = (seconds: number) => `(
-    select (
-        select count(*) from events
-        where created_at >= n.now - ${seconds} and created_at < ((n.now - ${seconds}) / 86400 + 1) * 86400
-    ) + (
-        select coalesce(sum(events), 0) from day_sums where day > (n.now - ${seconds}) / 86400
-    )
-)`;
+const DAY = 86_400;
+const RECENT_SECONDS = [3600, DAY, 7 * DAY, 30 * DAY];
+
+/** SQL: the first day of a stretch, which is counted in part ($3), and the days after it ($2 is the first). */
+const wholeDays = (place: number) =>
+  `($3::integer[])[${place}] + (select coalesce(sum(events), 0) from day_sums where day > ($2::integer[])[${place}])`;
 
 /** Tables that are made anew. Keys of authors stay. */
 const FIGURES = [

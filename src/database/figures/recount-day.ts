@@ -11,7 +11,7 @@ import {
   rangeOf,
   rowsOfDay,
 } from './count-day.ts';
-import { eventsOf, REPLACES } from './current-events.ts';
+import { REPLACES } from './current-events.ts';
 import { PART_EVENTS, partsOf, splitPart, storedParts } from './day-cells.ts';
 import { type ClaimedDay, claimDay, cleanDay, holdDay, isClaimed } from './dirty-days.ts';
 import { takeUp } from './take-up.ts';
@@ -138,9 +138,9 @@ async function takeUpDay(
     rangeOf(day),
   );
   const keys = rows[0]?.keys ?? [];
-  await transaction((query) => takeUp(query, eventsOf([]), [day]));
+  await transaction((query) => takeUp(query, [], [day]));
   for (let done = 0; done < keys.length; done += TAKEN_UP_AT_A_TIME) {
     const some = keys.slice(done, done + TAKEN_UP_AT_A_TIME);
-    await transaction((query) => takeUp(query, eventsOf(some), []));
+    await transaction((query) => takeUp(query, some, []));
   }
 }

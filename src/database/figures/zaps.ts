@@ -1,6 +1,7 @@
 import { readZap, type Zap } from '../../nostr/zap.ts';
 import type { Query } from '../connection.ts';
-import type { SomeEvents } from './current-events.ts';
+import { keysOfDay, secondsOf } from './count-day.ts';
+import { missingKeys } from './current-events.ts';
 
 /** Table `zaps`: what zap receipts (NIP-57) say. */
 
@@ -8,14 +9,10 @@ const ZAP_RECEIPT = 9735;
 
 type ReadZap = Zap & { readonly key: string };
 
-/** Reads the zap receipts among some events, and gives those whom they name a short key. */
-export async function readZaps(
-  query: Query,
-  { condition, values }: SomeEvents,
-): Promise<readonly ReadZap[]> {
+/** Reads the zap receipts in `taken_up`, and gives those whom they name a short key. */
+export async function readZaps(query: Query): Promise<readonly ReadZap[]> {
   const { rows } = await query<{ key: string; tags: string[][] }>(
-    `select e.event_key::text as key, e.tags from events e where ${condition} and e.kind = ${ZAP_RECEIPT}`,
-    values,
+    `select event_key::text as key, tags from taken_up where kind = ${ZAP_RECEIPT}`,
   );
   const zaps = rows.map(({ key, tags }) => ({ key, ...readZap(tags) }));
   const named = zaps.flatMap(({ sender, recipient }) => [sender, recipient]);
@@ -32,7 +29,7 @@ export async function readZaps(
   return zaps;
 }
 
-/** Stores zaps whose receipts exist still. */
+/** Stores zaps whose receipts are in `taken_up` still. */
 export async function addZaps(query: Query, zaps: readonly ReadZap[]): Promise<void> {
   if (zaps.length === 0) return;
   await query(
@@ -40,7 +37,7 @@ export async function addZaps(query: Query, zaps: readonly ReadZap[]): Promise<v
      select z.event_key, s.author_id, r.author_id, decode(z.target, 'hex'), z.millisats
      from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[])
          as z (event_key, sender, recipient, target, millisats)
-     join events e on e.event_key = z.event_key
+     join taken_up e on e.event_key = z.event_key
      left join authors s on s.pubkey = decode(z.sender, 'hex')
      left join authors r on r.pubkey = decode(z.recipient, 'hex')
      on conflict do nothing`,
@@ -56,12 +53,13 @@ export async function addZaps(query: Query, zaps: readonly ReadZap[]): Promise<v
 
 /** Deletes the zaps of these days whose receipts were deleted. */
 export async function removeDeletedZaps(query: Query, days: readonly number[]): Promise<void> {
-  if (days.length === 0) return;
-  await query(
-    `delete from zaps z using unnest($1::integer[]) as d (day)
-     where z.event_key >= event_key_floor(d.day * 86400::bigint)
-         and z.event_key < event_key_floor((d.day + 1) * 86400::bigint)
-         and not exists (select from events e where e.event_key = z.event_key)`,
-    [days],
-  );
+  for (const day of days) {
+    const { rows } = await query<{ keys: string[] }>(
+      `select coalesce(array_agg(event_key), '{}')::text[] as keys from zaps z where ${keysOfDay('z')}`,
+      secondsOf(day),
+    );
+    const gone = await missingKeys(query, rows[0]?.keys ?? []);
+    if (gone.length > 0)
+      await query('delete from zaps where event_key = any ($1::bigint[])', [gone]);
+  }
 }

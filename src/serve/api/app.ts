@@ -4,8 +4,8 @@ import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
-import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { addHealthRoutes, type HealthOptions } from '../../telemetry/health.ts';
+import { answerCompiler, requestCompiler } from './compilers.ts';
 import type { Context } from './context.ts';
 import { addDocs, describeRoute, openApiInfo } from './docs.ts';
 import { addEntityTags } from './entity-tag.ts';
@@ -64,8 +64,8 @@ export async function buildApi(options: ApiOptions): Promise<FastifyInstance> {
       sendProblem(reply, problemOf(error, onError));
     },
   });
-  app.setValidatorCompiler(validatorCompiler);
-  app.setSerializerCompiler(serializerCompiler);
+  app.setValidatorCompiler(requestCompiler);
+  app.setSerializerCompiler(answerCompiler);
   app.setErrorHandler((error, _request, reply) => sendProblem(reply, problemOf(error, onError)));
   app.addHook('onRequest', async (request, reply) => {
     reply.header('cache-control', 'no-store');

@@ -21,6 +21,8 @@ const EVENTS_AT_A_TIME = 200;
 
 export const CURSOR = /^(\d{1,20})-(\d{1,19})(?:-(\d{1,9}))?$/;
 
+const MAX_XID = 2n ** 64n - 1n;
+
 export interface ChangePage {
   readonly changes: readonly Change[];
   readonly cursor: ChangeCursor;
@@ -36,7 +38,8 @@ export async function startOf(context: Context, text: string | undefined): Promi
   if (text === undefined) return JOURNAL_START;
   if (text === 'now') return context.read(journalHead);
   const [, xid, batchId, passed] = CURSOR.exec(text) ?? [];
-  if (xid !== undefined && batchId !== undefined)
+  // PostgreSQL before 16 takes the largest number where one is too large.
+  if (xid !== undefined && batchId !== undefined && BigInt(xid) <= MAX_XID)
     return { xid, batchId, passed: passed === undefined ? null : Number(passed) };
   throw new Problem('invalid-request', 'cursor must be one that an answer gave, or now.', {
     parameter: 'cursor',
@@ -49,7 +52,11 @@ export async function changePage(
   cursor: ChangeCursor,
   limit: number,
 ): Promise<ChangePage> {
-  return pageOf(await context.read((query) => changesAfter(query, cursor, limit, BYTES_AT_A_TIME)));
+  return pageOf(
+    await context.read((query, shards) =>
+      changesAfter(query, cursor, limit, BYTES_AT_A_TIME, shards),
+    ),
+  );
 }
 
 function pageOf(changes: Changes): ChangePage {

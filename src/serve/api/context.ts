@@ -45,10 +45,14 @@ export class Context {
   /**
    * Reads in one read-only transaction with a statement timeout.
    *
+   * @param work gets the number of shards of `events` too
    * @param narrow what the client can do when it takes too long, as an imperative
    * @throws Problem
    */
-  async read<T>(work: (query: Query) => Promise<T>, narrow = 'ask for less'): Promise<T> {
+  async read<T>(
+    work: (query: Query, shards: number) => Promise<T>,
+    narrow = 'ask for less',
+  ): Promise<T> {
     return asProblem(this.#archive().read(work), narrow);
   }
 
@@ -65,7 +69,7 @@ export class Context {
 
   async #readRelays(): Promise<RelayTable> {
     const asOf = Math.floor(Date.now() / 1000);
-    const relays = await this.read(relayTable);
+    const relays = await this.read((query) => relayTable(query));
     const byUrl = new Map(relays.map((relay) => [relay.url, relay]));
     return { relays, byUrl, asOf, coverage: coverageOf(relays) };
   }

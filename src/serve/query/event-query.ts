@@ -1,12 +1,6 @@
 import type { Query } from '../../database/connection.ts';
-import {
-  type AccessPath,
-  type EventPage,
-  type EventPlace,
-  type EventSelection,
-  eventPage,
-  type PageSize,
-} from '../../database/event-pages.ts';
+import type { AccessPath, EventPlace, EventSelection } from '../../database/event-keys.ts';
+import { type EventPage, eventPage, type PageSize } from '../../database/event-pages.ts';
 import { addressOf } from '../../nostr/address.ts';
 import type { NostrEvent } from '../../nostr/event.ts';
 import type { EventFilter } from '../../nostr/filter.ts';
@@ -68,6 +62,7 @@ export const NARROW: Readonly<Record<AccessPath, string>> = {
  * Reads a page of the events that match a filter, newest first.
  *
  * @param query of a transaction, in which nothing else follows
+ * @param shards number of shards of `events`
  * @throws an error with the code `TOOK_TOO_LONG` where no event was found in time
  */
 export async function readEvents(
@@ -75,7 +70,8 @@ export async function readEvents(
   selection: EventSelection | null,
   after: EventPlace | null,
   size: PageSize,
+  shards: number,
 ): Promise<EventPage> {
   if (selection === null) return { events: [], next: null, cut: null };
-  return eventPage(query, selection, accessPathOf(selection), after, size);
+  return eventPage(query, selection, accessPathOf(selection), after, size, shards);
 }

@@ -1,4 +1,5 @@
 import type { PageTally } from './tally.ts';
+import type { Task } from './task.ts';
 
 /** No relay is known with a smaller cap: a page with fewer events is assumed to be complete. */
 const SMALLEST_PLAUSIBLE_CAP = 20;
@@ -30,10 +31,11 @@ export class PageHabits {
   #largestPage = 0;
   #orderBits = 0;
   #ignoresLimit = false;
+  #showsUnreadable = false;
 
-  /** Whether the relay has shown no event. */
+  /** Whether the relay has shown no event, nor a page of messages that cannot be read. */
   get silent(): boolean {
-    return this.#largestPage === 0;
+    return this.#largestPage === 0 && !this.#showsUnreadable;
   }
 
   /** Number of empty answers in a row that are needed if nothing else is known of the window. */
@@ -42,8 +44,22 @@ export class PageHabits {
     return this.hasHidden ? EMPTY_CONFIRMATIONS.contradicted : EMPTY_CONFIRMATIONS.default;
   }
 
+  /** The same for a window: fewer if the previous pages agree, unless this relay gave an empty answer where there was an event. */
+  confirmationsOf({ emptyConfirmations }: Task): number {
+    const usual = this.emptyConfirmations;
+    return this.hasHidden ? usual : (emptyConfirmations ?? usual);
+  }
+
+  /** The same for what lies below a second that was shown twice. */
+  confirmationsBelow({ most }: Task): number {
+    const { singleSecond, corroborated } = EMPTY_CONFIRMATIONS;
+    return this.isLargest(most) ? singleSecond : corroborated;
+  }
+
   /** Learns from a page, however it ended. */
-  note({ inside, above, below, newestLasting, order, orderOfAll }: PageTally, limit: number): void {
+  note(page: PageTally, limit: number): void {
+    const { inside, above, below, newestLasting, order, orderOfAll } = page;
+    this.#showsUnreadable ||= this.mayBeCut(page.unreadable, limit);
     this.#largestPage = Math.max(this.#largestPage, inside);
     if (newestLasting !== null) this.isDoubtful = false;
     if (inside >= 2 * limit) this.#ignoresLimit = true; // a small excess may be forged events on top

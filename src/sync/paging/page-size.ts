@@ -33,11 +33,22 @@ export class PageSize {
     this.#mayGrow = mayRaisePageLimit(visit.policy.current, visit.context.now());
   }
 
-  /** Learns from an answer. @returns a new page size, or null if the pager keeps its own */
-  after({ limit, isProbe }: PageRequest, page: PageTally, end: PageEnd): number | null {
+  /**
+   * Learns from an answer.
+   *
+   * @param isMissing whether it lacks a known event, as the one before
+   * @returns a new page size, or null if the pager keeps its own
+   */
+  after(
+    { limit, isProbe }: PageRequest,
+    page: PageTally,
+    end: PageEnd,
+    isMissing: boolean,
+  ): number | null {
     if (isProbe) return null;
     const learnt = this.#visit.policy.current.pageLimit;
     const isTrial = learnt !== null && limit > learnt;
+    if (isTrial && isMissing) return this.#giveUp(learnt);
     switch (end.type) {
       case 'closed':
         if (refusalOf(end.text) !== 'limit') return null;
@@ -94,6 +105,13 @@ export class PageSize {
     this.#mayGrow = false;
     this.#learn(learnt);
     return learnt;
+  }
+
+  /** Records that the relay shows nothing in larger pages, and does in pages of this size. */
+  learnShown(limit: number): number {
+    this.#mayGrow = false;
+    this.#learn(limit);
+    return limit;
   }
 
   #learn(pageLimit: number): void {

@@ -27,13 +27,13 @@
  * everything was sent, is followed by a true one.
  */
 
-import type { Gap } from '../../nostr/window.ts';
+import type { Gap, Window } from '../../nostr/window.ts';
 import type { PageEnd } from '../../relay-client/subscription.ts';
 import { PageBounds } from './bounds.ts';
 import { PageControls } from './controls.ts';
 import { divide } from './divide.ts';
 import { PageFailures } from './failures.ts';
-import { EMPTY_CONFIRMATIONS, PageHabits } from './habits.ts';
+import { PageHabits } from './habits.ts';
 import { PageLimit } from './limit.ts';
 import { anchorMissing, knownShown, missed, missedAlone, missedStale } from './misses.ts';
 import type { PagerStop, Stopped } from './pager-stop.ts';
@@ -42,6 +42,7 @@ import { belowSecond } from './split.ts';
 import type { PageRequest, PageTally } from './tally.ts';
 import { agree, forgetAnswers, newTask, type Task, windowOf } from './task.ts';
 import { PageTasks } from './tasks.ts';
+import { UnreadablePages } from './unreadable.ts';
 import { denseAtTop, NOTHING, type Step, stop, type Verdict } from './verdict.ts';
 
 export { type PagerStop, type Stopped, stopText } from './pager-stop.ts';
@@ -75,6 +76,7 @@ export class Pager {
   readonly #bounds = new PageBounds();
   readonly #failures: PageFailures;
   readonly #controls: PageControls;
+  readonly #unreadable = new UnreadablePages();
 
   /** @param gaps the windows to prove, in any order; they are read newest first. */
   constructor(gaps: readonly Gap[], { limit }: PagerOptions) {
@@ -105,7 +107,9 @@ export class Pager {
   get isAboutToBelieveSilence(): boolean {
     const current = this.#tasks.current;
     return (
-      current !== undefined && this.silent && current.empties + 1 >= this.#confirmationsOf(current)
+      current !== undefined &&
+      this.silent &&
+      current.empties + 1 >= this.#habits.confirmationsOf(current)
     );
   }
 
@@ -132,6 +136,13 @@ export class Pager {
   /** Sets the page size from now on. */
   useLimit(limit: number): void {
     this.#limit.use(limit);
+  }
+
+  /** Reads windows again that were proven by an empty answer, which is in doubt: the relay has shown an event at this second. */
+  reopen(windows: readonly Window[], shown: number | null): void {
+    this.#habits.hasHidden = true;
+    for (const { since, until } of [...windows].sort((a, b) => a.until - b.until))
+      this.#tasks.push({ ...newTask(since, until), known: until === shown ? shown : null });
   }
 
   /** Ends the reading for a reason outside the pages. */
@@ -172,7 +183,8 @@ export class Pager {
       this.#hidings = 0;
       this.#limit.recover();
     }
-    return { proven, holes, evidence: end.type === 'finish' ? 'finish' : 'paging' };
+    const evidence = end.type === 'finish' ? 'finish' : 'paging';
+    return { proven, holes, evidence, ...(step.isEmpty && { empty: windowOf(current) }) };
   }
 
   #judge(current: Task, page: PageTally, end: PageEnd): Step {
@@ -221,7 +233,8 @@ export class Pager {
       return this.#strike(current, 'ignores_until');
     if (current.doubt && this.#asked) this.#bounds.noteDoubtful(page, this.#asked, current);
     if (end !== 'finish') {
-      const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.inside + page.passing, limit);
+      const shown = page.inside + page.passing + page.unreadable;
+      const mayBeCut = end === 'more' || this.#habits.mayBeCut(shown, limit);
       if (order === 'unordered' || (order === 'unknown' && mayBeCut))
         return this.#judgeUnordered(current, page, end);
     }
@@ -242,7 +255,8 @@ export class Pager {
 
   #judgeEmpty(current: Task, page: PageTally, end: Eose): Step {
     const mayBeCut = end === 'more' || this.#habits.mayBeCut(page.size, this.#asked?.limit ?? 0);
-    const step = judgePassing(current, page, mayBeCut);
+    const step =
+      judgePassing(current, page, mayBeCut) ?? this.#unreadable.judge(current, page, mayBeCut);
     if (step) return step;
     const isBeside = page.justAbove + page.justBelow > 0;
     if (end === 'more' && !isBeside)
@@ -278,7 +292,7 @@ export class Pager {
 
   #countEmpty(current: Task): Step {
     current.empties += 1;
-    const isBelieved = current.empties >= this.#confirmationsOf(current);
+    const isBelieved = current.empties >= this.#habits.confirmationsOf(current);
     if (current.anchor !== null && (current.anchor > 0 || isBelieved)) {
       if (this.silent && isBelieved) return this.#hides(current);
       if (current.anchor === 0) current.empties = 0;
@@ -286,13 +300,7 @@ export class Pager {
     }
     if (!isBelieved) return NOTHING;
     const isUnlikely = this.#habits.isDoubtful || (this.silent && this.#hasHints);
-    return isUnlikely ? this.#hides(current) : this.#done(current);
-  }
-
-  /** Fewer if the previous pages agree, unless this relay gave an empty answer where there was an event. */
-  #confirmationsOf({ emptyConfirmations }: Task): number {
-    const { hasHidden, emptyConfirmations: usual } = this.#habits;
-    return hasHidden ? usual : (emptyConfirmations ?? usual);
+    return isUnlikely ? this.#hides(current) : { ...this.#done(current), isEmpty: true };
   }
 
   #hides(current: Task): Step {
@@ -339,12 +347,7 @@ export class Pager {
   }
 
   #splitBelow(current: Task, page: PageTally): [Task, Task] {
-    const isLargest = this.#habits.isLargest(current.most);
-    return belowSecond(
-      current,
-      page,
-      isLargest ? EMPTY_CONFIRMATIONS.singleSecond : EMPTY_CONFIRMATIONS.corroborated,
-    );
+    return belowSecond(current, page, this.#habits.confirmationsBelow(current));
   }
 
   #doubt(current: Task): void {

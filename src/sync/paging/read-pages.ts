@@ -1,17 +1,21 @@
 import type { NostrEvent } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
 import type { Gap, Window } from '../../nostr/window.ts';
+import type { RelayConnection } from '../../relay-client/connection.ts';
+import { hasEnd } from '../../relay-client/page-end.ts';
 import type { PageEnd, SubscriptionLimits } from '../../relay-client/subscription.ts';
 import { crashPoint } from '../../telemetry/crash-point.ts';
 import { LATE } from '../proofs.ts';
 import type { Visit } from '../visit.ts';
 import type { Tally } from '../visit-context.ts';
 import type { Interruption } from '../visit-stop.ts';
+import { minus } from '../windows.ts';
+import { EmptyWindows, isWorthChecking } from './empty-windows.ts';
 import { GoneEvents } from './gone-events.ts';
 import { PageSize } from './page-size.ts';
 import { type PageRequest, Pager, PageTally, type Stopped, type Verdict } from './pager.ts';
 import { TransientEvents } from './passing.ts';
-import { Steadiness } from './steadiness.ts';
+import { Steadiness, stopUnanswered } from './steadiness.ts';
 
 /** How reading ended: everything read, stopped by the relay, or interrupted by us. */
 export interface PagesEnd {
@@ -48,6 +52,7 @@ class Reading {
   readonly #steadiness: Steadiness;
   readonly #transient = new TransientEvents();
   readonly #gone: GoneEvents;
+  readonly #emptyWindows: EmptyWindows;
   readonly #onPage: OnPage | undefined;
   /** Whether NIP-77 continues with the rest, and lists what pages omitted. */
   #isHandedOver = false;
@@ -56,6 +61,9 @@ class Reading {
   #silences = 0;
   /** Whether a fresh connection was answered after a silent one: a hanging request blocks those behind it. */
   #hangs = false;
+  /** Whether the relay closes connections after its answers, and the connection of the last complete one. */
+  #isClosedAfterAnswers = false;
+  #answeredOn: RelayConnection | null = null;
   /** The stop by a relay that only sends a challenge. */
   #heldBack: Stopped | null = null;
   /** Whether an earlier visit has seen events of this relay. */
@@ -73,6 +81,7 @@ class Reading {
     this.#pager = new Pager(gaps, { limit: this.#size.limit });
     this.#steadiness = new Steadiness(visit);
     this.#gone = new GoneEvents(visit);
+    this.#emptyWindows = new EmptyWindows(visit);
   }
 
   get stopped(): Stopped | null {
@@ -159,13 +168,31 @@ class Reading {
         if (isNew && event && presence === 'lasting') lasting.push(event);
         return isNew;
       },
+      addUnreadable: (count) => page.addUnreadable(count),
     };
     const started = performance.now();
-    const end = await this.#visit.ask(reqFilter(this.#visit, request), tally, this.#patience());
+    const end = await this.#send(request, page, tally);
     this.#steadiness.notePage(seconds);
     this.#gone.notePage(page, lasting);
     if (hasEnd(end)) this.#slowestMs = Math.max(this.#slowestMs, performance.now() - started);
     return end;
+  }
+
+  /**
+   * Sends the request once more, over a new connection, where it was lost with a connection that the relay had closed after
+   * its answer to the one before: no failure of what is requested.
+   */
+  async #send(request: PageRequest, page: PageTally, tally: Tally): Promise<PageEnd> {
+    const visit = this.#visit;
+    const { connection } = visit.session;
+    const wasClosed = visit.requests > 0 && !connection.isOpen;
+    this.#isClosedAfterAnswers ||= wasClosed;
+    const ask = () => visit.ask(reqFilter(visit, request), tally, this.#patience());
+    const end = await ask();
+    if (hasEnd(end)) this.#answeredOn = visit.session.connection;
+    const isIdle = wasClosed || (this.#isClosedAfterAnswers && connection === this.#answeredOn);
+    const isLost = end.type === 'disconnected' && page.shown === 0 && visit.refusal === null;
+    return isLost && isIdle && (await visit.reconnect()) ? ask() : end;
   }
 
   /** The timeout of the next answer, if it differs from the default. */
@@ -189,11 +216,42 @@ class Reading {
     return this.#silences > 1 || this.#hangs;
   }
 
+  /** Asks differently where a long window is proven because nothing was shown. @returns what is proven then */
+  async #doubtEmpty(verdict: Verdict, { type }: PageEnd): Promise<Verdict> {
+    const [visit, pager] = [this.#visit, this.#pager];
+    const { empty, proven } = verdict;
+    const isPart = visit.context.filterId !== visit.wantedFilterId;
+    if (empty === undefined || type !== 'eose' || isPart || !isWorthChecking(empty)) return verdict;
+    if (visit.proofs.distrusted) return verdict; // nothing is proven by it
+    const check = await this.#emptyWindows.check(empty, pager.limit, pager.silent);
+    if (check.type === 'empty') return verdict;
+    if (check.type === 'shown') {
+      const { newest, limit } = check;
+      const above = { since: newest + 1, until: empty.until };
+      const hidden = limit === null && above.since <= above.until ? [above] : [];
+      if (limit !== null) pager.useLimit(this.#size.learnShown(limit));
+      pager.reopen(minus(proven, hidden), newest);
+      const holes = hidden.map(
+        (window) => ({ ...window, reason: 'contradicted', count: 0 }) as const,
+      );
+      return { ...verdict, proven: [], holes: [...verdict.holes, ...holes] };
+    }
+    if (check.type === 'by kinds') {
+      visit.noteShapeRefusal('shows nothing to a filter without kinds');
+      pager.stop('filter_refused', 'shows nothing to a filter without kinds');
+    } else {
+      pager.reopen(proven, null); // asked for another time
+      const stopped = visit.interruption() === null ? stopUnanswered(visit, check.end) : null;
+      if (stopped) pager.stop(stopped.reason, stopped.text);
+    }
+    return { ...verdict, proven: [] };
+  }
+
   /** Processes an answer: stores its coverage with its events, unless EOSE of the relay is not believed. */
   async #take(request: PageRequest, tally: PageTally, page: PageEnd): Promise<Verdict> {
     const visit = this.#visit;
     const pager = this.#pager;
-    const verdict = pager.accept(tally, page);
+    const verdict = await this.#doubtEmpty(pager.accept(tally, page), page);
     const missed = pager.missedSecond;
     if (missed !== null && hasEnd(page) && (await this.#gone.areExplained(missed)))
       pager.forgetMissed();
@@ -202,7 +260,7 @@ class Reading {
     if (isLost && pager.next() !== null && !(await visit.reconnect()))
       pager.stop(page.type, page.text);
     if (this.#isHanging(page) && pager.next() !== null) await visit.reconnect();
-    const limit = this.#size.after(request, tally, page);
+    const limit = this.#size.after(request, tally, page, missed !== null);
     if (limit !== null) pager.useLimit(limit);
     if (isLate) await visit.proofs.distrust(LATE);
     this.#proven.push(...verdict.proven);
@@ -212,10 +270,6 @@ class Reading {
     if (pager.stopped !== null && pager.isContradicted) await this.#takeBack(pager.stopped);
     return verdict;
   }
-}
-
-function hasEnd({ type }: PageEnd): boolean {
-  return type === 'eose' || type === 'finish' || type === 'more';
 }
 
 function reqFilter({ context }: Visit, { since, until, limit }: PageRequest): ReqFilter {

@@ -65,11 +65,7 @@ export class Steadiness {
   #unanswered(): Stopped | null {
     const end = this.#lastEnd;
     if (this.#isAnswered || end === null || this.#visit.interruption() !== null) return null;
-    if (end.type === 'closed' && refusalOf(end.text) === 'rate_limited') {
-      this.#visit.noteRefusal(end.text);
-      return { reason: 'rate_limited', text: end.text };
-    }
-    return stopOfSample(end);
+    return stopUnanswered(this.#visit, end);
   }
 
   /** Requests a sample up to twice, over a new connection if that was lost. @returns the number of contradictions */
@@ -120,6 +116,13 @@ export class Steadiness {
     const fresh = visit.stored.sightings - before - transient.size;
     return Math.max(0, Math.min(shown.size, fresh));
   }
+}
+
+/** Why a reading stops at a request that only checks what was proven, and is not answered; null where it was. */
+export function stopUnanswered(visit: Visit, end: PageEnd): Stopped | null {
+  if (end.type !== 'closed' || refusalOf(end.text) !== 'rate_limited') return stopOfSample(end);
+  visit.noteRefusal(end.text);
+  return { reason: 'rate_limited', text: end.text };
 }
 
 function stopOfSample(end: PageEnd): Stopped | null {

@@ -58,6 +58,8 @@ export class PageTally {
   newestLasting: number | null = null;
   /** Number of passing events, at any time. They use up the page, and show nothing of the window. */
   passing = 0;
+  /** Number of messages that may be events and whose time cannot be read. They use up the page, too. */
+  unreadable = 0;
   /** The order of the events inside, and of all events. */
   readonly order = new OrderTally();
   readonly orderOfAll = new OrderTally();
@@ -73,7 +75,7 @@ export class PageTally {
   /** Number of events that may have used up the page before, or instead of, those in its window. */
   get size(): number {
     const beside = this.above + this.justAbove + this.justBelow;
-    return this.inside + beside + this.repeats + this.passing;
+    return this.inside + beside + this.repeats + this.passing + this.unreadable;
   }
 
   /** Number of events that the page showed, with repetitions. */
@@ -117,6 +119,10 @@ export class PageTally {
     else if (createdAt < this.#wanted.since) this.justBelow += 1;
     else this.#addInside(createdAt, presence);
     return true;
+  }
+
+  addUnreadable(count: number): void {
+    this.unreadable += count;
   }
 
   #addInside(createdAt: number, presence: Presence): void {

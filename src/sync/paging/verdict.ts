@@ -6,6 +6,8 @@ export interface Verdict {
   readonly proven: readonly Window[];
   readonly holes: readonly Hole[];
   readonly evidence: 'paging' | 'finish';
+  /** The window that is proven because the relay showed nothing of it, if any. */
+  readonly empty?: Window;
 }
 
 /** The consequence of an answer. */
@@ -15,6 +17,8 @@ export interface Step {
   /** The tasks that replace the answered one, oldest first; absent: the task is requested again. */
   readonly tasks?: readonly Task[];
   readonly stop?: Stopped;
+  /** Whether it is proven because nothing was shown. */
+  readonly isEmpty?: true;
 }
 
 export const NOTHING: Step = {};

@@ -1,6 +1,6 @@
 import type { WithheldOf } from '../../database/withheld.ts';
 import { frameSizeFor } from '../../nip77/frame-size.ts';
-import { type LocalSet, LocalSetBuilder } from '../../nip77/local-set.ts';
+import { type LocalSet, LocalSetBuilder, middleOf, type Unplaced } from '../../nip77/local-set.ts';
 import {
   type ReconcileLimits,
   type Reconciliation,
@@ -11,12 +11,13 @@ import type { Window } from '../../nostr/window.ts';
 import type { Visit } from '../visit.ts';
 import { settleWithheld } from './withheld-times.ts';
 
-/** Maximum number of local ids in one window: 40 bytes each. A window with more is halved. */
+/** Maximum number of local ids in one window: 40 bytes each. A window with more is divided. */
 export const MAX_LOCAL_IDS = 250_000;
 /** Maximum number of ids accepted from a relay at once: these are fetched, then the window is compared again. */
 const MAX_NEEDED_IDS = 50_000;
 const MAX_ROUNDS = 500;
-const MAX_BYTES = 64 * 1024 * 1024;
+/** Characters received in one session. */
+export const MAX_BYTES = 64 * 1024 * 1024;
 
 /** A reconciliation in which withheld events count as held: neither `need` nor `have` has any. */
 export interface Comparison extends Reconciliation {
@@ -34,7 +35,7 @@ export function withheldOf({ relay, context }: Visit): WithheldOf {
 /**
  * Compares the events of a window that this relay is known to hold, or to withhold, with those that it lists (NIP-77).
  *
- * @returns null when the local set is larger than `MAX_LOCAL_IDS`
+ * @returns null when the local set is larger than `maxLocalIds`
  * @throws DatabaseError
  */
 export async function compareWindow(visit: Visit, window: Window): Promise<Comparison | null> {
@@ -74,16 +75,25 @@ export async function listWindow(
 
 async function localSet(visit: Visit, window: Window): Promise<LocalSet | null> {
   const { bigbrotr, filter } = visit.context;
-  const builder = new LocalSetBuilder(MAX_LOCAL_IDS);
+  const builder = new LocalSetBuilder(maxLocalIds(visit));
   for await (const records of bigbrotr.sightedRecords(visit.relay, filter, window)) {
     if (!builder.addRecords(records)) return null;
   }
   for await (const rows of bigbrotr.withheld.in(withheldOf(visit), window)) {
     for (const row of rows) {
-      const middle = Math.floor((row.since + row.until) / 2);
-      const isInside = middle >= window.since && middle <= window.until;
-      if (isInside && !builder.addUnplaced(row)) return null;
+      if (isPlacedIn(window, row) && !builder.addUnplaced(row)) return null;
     }
   }
   return builder.build(window.since);
+}
+
+/** Maximum number of local ids that are in memory at a time. */
+export function maxLocalIds({ context }: Visit): number {
+  return context.maxLocalIds ?? MAX_LOCAL_IDS;
+}
+
+/** Whether a withheld id counts as one of this window: by the middle of the stretch in which it may lie. */
+export function isPlacedIn({ since, until }: Window, unplaced: Unplaced): boolean {
+  const middle = middleOf(unplaced);
+  return middle >= since && middle <= until;
 }

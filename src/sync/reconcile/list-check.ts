@@ -155,12 +155,18 @@ async function shows(
   isWanted: (id: string, createdAt: number) => boolean,
 ): Promise<Shown> {
   let shown = false;
+  let unreadable = 0; // events that may be the ones asked for
+  const addUnreadable = (count: number) => {
+    unreadable += count;
+  };
   const add = (id: string, createdAt: number) => {
     shown ||= isWanted(id, createdAt);
     return true;
   };
-  const end = await visit.askOptional(filter, { add }, { lingerMs: visit.lingerMs });
+  const patience = { lingerMs: visit.lingerMs };
+  const end = await visit.askOptional(filter, { add, addUnreadable }, patience);
   if (shown) return 'shown';
+  if (unreadable > 0) return 'unknown';
   await visit.checkLate();
   if (visit.proofs.distrusted) return 'unknown'; // its EOSE is not believed
   return end.type === 'eose' || end.type === 'finish' ? 'nothing' : 'unknown';

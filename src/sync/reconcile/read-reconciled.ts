@@ -5,6 +5,7 @@ import type { Gap, Window } from '../../nostr/window.ts';
 import type { Visit } from '../visit.ts';
 import type { Interruption } from '../visit-stop.ts';
 import { boundsOf, minus } from '../windows.ts';
+import { compareLarge, type LargeComparison } from './compare-large.ts';
 import { type Comparison, compareWindow, withheldOf } from './compare-window.ts';
 import { fetchListed } from './fetch-listed.ts';
 import { checkList, type ReconciledWindows } from './list-check.ts';
@@ -63,14 +64,18 @@ export async function readReconciled(
     if (!canReconcile(visit)) return end(); // NIP-77 has ended during this reading
     const { since, until, anchor } = window;
     const result = await compareWindow(visit, { since: anchor ?? since, until });
-    const step = result ? await judge(visit, result) : 'halve';
+    // What was proven before is mostly unchanged.
+    const large = !result && about.provenBefore ? await compareLarge(visit, window) : null;
+    const compared = result ?? large;
+    const step = compared ? await judge(visit, compared) : 'halve';
     if (result && isBrokenOff(result)) await fetchListed(visit, result, about.isPaged);
     if (step === 'again') continue;
     if (step === 'give up') return end();
     if (step === 'interrupted') return end('stopped');
     if (step === 'fetch some' && result && (await fetchSome(visit, result, about))) continue;
     windows.pop();
-    if (step === 'halve' || !result) {
+    if (large && step === 'fetch') windows.push(...(await proveSame(visit, large)));
+    else if (step === 'halve' || !result) {
       const halves = halve(window);
       if (halves) windows.push(...halves);
       else rest.push(window);
@@ -125,6 +130,16 @@ async function prove(
   return rest;
 }
 
+/** Stores the proof of the parts of a large window that are the same. @returns those that differ */
+async function proveSame(
+  visit: Visit,
+  { same, different }: LargeComparison,
+): Promise<readonly Gap[]> {
+  if (same.length > 0)
+    await visit.proofs.add('nip77', { proven: same, holes: [], evidence: 'nip77' });
+  return different;
+}
+
 /** Windows of listed events that did not arrive, merged where there are too many to page separately. */
 function toPage(lost: readonly Window[]): readonly Window[] {
   const bounds = boundsOf(lost);
@@ -149,7 +164,10 @@ function takeOut(second: number, { since, until, anchor }: Gap): { proven: Windo
 
 type Judgement = 'fetch' | 'fetch some' | 'halve' | 'again' | 'give up' | 'interrupted';
 
-async function judge(visit: Visit, { end, relayIds }: Comparison): Promise<Judgement> {
+async function judge(
+  visit: Visit,
+  { end, relayIds }: Pick<Comparison, 'end' | 'relayIds'>,
+): Promise<Judgement> {
   const { nip77 } = visit;
   switch (end.type) {
     case 'done':

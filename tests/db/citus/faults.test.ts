@@ -14,6 +14,8 @@ const WORKERS = 2;
 /** Four a worker. */
 const SHARDS = 8;
 const WRITERS = 4;
+/** Nodes are killed at random until this many batches are written, after the four kills of every run. */
+const BATCHES = Number(process.env.TEST_CITUS_BATCHES ?? 0);
 const DAY = 86_400;
 const DAYS = 12;
 const EVENTS_A_BATCH = 8;
@@ -171,14 +173,17 @@ describe.runIf(hasCitus)('on Citus', () => {
       }
     });
     const [first = 0, second = 0] = cluster.workers;
-    for (const port of [first, second, cluster.config.port, first]) {
+    const nodes = [first, second, cluster.config.port];
+    const kill = async (port: number, isExplained: boolean) => {
       await sleep(1500);
       await cluster.kill(port);
-      if (port === first)
-        expect(await bigbrotr.whyDown(10_000)).toMatch(new RegExp(`127\\.0\\.0\\.1:${first}`));
+      if (isExplained)
+        expect(await bigbrotr.whyDown(10_000)).toMatch(new RegExp(`127\\.0\\.0\\.1:${port}`));
       await sleep(500);
       cluster.start(port);
-    }
+    };
+    for (const port of [...nodes, first]) await kill(port, port === first);
+    while (written < BATCHES) await kill(nodes[Math.floor(Math.random() * 3)] ?? first, false);
     await sleep(1500);
     isKilling = false;
     await Promise.all(writing);
@@ -189,6 +194,7 @@ describe.runIf(hasCitus)('on Citus', () => {
       return (await Promise.all(counts)).flat().length;
     };
     await expect.poll(prepared, { timeout: 90_000 }).toBe(0);
+    if (BATCHES > 0) console.log(`${written} batches were written`);
     expect(written).toBeGreaterThan(20);
     expect(retried.filter((code) => code !== '')).not.toEqual([]);
     expect(await flaws(cluster.query)).toEqual({

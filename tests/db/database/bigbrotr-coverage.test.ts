@@ -66,7 +66,8 @@ const holes = () =>
 async function age(days: number): Promise<void> {
   await made.query(
     `with old as (delete from coverage returning *)
-     insert into coverage select relay_id, filter_id, evidence, proven_on - $1::int, covered, proven_at - $1 * ${DAY} from old`,
+     insert into coverage select relay_id, filter_id, evidence, proven_on - $1::int, covered, proven_at - $1 * ${DAY} from old
+     order by proven_on`, // all are deleted before one is inserted
     [days],
   );
   await made.query(`update holes set noted_at = noted_at - $1 * ${DAY}`, [days]);

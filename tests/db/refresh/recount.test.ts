@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { Query } from '../../../src/database/connection.ts';
@@ -11,9 +13,13 @@ import { signedEvents } from '../../fixtures/events.ts';
 import { archivedEvents, keptDays, recountDays } from '../../fixtures/figures-recount.ts';
 import { journalTest } from '../../fixtures/journal-test.ts';
 import { keptLists, recountLists } from '../../fixtures/lists-recount.ts';
-import { batchOf, openBigbrotr } from '../../postgres/bigbrotr.ts';
+import { batchOf, knownRelay, openBigbrotr } from '../../postgres/bigbrotr.ts';
 import { testDatabase } from '../../postgres/database.ts';
-import { MIGRATION_NAMES, migrationsSql } from '../../postgres/earlier-archive.ts';
+import {
+  MIGRATION_NAMES,
+  MIGRATIONS_FOLDER,
+  migrationsSql,
+} from '../../postgres/earlier-archive.ts';
 
 const DAY = 20_000;
 const SECONDS = { from: DAY * 86_400, to: DAY * 86_400 + 86_399 };
@@ -229,4 +235,114 @@ test('a migration of figures as they were kept before leaves an archive whose fi
   } finally {
     await archive.drop();
   }
+});
+
+test('of profiles of one second that are read together, the one with the lowest id is current', async ({
+  bigbrotr,
+  database,
+  journal: _ready,
+  relay,
+  filterId,
+}) => {
+  await database.query("insert into journal_readers (name) values ('refresher')");
+  const second = { from: SECONDS.from, to: SECONDS.from };
+  const profiles = signedEvents(8, { ...second, authors: 1, kinds: [0] });
+  await bigbrotr.store(batchOf({ relay, filterId, events: profiles }));
+  while ((await bigbrotr.figures.followJournal()) !== 'end') await sleep(5);
+  const current = await database.query(
+    "select encode(e.id, 'hex') as id from current_events c join events e using (event_key)",
+  );
+  expect(current).toEqual([{ id: profiles.map(({ id }) => id).sort()[0] }]);
+});
+
+test('a migration packs the figures that were counted before as a recount does', async ({
+  server,
+}) => {
+  const archive = await testDatabase(server);
+  try {
+    const bigbrotr = await openBigbrotr(archive);
+    const relay = await knownRelay(bigbrotr, 'one');
+    await bigbrotr.store(batchOf({ relay, filterId: await bigbrotr.filterId({}), events: EVENTS }));
+    await archive.query(
+      'insert into dirty_days (day, since) values ($1, 0) on conflict do nothing',
+      [DAY],
+    );
+    await bigbrotr.figures.recountDay(DAY);
+    await bigbrotr.close();
+    const packed = async () => [
+      ...(await archive.query('select * from daily_counts order by day, part')),
+      ...(await archive.query('select * from scope_authors order by scope, author_id')),
+    ];
+    const counted = await packed();
+    expect(counted.length).toBeGreaterThan(10);
+    await archive.query(AS_BEFORE_0023);
+    expect(await packed()).not.toEqual(counted);
+    await archive.query(readFileSync(join(MIGRATIONS_FOLDER, '0023_packed-figures.sql'), 'utf8'));
+    expect(await packed()).toEqual(counted);
+  } finally {
+    await archive.drop();
+  }
+});
+
+/** SQL: figures as 0019 keeps them, two bytes a place and six a kind. */
+const AS_BEFORE_0023 = `
+drop view daily_authors, pubkey_counts, pubkey_counts_by_relay;
+drop function is_counted(integer, integer, integer);
+create function pg_temp.wide_places(places bytea, authors integer) returns smallint[] language sql
+as $$ select array_agg((place - 32769)::smallint order by n) from places_of(places, authors) with ordinality as p (place, n) $$;
+create function pg_temp.wide_kinds(kinds bytea) returns bytea language sql
+as $$ select string_agg(substring(int4send(kind) from 3) || int4send(events), ''::bytea order by kind) from kinds_of(kinds) $$;
+alter table daily_counts alter places type smallint[] using pg_temp.wide_places(places, cardinality(author_ids));
+alter table scope_authors alter kinds type bytea using pg_temp.wide_kinds(kinds);
+drop function kind_count(bytea), place_bytes(integer), places_of(bytea, integer);
+create view daily_authors as select 1 as day;
+create view pubkey_counts as select 1 as pubkey;
+create view pubkey_counts_by_relay as select 1 as pubkey;
+create function is_counted(integer, integer, integer) returns boolean language sql return true`;
+
+test('a day with thousands of authors, and one with hundreds of events, is counted exactly', async ({
+  bigbrotr,
+  database,
+}) => {
+  await database.query(
+    `insert into events (event_key, created_at, kind, created_day, id, pubkey, sig, tags, tagvalues, content)
+     select event_key_floor($1 * 86400::bigint) + n, $1 * 86400::bigint, kind, $1, sha256(int4send(n)), sha256(int4send(author)),
+            sha512('s'), '[]', '[]', ''
+     from (
+         select row_number() over ()::integer as n, *
+         from (
+             select 1 as kind, author from generate_series(1, 3000) author
+             union all
+             select 7, author from generate_series(1, 3000, 2999) author, generate_series(1, 300)
+         ) e
+     ) numbered`,
+    [DAY],
+  );
+  await database.query('insert into dirty_days (day, since) values ($1, 0)', [DAY]);
+  expect(await bigbrotr.figures.recountDay(DAY)).toMatchObject({ events: 3600 });
+  const kept = await database.query(
+    "select encode(pubkey, 'hex') as pubkey, events::integer, kinds::integer from daily_authors where day = $1 order by 1",
+    [DAY],
+  );
+  expect(kept).toEqual(
+    await database.query(
+      `select encode(pubkey, 'hex') as pubkey, count(*)::integer as events, count(distinct kind)::integer as kinds
+       from events group by 1 order by 1`,
+    ),
+  );
+  const totals = await database.query(
+    `select encode(a.pubkey, 'hex') as pubkey, k.kind, k.events
+     from scope_authors t join authors a using (author_id) cross join kinds_of(t.kinds) k order by 1, 2`,
+  );
+  expect(totals).toEqual(
+    await database.query(
+      `select encode(pubkey, 'hex') as pubkey, kind, count(*)::integer as events from events group by 1, 2 order by 1, 2`,
+    ),
+  );
+  expect(
+    await database.query(String.raw`select * from kinds_of('\x04000100011170ffff00000001')`),
+  ).toEqual([
+    { kind: 1, events: 70_000 },
+    { kind: 65_535, events: 1 },
+  ]);
 });

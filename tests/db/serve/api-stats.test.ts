@@ -21,8 +21,8 @@ const test = apiTest.extend('counted', async ({ database, other: _known }) => {
   );
   await database.query(
     `insert into scope_authors (scope, author_id, events, first_at, last_at, kinds)
-     values (0, 1, 30, 100, 900, '\\x00010000001400030000000a'), (0, 2, 20, 100, 900, '\\x000100000014'),
-            (0, 3, 10, 100, 900, '\\x00010000000a')`,
+     values (0, 1, 30, 100, 900, '\\x0100011400030a'), (0, 2, 20, 100, 900, '\\x01000114'),
+            (0, 3, 10, 100, 900, '\\x0100010a')`,
   );
   await database.query(
     `insert into day_sums (day, events, authors, kinds, id_sum, counted_at)
@@ -102,6 +102,25 @@ describe('GET /v1/stats', () => {
     expect((await get('/v1/stats/events')).json.data).toMatchObject({
       ...{ event_count: 60, unique_pubkeys: 3, unique_kinds: 2 },
     });
+  });
+
+  test('days after the year 9999 are later than the others', async ({
+    counted: _counted,
+    database,
+    get,
+  }) => {
+    await database.query(
+      `with day as (insert into day_sums (day, events, authors, kinds, id_sum, counted_at) values (6000000, 1, 1, 1, 0, 1000))
+       insert into daily_kinds (day, kind, events, authors, content_bytes) values (6000000, 1, 1, 1, 0)`,
+    );
+    for (const figure of ['days', 'day-kinds']) {
+      const first = (await get(`/v1/stats/${figure}?limit=1`)).json;
+      expect(first.data, figure).toMatchObject([{ day: '18397-06-11' }]);
+      const { data } = (await get(`/v1/stats/${figure}?limit=1&cursor=${first.next_cursor}`)).json;
+      expect(data[0].day, figure).toMatch(/^2022-01-/);
+    }
+    const { json } = await get('/v1/stats/days?since=2022-01-12&until=18397-06-11');
+    expect(json.data).toMatchObject([{ day: '2022-01-12' }]);
   });
 
   test.for([

@@ -30,7 +30,7 @@ export async function questionsOf(db: BenchDatabase): Promise<Question[]> {
   );
   const at = (place: number) => rows[place % rows.length] as (typeof rows)[number];
   const page = (query: Query, filter: ArchiveFilter) =>
-    readEvents(query, selectionOf(filter), null, PAGE);
+    readEvents(query, selectionOf(filter), null, PAGE, 1);
   return [
     {
       name: 'event by id',

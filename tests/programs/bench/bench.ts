@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: what the pipeline costs, each figure beside its reference in the same run. It starts its own
  * PostgreSQL, PgBouncer and relays. `npm run bench -- quick` ends within two minutes, `-- growth` fills an archive
- * with 5,000,000 events first, `-- <row> ...` measures those rows alone, `-- api --events N` an archive of N events. Only ratios mean anything: the same machine
+ * with 5,000,000 events first, `-- <row> ...` measures those rows alone, `-- api --events N` an archive of N events, `-- size` one of
+ * 30,000,000 with 4 GB of memory, or of `--events N`. Only ratios mean anything: the same machine
  * does twice as much when nobody else uses it.
  */
 import { writeFileSync } from 'node:fs';
@@ -12,6 +13,8 @@ import type { Result } from './measure.ts';
 import { report } from './report.ts';
 import { apiRows } from './row-api.ts';
 import { archiveRow, latencyRow } from './row-archive.ts';
+import { citusRows } from './row-citus.ts';
+import { cpuRows } from './row-cpu.ts';
 import { datasetRows } from './row-dataset.ts';
 import { figuresRateRow, figuresRows } from './row-figures.ts';
 import { growthRows } from './row-growth.ts';
@@ -20,6 +23,7 @@ import { layoutRows } from './row-layout.ts';
 import { memoryRow } from './row-memory.ts';
 import { monitorRow } from './row-monitor.ts';
 import { sightingRows } from './row-sightings.ts';
+import { sizeRows } from './row-size.ts';
 import { eventBytesRow, sightingBytesRow } from './row-storage.ts';
 import { takeOverRow } from './row-take-over.ts';
 import { tenAtOnceRow } from './row-ten-at-once.ts';
@@ -27,10 +31,16 @@ import { verifyRow } from './row-verify.ts';
 
 type Measure = (bench: Bench) => Promise<Result[]>;
 
+const SIZE_ROWS = [
+  ...['size', 'size-events', 'size-sightings'],
+  ...['size-known', 'size-ids', 'size-author', 'size-tag', 'size-nip77'],
+];
+
 /** Each measurement, with the rows that it gives. */
 const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['verify'], verifyRow],
   [['archive'], archiveRow],
+  [['cpu'], cpuRows],
   [['latency'], latencyRow],
   [['ten-at-once'], tenAtOnceRow],
   [['database', 'sightings', 'wal'], sightingRows],
@@ -41,16 +51,22 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['hosts', 'claims'], hostsRows],
   [['figures', 'figures-rate'], figuresRateRow],
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
-  [['api', 'api-archiving', 'api-memory'], apiRows],
+  [['api', 'api-archiving', 'api-archiving-busy', 'api-memory'], apiRows],
   [['dataset', 'dataset-out', 'dataset-bytes', 'dataset-in'], datasetRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
+  [SIZE_ROWS, sizeRows],
+  [['citus', 'citus-events', 'citus-sightings'], citusRows],
   [
     ['layout', 'layout-events', 'layout-sightings', 'layout-events-days', 'layout-sightings-days'],
     layoutRows,
   ],
 ];
 const ROWS = MEASURES.flatMap(([rows]) => rows);
+/** Not measured unless they are asked for: they need an hour and tens of gigabytes. */
+const ASKED_ONLY = SIZE_ROWS;
+/** Events of `size` without `--events`. */
+const SIZE_EVENTS = 30_000_000;
 const RESULTS = 'bench-results.json';
 
 /** What is to be undone at the end, the latest first. */
@@ -85,7 +101,9 @@ function parseArguments(given: readonly string[]): { size: Size; rows: readonly 
   const growth = given.includes('growth');
   const mode = given.includes('quick') ? SIZES.quick : growth ? SIZES.growth : SIZES.full;
   const place = given.indexOf('--events');
-  const archived = place < 0 ? mode.archived : Number(given[place + 1]);
+  const isSize = given.some((name) => SIZE_ROWS.includes(name));
+  const usual = isSize ? SIZE_EVENTS : mode.archived;
+  const archived = place < 0 ? usual : Number(given[place + 1]);
   if (!Number.isSafeInteger(archived) || archived < 1000) {
     say('--events needs a number from 1000.');
     process.exit(2);
@@ -99,7 +117,7 @@ function parseArguments(given: readonly string[]): { size: Size; rows: readonly 
     say(`There is no row ${unknown.join(', ')}. Rows: ${ROWS.join(', ')}; and quick.`);
     process.exit(2);
   }
-  return { size, rows: rows.length > 0 ? rows : ROWS };
+  return { size, rows: rows.length > 0 ? rows : ROWS.filter((name) => !ASKED_ONLY.includes(name)) };
 }
 
 async function bench(size: Size, rows: readonly string[]): Promise<void> {

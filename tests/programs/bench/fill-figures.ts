@@ -9,7 +9,7 @@ const STATEMENTS = [
    select 0, kind, count(*), count(distinct pubkey) from events group by kind`,
   `insert into scope_authors (scope, author_id, events, first_at, last_at, kinds)
    select 0, a.author_id, sum(k.events), min(k.first_at), max(k.last_at),
-          string_agg(substr(int4send(k.kind), 3) || int4send(k.events), ''::bytea order by k.kind)
+          '\\x04'::bytea || string_agg(substr(int4send(k.kind), 3) || int4send(k.events), ''::bytea order by k.kind)
    from (
        select pubkey, kind, count(*)::integer as events, min(created_at) as first_at, max(created_at) as last_at
        from events group by pubkey, kind

@@ -139,7 +139,8 @@ const VIEWS = [
   'select * from kind_counts order by event_count desc',
   "select * from kind_counts_by_relay where relay_url = 'wss://relay1.example.com/'",
   'select * from pubkey_counts order by event_count desc limit 20',
-  "select * from pubkey_counts_by_relay where relay_url = 'wss://relay1.example.com/' order by event_count desc limit 20",
+  `select * from pubkey_counts_by_relay
+   where relay_id = (select relay_id from relays where url = 'wss://relay1.example.com/') order by event_count desc limit 20`,
   'select * from network_stats',
   'select * from event_daily_counts order by day desc limit 365',
   'select * from events_replaceable_latest where kind = 0 limit 100',
@@ -158,7 +159,7 @@ async function viewsRow(db: BenchDatabase): Promise<Result> {
     await db.query(sql);
     const values: number[] = [];
     for (let run = 0; run < 5; run += 1) values.push(1000 * (await secondsOf(() => db.query(sql))));
-    times.push([sql.split(' ')[3] ?? '', side('', values).median]);
+    times.push([sql.split(/\s+/)[3] ?? '', side('', values).median]);
   }
   const slowest = times.sort(([, a], [, b]) => b - a);
   const [, most = 0] = slowest[0] ?? [];

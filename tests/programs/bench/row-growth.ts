@@ -22,7 +22,7 @@ const VISITS_AFTER_CHECKPOINT = 5;
  * 100,000 new events see to here, of a million that come before the next one. What they cost is told beside it.
  */
 export async function growthRows(bench: Bench): Promise<Result[]> {
-  const { size, pipeline, server } = bench;
+  const { size, server } = bench;
   const archived = ARCHIVED[size.mode];
   if (archived === 0) return [];
   const large = await Pipeline.start(server, 'large');
@@ -32,17 +32,7 @@ export async function growthRows(bench: Bench): Promise<Result[]> {
       await visit(bench, large, 'old', round, true);
     await fill(large, archived);
     const afterCheckpoint = await visitAfterCheckpoint(bench, large);
-    const news = await compare(bench, large, async (archive, round) => {
-      if (archive === pipeline) await pipeline.empty();
-      return visit(bench, archive, 'new', round, true);
-    });
-    const known = await compare(bench, large, async (archive, round) => {
-      if (archive === pipeline) {
-        await pipeline.empty();
-        await visit(bench, archive, 'old', round, true);
-      }
-      return visit(bench, archive, 'old', round, false);
-    });
+    const { news, known } = await visitRates(bench, large);
     const bytes = await large.db.number('select pg_database_size(current_database())');
     const details = { 'archived events': archived, 'on disk, GB': rounded(bytes / 1e9) };
     const first = { 'new events/s of five visits right after a checkpoint': afterCheckpoint };
@@ -53,6 +43,26 @@ export async function growthRows(bench: Bench): Promise<Result[]> {
   } finally {
     await large.close();
   }
+}
+
+/** New events, and sightings of events that are in the large archive, in it and in an empty one by turns. */
+export async function visitRates(
+  bench: Bench,
+  large: Pipeline,
+): Promise<{ readonly news: Rates; readonly known: Rates }> {
+  const { pipeline } = bench;
+  const news = await compareRates(bench, large, async (archive, round) => {
+    if (archive === pipeline) await pipeline.empty();
+    return visit(bench, archive, 'new', round, true);
+  });
+  const known = await compareRates(bench, large, async (archive, round) => {
+    if (archive === pipeline) {
+      await pipeline.empty();
+      await visit(bench, archive, 'old', round, true);
+    }
+    return visit(bench, archive, 'old', round, false);
+  });
+  return { news, known };
 }
 
 /** @returns the rate of each visit, in order */
@@ -69,7 +79,7 @@ async function visitAfterCheckpoint(bench: Bench, large: Pipeline): Promise<stri
 }
 
 /** Sets for each round whose events lie among those that are archived. */
-async function holdSets({ size, relays }: Bench): Promise<void> {
+export async function holdSets({ size, relays }: Bench): Promise<void> {
   const { events: count, rounds } = size;
   for (let round = 0; round <= rounds; round++) {
     await relays.hold(`new${round}`, setOf(count, 20 + round));
@@ -78,12 +88,12 @@ async function holdSets({ size, relays }: Bench): Promise<void> {
 }
 
 /** The events of one visit, another set for each seed. */
-function setOf(count: number, seed: number) {
+export function setOf(count: number, seed: number) {
   return { count, seed, size: 'notes', everySeconds: VISIT_SPAN_SECONDS / count } as const;
 }
 
 /** @returns what was archived a second */
-async function visit(
+export async function visit(
   { size, relays }: Bench,
   archive: Pipeline,
   set: 'new' | 'old',
@@ -95,9 +105,9 @@ async function visit(
   return count / (await archive.visit(relays.url(`${set}${round}`), expected));
 }
 
-type Rates = Comparison & { readonly cpu: Record<string, number> };
+export type Rates = Comparison & { readonly cpu: Record<string, number> };
 
-async function compare(
+export async function compareRates(
   bench: Bench,
   large: Pipeline,
   measure: (archive: Pipeline, round: number) => Promise<number>,

@@ -11,7 +11,6 @@ import { eventsOf } from './event-set.ts';
 import { median, type Result, rounded, side } from './measure.ts';
 import { silent } from './pipeline.ts';
 import { identified } from './row-sightings.ts';
-import type { BenchDatabase } from './server.ts';
 
 const PAGE = 500;
 const DAY = 86_400;
@@ -21,12 +20,13 @@ const MANY_DAYS = 1000;
 const RELAYS = 5;
 
 /** One version of the archive: its classes, and a database with its schema. */
-interface Version {
-  readonly db: BenchDatabase;
+export interface Version {
   readonly bigbrotr: Bigbrotr;
   readonly filterId: number;
   /** CPU seconds of its connections so far. */
   cpu(): number;
+  /** Removes its database. */
+  drop(): Promise<void>;
 }
 
 /**
@@ -54,14 +54,11 @@ export async function layoutRows(bench: Bench): Promise<Result[]> {
       ),
     ];
   } finally {
-    for (const { db, bigbrotr } of versions) {
-      await bigbrotr.close();
-      await db.drop();
-    }
+    for (const version of versions) await version.drop();
   }
 }
 
-async function open(
+export async function open(
   { server }: Bench,
   name: string,
   initSql: string,
@@ -75,7 +72,11 @@ async function open(
      where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`,
   );
   const cpu = () => backends.reduce((sum, { pid }) => sum + cpuOfProcess(pid), 0);
-  return { db, bigbrotr, filterId, cpu };
+  const drop = async () => {
+    await bigbrotr.close();
+    await db.drop();
+  };
+  return { bigbrotr, filterId, cpu, drop };
 }
 
 /** CPU seconds of one process: nanoseconds in Linux's schedstat, since ticks are too coarse for one batch. */
@@ -84,26 +85,26 @@ function cpuOfProcess(pid: number): number {
 }
 
 /** Of the version before, and of this one. */
-type Pair = [before: number, after: number];
+export type Pair = [before: number, after: number];
 
 /** What storing the same rows took, in seconds. */
-interface Taken {
+export interface Taken {
   readonly wall: Pair;
   /** CPU of the database's process. */
   readonly cpu: Pair;
 }
 
-interface Round extends Taken {
+export interface Round extends Taken {
   readonly rows: number;
 }
 
-interface Rates {
+export interface Rates {
   readonly news: Round[];
   readonly known: Round[];
 }
 
 /** @param everySeconds from one event to the next */
-async function compare(
+export async function compare(
   { size }: Bench,
   versions: readonly [Version, Version],
   everySeconds: number,

@@ -49,6 +49,17 @@ function otherPrograms(): { programs?: { initdb: string; postgres: string } } {
   return bin ? { programs: { initdb: join(bin, 'initdb'), postgres: join(bin, 'postgres') } } : {};
 }
 
+/** Other settings for a comparison: BENCH_POSTGRES_SETTINGS is a list such as `gin_pending_list_limit=16MB wal_buffers=64MB`. */
+function otherSettings(): Record<string, string> {
+  const given = process.env.BENCH_POSTGRES_SETTINGS ?? '';
+  return Object.fromEntries(
+    given
+      .split(/\s+/)
+      .filter((part) => part.includes('='))
+      .map((part) => [part.slice(0, part.indexOf('=')), part.slice(part.indexOf('=') + 1)]),
+  );
+}
+
 /** Starts a PostgreSQL for the bench alone, and PgBouncer in transaction mode in front of it. */
 export async function startServer(): Promise<BenchServer> {
   const directory = ownDirectory();
@@ -57,7 +68,8 @@ export async function startServer(): Promise<BenchServer> {
   const lines: string[] = [];
   const keep = (line: string) => void lines.push(line);
   const log = { debug: keep, info: keep, warn: keep, error: keep };
-  const options = { dataDir, port: 0, log, settings: SETTINGS, ...otherPrograms() };
+  const settings = { ...SETTINGS, ...otherSettings() };
+  const options = { dataDir, port: 0, log, settings, ...otherPrograms() };
   const postgres = await startEmbeddedPostgres(options);
   const { host, port, user, password } = postgres;
   const direct = { host, port, user, password };
@@ -74,7 +86,7 @@ export async function startServer(): Promise<BenchServer> {
     pid: Number(readFileSync(join(dataDir, 'postmaster.pid'), 'utf8').split('\n')[0]),
     facts: {
       PostgreSQL: `${rows[0]?.version}, ${rows[0]?.lz4 ? 'lz4 for WAL and TOAST' : 'built without lz4'}`,
-      settings: Object.entries(SETTINGS)
+      settings: Object.entries(settings)
         .map(([name, value]) => `${name}=${value}`)
         .join(' '),
       PgBouncer: bouncer ?? 'not installed: connections go straight to PostgreSQL',

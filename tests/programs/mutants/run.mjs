@@ -3,6 +3,7 @@
  *
  *   npm run test:mutants              all of them
  *   npm run test:mutants -- timeout   those with the word in their name
+ *   npm run test:mutants -- --in database/figures   those in that room
  *   npm run test:mutants -- --minutes 4   as many as begin within that time, others each day
  *
  * A test that caught one runs once more without any mistake: one that fails then has caught nothing. Prints caught N of
@@ -29,9 +30,15 @@ import { MUTANTS } from './mutants.mjs';
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 const { values: options, positionals: wanted } = parseArgs({
   allowPositionals: true,
-  options: { minutes: { type: 'string', default: 'Infinity' } },
+  options: {
+    minutes: { type: 'string', default: 'Infinity' },
+    in: { type: 'string', default: '' },
+  },
 });
-const named = MUTANTS.filter(({ name }) => wanted.every((word) => name.includes(word)));
+const named = MUTANTS.filter(
+  ({ name, in: room }) =>
+    room.startsWith(options.in) && wanted.every((word) => name.includes(word)),
+);
 const chosen = options.minutes === 'Infinity' ? named : turned(named);
 const end = performance.now() + Number(options.minutes) * 60_000;
 // Not below /tmp of a private mount: PostgreSQL of the tests runs as another user and must reach init.sql.

@@ -10,6 +10,7 @@ import {
   MAX_TAGS,
   type NostrEvent,
   parseEvent,
+  roughTimeOf,
   serializeEvent,
   storageObstacle,
 } from '../../../src/nostr/event.ts';
@@ -220,6 +221,29 @@ describe('createdAtOf', () => {
 
   test('reads no inherited time', () => {
     expect(createdAtOf(Object.create({ created_at: 7 }))).toBeNull();
+  });
+});
+
+describe('roughTimeOf', () => {
+  test.each([
+    [7.5, 8],
+    ['7', 7],
+    ['7.2', 8],
+    [-0.5, 0],
+    [-1, null],
+    [1.7e12, null],
+    ['999999999999', null],
+    ['7 ', null],
+    ['0x7', null],
+    [null, null],
+    [[7], null],
+  ])('reads %j as %j', (created_at, time) => {
+    expect(roughTimeOf({ created_at })).toBe(time);
+  });
+
+  test('gives null without a time of its own', () => {
+    for (const value of [null, 7, [], {}, Object.create({ created_at: 7 })])
+      expect(roughTimeOf(value)).toBeNull();
   });
 });
 

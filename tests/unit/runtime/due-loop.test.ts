@@ -170,7 +170,33 @@ describe('look-ups of DueLoop', () => {
     expect(lookUps.every(({ limit }) => limit === null || limit <= 60)).toBe(true);
   });
 
-  test('decide by what is due when a slot is free, not by earlier look-ups', async () => {
+  test('that take long leave no slot idle: free slots take what the latest one has found', async () => {
+    const made = start(items(1000, 100), 3_600_000, { slots: 10 });
+    const { begun, lookUps } = made;
+    made.lookUpMs = 200;
+    await pass(1190);
+    expect(lookUps.length).toBeLessThanOrEqual(2);
+    expect(begun.length).toBeGreaterThan(60);
+    expect(new Set(begun.map((entry) => entry.split('@')[0])).size).toBe(begun.length);
+  });
+
+  test('are not repeated for a quarter of a second while an item that was found is left', async () => {
+    const { begun, lookUps } = start(items(50, 60), 3_600_000, { slots: 1 });
+    await pass(240);
+    expect(begun).toHaveLength(5);
+    expect(lookUps).toHaveLength(1);
+    await pass(760);
+    expect(lookUps.length).toBeLessThanOrEqual(4);
+  });
+
+  test('replace what an earlier one has found when the database refuses results', async () => {
+    const refused = items(5, 10).map((item) => ({ ...item, endings: Array(9).fill('not_stored') }));
+    const { begun } = start(refused, 3_600_000, { slots: 2 });
+    await pass(900);
+    expect(begun.length).toBeLessThanOrEqual(2);
+  });
+
+  test('decide by what is due when a slot is free, not by look-ups of long ago', async () => {
     const [first, second, third] = items(3, 10_000) as [Item, Item, Item];
     const { dueAt, begun } = start([first, second, third], 3_600_000, { slots: 1 });
     await pass(5000);

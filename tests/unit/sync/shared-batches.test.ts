@@ -2,10 +2,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test, vi } from 'vitest';
 import type { Batch, Bigbrotr, Relay, Stored } from '../../../src/database/bigbrotr.ts';
 import type { NostrEvent } from '../../../src/nostr/event.ts';
+import { EventText, hashEvent } from '../../../src/nostr/event-text.ts';
 import type { VerifiedEvent, Verifier } from '../../../src/nostr/verify.ts';
 import { BatchWriter } from '../../../src/sync/batch-writer.ts';
 import { OffenceTally } from '../../../src/sync/offence-tally.ts';
 import { RecentEvents } from '../../../src/sync/recent-events.ts';
+import { hashedText, oddText } from '../../fixtures/event-texts.ts';
 import { forge, signedEvents } from '../../fixtures/events.ts';
 import { type Random, seededRandom } from '../../fixtures/random.ts';
 import { relayAddress } from '../../relay/relays.ts';
@@ -21,7 +23,7 @@ const relay = (relayId: number): Relay => ({
 
 /** An archive in memory, and the writers of several visits of one process into it. */
 class Archive {
-  readonly recent = new RecentEvents();
+  recent = new RecentEvents();
   /** Key and signature by id. */
   readonly events = new Map<string, { key: string; sig: string }>();
   readonly sightings = new Set<string>();
@@ -30,6 +32,8 @@ class Archive {
   readonly asked: string[] = [];
   readonly sent: string[] = [];
   readonly invalid: string[] = [];
+  readonly reasons: string[] = [];
+  readonly stored: NostrEvent[] = [];
   /** Stands in the way of a batch. */
   store: (batch: Batch, go: () => Stored) => Promise<Stored> = async (_batch, go) => go();
   delay: () => Promise<void> = async () => {};
@@ -59,12 +63,16 @@ class Archive {
       ...{ bigbrotr, verifier, recent, relay: relay(relayId), filterId: 1, batchSize: 10 },
       ...{ sharedWaitMs, offences: new OffenceTally(), now: () => 0 },
       onStored: () => {},
-      onInvalid: (_reason, id) => void this.invalid.push(id),
+      onInvalid: (reason, id) => {
+        this.invalid.push(id);
+        this.reasons.push(reason);
+      },
     });
   }
 
   #insert({ relay: { relayId }, events, known, keys: given }: Batch): Stored {
     this.sent.push(...events.map(({ id }) => id));
+    this.stored.push(...events);
     const fresh = events.filter(({ id }) => !this.events.has(id));
     const keys = new Map(fresh.map(({ id }) => [id, String(this.events.size + 1) + id.length]));
     for (const { id, sig } of fresh) this.events.set(id, { key: keys.get(id) ?? '', sig });
@@ -217,6 +225,31 @@ describe('two visits with the same new events', () => {
     await Promise.all([write(archive.writer(1), forged), write(archive.writer(2), ten)]);
     expect(archive.invalid.sort()).toEqual(idsOf(ten));
     expect(archive.seenOn(2)).toEqual(idsOf(ten));
+  });
+});
+
+describe('an event that is text', () => {
+  test('is known by id and signature, and parsed if it is new', async () => {
+    const archive = new Archive();
+    const [known, fresh] = [EVENTS.slice(0, 10), EVENTS.slice(10, 20)];
+    await write(archive.writer(1), known);
+    archive.recent = new RecentEvents(); // so that the known ones are looked up
+    const texts = [...known, ...fresh].map(hashedText);
+    const parses = texts.map((text) => vi.spyOn(text, 'tags', 'get'));
+    await write(archive.writer(2), texts);
+    expect(archive.seenOn(2)).toEqual(idsOf(EVENTS.slice(0, 20)));
+    expect(archive.checked).toHaveLength(20);
+    expect(archive.stored.filter((event) => event instanceof EventText)).toEqual([]);
+    for (const tags of parses) expect(tags).not.toHaveBeenCalled();
+  });
+
+  test('is refused if its id is the hash of something else than its serialisation', async () => {
+    const archive = new Archive();
+    const odd = [oddText('[]', '"\\u0061"'), oddText('[[["a"]]]', '""'), oddText('[]', '"\\x"')];
+    const texts = odd.map((text) => hashEvent(text) ?? expect.fail('not its hash'));
+    await write(archive.writer(1), texts);
+    expect(archive.reasons).toEqual(['id_mismatch', 'tags', 'content']);
+    expect([archive.checked, archive.sent, archive.seenOn(1)]).toEqual([[], [], []]);
   });
 });
 

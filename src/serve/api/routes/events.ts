@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import type { EventSelection } from '../../../database/event-keys.ts';
 import {
   type EventPage,
-  type EventSelection,
   eventById,
   type PageSize,
   relaysOfEvent,
@@ -157,7 +157,10 @@ async function eventList(
   const place = after && { createdAt: after[0], id: after[1] };
   const size: PageSize = { events: limit, bytes: PAGE_BYTES, ms: timeoutMs };
   const narrow = NARROW[selection ? accessPathOf(selection) : 'time'];
-  const page = await context.read((query) => readEvents(query, selection, place, size), narrow);
+  const page = await context.read(
+    (query, shards) => readEvents(query, selection, place, size, shards),
+    narrow,
+  );
   return {
     rows: page.events,
     next: page.next && [page.next.createdAt, page.next.id],

@@ -13,10 +13,11 @@ import { kindList } from '../event-filter.ts';
 import { addListRoute } from '../list-route.ts';
 
 const seconds = z.int();
+/** Events may be dated until the year 19391. */
 const day = z
   .string()
-  .regex(/^\d{4}-\d{2}-\d{2}$/, 'must be a day such as 2024-01-31')
-  .refine((text) => !Number.isNaN(Date.parse(text)), 'must be a day that there is');
+  .regex(/^\d{4,5}-\d{2}-\d{2}$/, 'must be a day such as 2024-01-31')
+  .refine(isDay, 'must be a day that there is');
 
 const range = z.object({
   since: day.optional().describe('First UTC day.'),
@@ -189,6 +190,13 @@ export const totals = z.object({
   event_count_last_30d: z.int(),
   events_per_day: z.number(),
 });
+
+function isDay(text: string): boolean {
+  const [year = 0, month = 0, date = 0] = text.split('-').map(Number);
+  const time = new Date(0);
+  time.setUTCFullYear(year, month - 1, date);
+  return time.getUTCMonth() === month - 1 && time.getUTCDate() === date;
+}
 
 /** GET /v1/stats/…: the figures that the refresher keeps. */
 export function addStatRoutes(api: FastifyInstance, context: Context): void {

@@ -43,15 +43,33 @@ export default [
   },
   {
     name: 'of two current events of one second the higher id wins',
-    find: 'order by a.author_id, e.kind, e.d_key, e.created_at desc, e.id',
-    replace: 'order by a.author_id, e.kind, e.d_key, e.created_at desc, e.id desc',
-    tests: ['db:refresh/figures-model'],
+    find: 'order by a.author_id, e.kind, e.d_key, e.event_key >> 24 desc, e.id',
+    replace: 'order by a.author_id, e.kind, e.d_key, e.event_key >> 24 desc, e.id desc',
+    tests: ['db:refresh/recount'],
   },
   {
     name: 'figures are as of the time when a change was read, not when it was made',
     in: 'init.sql',
     find: '(select min(since) - 1 from dirty_days)',
     replace: '(select min(marked_at) - 1 from dirty_days)',
+    tests: ['db:refresh/views'],
+  },
+  {
+    name: 'the place of an author is packed as the difference to nothing',
+    find: 'place_bytes((place - before + authors) % authors)',
+    replace: 'place_bytes((place - 0 + authors) % authors)',
+    tests: ['db:refresh/figures-model'],
+  },
+  {
+    name: 'numbers of events of an author are cut to the bytes of the smallest',
+    find: 'case when max(sum(events)) over () < 256 then 1 when',
+    replace: 'case when min(sum(events)) over () < 256 then 1 when',
+    tests: ['db:refresh/recount'],
+  },
+  {
+    name: 'dangling references are looked up however many there are',
+    find: 'while (parts > 1 && heldBelow(parts) > most) parts /= 2;',
+    replace: 'while (parts > 1 && heldBelow(parts) < 0) parts /= 2;',
     tests: ['db:refresh/views'],
   },
 ];

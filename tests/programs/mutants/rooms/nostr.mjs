@@ -1,5 +1,17 @@
 export default [
   {
+    name: 'an event text is believed to hash to its id',
+    find: "return hash('sha256', text, 'hex') === id ? (event as HashedEvent) : null;",
+    replace: "return hash('sha256', text, 'hex') !== '' ? (event as HashedEvent) : null;",
+    tests: ['unit:nostr/event-text'],
+  },
+  {
+    name: 'a quotation mark after two backslashes does not end a string',
+    find: 'if ((at - before) % 2 === 1) return at + 1;',
+    replace: 'if (at - before === 1) return at + 1;',
+    tests: ['unit:nostr/event-text'],
+  },
+  {
     name: 'signatures are not checked',
     find: 'check($event.id, $event.pubkey, $event.sig) ? ($event as VerifiedEvent) : null',
     replace:

@@ -1,5 +1,11 @@
 export default [
   {
+    name: 'the id of an event text that is not known is believed',
+    find: 'if (!(event instanceof EventText)) identified.push(event);',
+    replace: 'if (event) identified.push(event as unknown as IdentifiedEvent);',
+    tests: ['unit:sync/shared-batches'],
+  },
+  {
     name: 'a copy with another signature counts as verified',
     find: 'for (let word = 0; word < COPY_WORDS; word++) if (this.#words[',
     replace: 'for (let word = 0; word < ID_WORDS; word++) if (this.#words[',
@@ -179,9 +185,16 @@ export default [
   },
   {
     name: 'withheld events are left out of what is compared',
-    find: 'if ($isInside && !$builder.addUnplaced($row)) return null;',
-    replace: "if ($isInside && $row.id === '' && !$builder.addUnplaced($row)) return null;",
+    find: 'if (isPlacedIn($window, $row) && !builder.addUnplaced($row)) return null;',
+    replace:
+      "if ($row.id === '' && isPlacedIn($window, $row) && !builder.addUnplaced($row)) return null;",
     tests: ['db:sync/visit-withheld'],
+  },
+  {
+    name: 'all parts of a large window count as the same',
+    find: '(differs[at] ?? true) === $isDifferent',
+    replace: 'false === $isDifferent',
+    tests: ['db:sync/visit-nip77-large'],
   },
   {
     name: 'a known event that is not shown is forgotten',

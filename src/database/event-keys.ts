@@ -1,4 +1,4 @@
-/** A selection of events as conditions of a statement. */
+/** SQL: which events belong on a page, and by which index they are found. */
 
 /** Which events are wanted; a list that is absent allows every value. */
 export interface EventSelection {
@@ -35,7 +35,7 @@ export class Values {
   }
 }
 
-export const bytea = (hex: readonly string[]) => hex.map((text) => Buffer.from(text, 'hex'));
+const bytea = (hex: readonly string[]) => hex.map((text) => Buffer.from(text, 'hex'));
 
 /** SQL: the conditions on an event but those that the access path has taken. */
 export function eventConditions(
@@ -66,4 +66,47 @@ export function eventConditions(
     all.push(`created_at <= ${second} and (created_at < ${second} or id > ${id})`);
   }
   return all.join(' and ');
+}
+
+const NEWEST_FIRST = 'order by created_at desc, id';
+
+/** Whether the keys are found by one look-up, not by one for each of several authors or kinds. */
+export function isOneLookUp({ authors = [], kinds = [] }: EventSelection, path: AccessPath) {
+  return !((path === 'author' && authors.length > 1) || (path === 'kind' && kinds.length > 1));
+}
+
+/**
+ * SQL: the keys of the events of a page, by one index for each value where a path has several.
+ *
+ * @param days that are on one server, where events are on several: Citus answers several look-ups of an index only there
+ */
+export function keysOf(
+  values: Values,
+  selection: EventSelection,
+  path: AccessPath,
+  after: EventPlace | null,
+  limit: string,
+  days?: readonly number[],
+): string {
+  const ofDays = days ? ` and created_day = any (${values.add(days)}::integer[])` : '';
+  const where = eventConditions(values, selection, path, after) + ofDays;
+  const newest = (condition: string) =>
+    `select event_key, created_day, created_at, id from events where ${condition} ${NEWEST_FIRST} limit ${limit}`;
+  const each = (column: string, list: readonly unknown[], type: string) =>
+    list.length === 1
+      ? newest(`${column} = ${values.add(list[0])}::${type} and ${where}`)
+      : `select e.* from (select distinct unnest(${values.add(list)}::${type}[]) as value) v
+         cross join lateral (${newest(`${column} = v.value and ${where}`)}) e ${NEWEST_FIRST} limit ${limit}`;
+  const { ids = [], authors = [], kinds = [] } = selection;
+  switch (path) {
+    case 'id': // events_id_index
+      return newest(`id = any (${values.add(bytea(ids))}::bytea[]) and ${where}`);
+    case 'author': // events_pubkey_created_at_index
+      return each('pubkey', bytea(authors), 'bytea');
+    case 'kind': // events_kind_created_at_index
+      return each('kind', kinds, 'integer');
+    case 'tag': // events_tagvalues_index, or that of time where the planner takes the tag for frequent
+    case 'time': // events_created_at_id_index
+      return newest(where);
+  }
 }
