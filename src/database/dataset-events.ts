@@ -1,7 +1,7 @@
 import { type NostrEvent, parseEvent } from '../nostr/event.ts';
 import type { Query, Row } from './connection.ts';
-import { type EventSelection, eventConditions, Values } from './event-keys.ts';
 import { eventFields } from './event-fields.ts';
+import { type EventSelection, eventConditions, Values } from './event-keys.ts';
 
 /**
  * Reads what a dataset is made of, in one snapshot of the archive: days of events, each in the order of `created_at` and
