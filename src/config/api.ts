@@ -1,6 +1,6 @@
-import { ConfigError, type Environment, readEnvironment, readVariables } from './environment.ts';
+import { type Environment, readEnvironment, readVariables } from './environment.ts';
 import { loadServiceAddresses } from './health-ports.ts';
-import { databaseOf } from './parts.ts';
+import { databaseOf, readerLoginOf } from './parts.ts';
 import {
   apiVariables,
   commonVariables,
@@ -9,7 +9,6 @@ import {
   sslProblem,
 } from './schema.ts';
 import type { ApiConfig } from './types.ts';
-import { makePassword } from './values.ts';
 
 const { LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS } = commonVariables;
 
@@ -27,19 +26,12 @@ export function loadApiConfig(env?: Environment): ApiConfig {
     sslProblem(given),
     poolProblem('API', given.API_DB_MIN_POOL, given.API_DB_MAX_POOL),
   ]);
-  const { API_DB_USER: user, API_DB_PASSWORD: own, POSTGRES_PASSWORD: shared } = values;
-  const password = user === null ? shared : (own ?? shared);
-  if (password === undefined)
-    throw new ConfigError([
-      `${user === null ? 'POSTGRES_PASSWORD' : 'API_DB_PASSWORD'} is not set. ${makePassword}`,
-    ]);
-  const login = { POSTGRES_USER: user ?? values.POSTGRES_USER, POSTGRES_PASSWORD: password };
   return {
     service: 'api',
     logLevel: values.LOG_LEVEL,
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_SECONDS,
     database: databaseOf(
-      { ...values, ...login },
+      { ...values, ...readerLoginOf(values) },
       {
         minPool: values.API_DB_MIN_POOL,
         maxPool: values.API_DB_MAX_POOL,

@@ -83,6 +83,8 @@ function checkContainers(env: Environment): readonly string[] {
       FINDER_HEALTH_PORT: given.FINDER_HEALTH_PORT,
       REFRESHER_HEALTH_PORT: given.REFRESHER_HEALTH_PORT,
       API_PORT: given.API_PORT,
+      RELAY_HEALTH_PORT: given.RELAY_HEALTH_PORT,
+      RELAY_PORT: given.RELAY_PORT,
     }),
   ]);
   return warnings;

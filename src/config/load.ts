@@ -9,6 +9,7 @@ import { loadInitializerConfig } from './initializer.ts';
 import { loadMonitorConfig } from './monitor.ts';
 import { databaseOf, oneConnection } from './parts.ts';
 import { loadRefresherConfig } from './refresher.ts';
+import { loadRelayConfig } from './relay.ts';
 import {
   commonVariables,
   databaseVariables,
@@ -30,6 +31,7 @@ export {
   loadInitializerConfig,
   loadMonitorConfig,
   loadRefresherConfig,
+  loadRelayConfig,
   loadSynchronizerConfig,
 };
 
@@ -50,7 +52,7 @@ export function loadLocalDataPath(env?: Environment): string {
 }
 
 /**
- * The configuration of the seven services at once, for starting them together, and the path of
+ * The configuration of the eight services at once, for starting them together, and the path of
  * init.sql.
  * @throws ConfigError with the problems of all of them, each once
  */
@@ -74,12 +76,13 @@ export function loadAllConfigs(env?: Environment) {
   const finder = attempt(() => loadFinderConfig(env));
   const api = attempt(() => loadApiConfig(env));
   const refresher = attempt(() => loadRefresherConfig(env));
+  const relay = attempt(() => loadRelayConfig(env));
   const local = attempt(() => readVariables(initPathVariable, env).values);
   const relayServices = monitor && synchronizer && prioritySynchronizer && finder;
-  if (!initializer || !relayServices || !refresher || !api || !local) {
+  if (!initializer || !relayServices || !refresher || !api || !relay || !local) {
     throw new ConfigError([...problems], [...warnings]);
   }
   const initSqlPath = local.POSTGRES_DB_INIT_PATH;
-  const services = { monitor, synchronizer, prioritySynchronizer, finder, refresher, api };
+  const services = { monitor, synchronizer, prioritySynchronizer, finder, refresher, api, relay };
   return { initializer, ...services, initSqlPath };
 }

@@ -1,8 +1,14 @@
 import { availableParallelism } from 'node:os';
-import type { Values } from './environment.ts';
-import { commonVariables, databaseVariables, relayVariables } from './schema.ts';
+import { ConfigError, type Values } from './environment.ts';
+import {
+  commonVariables,
+  databaseVariables,
+  type readerLoginVariables,
+  relayVariables,
+} from './schema.ts';
 import { testHostsFor } from './test-hosts.ts';
 import type { DatabaseConfig, HealthConfig } from './types.ts';
+import { makePassword } from './values.ts';
 
 /** The parts that the configurations of several services share, each from its variables. */
 
@@ -26,6 +32,26 @@ export function databaseOf(values: Values<typeof databaseVariables>, pool: Pool)
     ...(mode !== 'disable' && { ssl: { mode, ca: values.POSTGRES_SSL_CA } }),
     ...pool,
   };
+}
+
+/**
+ * The login of services that only read: their own where it is set, else that of all services.
+ *
+ * @throws ConfigError where it has no password
+ */
+export function readerLoginOf(
+  values: Values<typeof readerLoginVariables> & {
+    readonly POSTGRES_USER: string;
+    readonly POSTGRES_PASSWORD?: string | undefined;
+  },
+): { readonly POSTGRES_USER: string; readonly POSTGRES_PASSWORD: string } {
+  const { API_DB_USER: user, API_DB_PASSWORD: own, POSTGRES_PASSWORD: shared } = values;
+  const password = user === null ? shared : (own ?? shared);
+  if (password === undefined)
+    throw new ConfigError([
+      `${user === null ? 'POSTGRES_PASSWORD' : 'API_DB_PASSWORD'} is not set. ${makePassword}`,
+    ]);
+  return { POSTGRES_USER: user ?? values.POSTGRES_USER, POSTGRES_PASSWORD: password };
 }
 
 export function serviceOf(values: Values<typeof commonVariables>) {

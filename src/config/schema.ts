@@ -24,6 +24,7 @@ import {
   identifierOrNone,
   integer,
   key,
+  keyList,
   listenPort,
   logLevel,
   makeKeys,
@@ -44,6 +45,7 @@ import {
   sslMode,
   startTimestamp,
   stopTimestamp,
+  webSocketUrlOrNone,
   webUrls,
 } from './values.ts';
 
@@ -217,6 +219,34 @@ export const apiVariables = {
   ...diskVariable,
 };
 
+export const relayServerVariables = {
+  RELAY_HOST: host.prefault('127.0.0.1'),
+  RELAY_PORT: listenPort.prefault('7777'),
+  RELAY_DB_MIN_POOL: integer(0, 1000).prefault('2'),
+  RELAY_DB_MAX_POOL: integer(2, 1000).prefault('10'),
+  RELAY_DB_COMMAND_TIMEOUT: secondsInMs(1, 3600).prefault('10'),
+  RELAY_MAX_CONNECTIONS: count(100_000).prefault('1000'),
+  RELAY_MAX_CONNECTIONS_PER_ADDRESS: count(100_000).prefault('50'),
+  RELAY_MAX_SUBSCRIPTIONS: count(10_000).prefault('50'),
+  RELAY_MAX_LIMIT: count(100_000).prefault('5000'),
+  RELAY_RATE_LIMIT: integer(0, 1_000_000).prefault('1200'),
+  RELAY_TRUSTED_PROXIES: addresses.prefault(''),
+  RELAY_NAME: plain.prefault('Bigbrotr'),
+  RELAY_DESCRIPTION: plain.prefault('An archive of Nostr, read-only.'),
+  RELAY_CONTACT: plainOrNone.prefault(''),
+  RELAY_PUBKEY: keyList.prefault(''),
+  RELAY_URL: webSocketUrlOrNone.prefault(''),
+  RELAY_AUTH: boolean('false'),
+  RELAY_READERS: keyList.prefault(''),
+  RELAY_HEALTH_PORT: listenPort.prefault('8087'),
+};
+
+/** The login with which API and relay read. */
+export const readerLoginVariables = {
+  API_DB_USER: apiVariables.API_DB_USER,
+  API_DB_PASSWORD: apiVariables.API_DB_PASSWORD,
+};
+
 /** Read by `npm start` only. */
 export const localVariables = { LOCAL_DATA_PATH: plain.prefault('./data') };
 
@@ -238,6 +268,7 @@ export const deploymentVariables = {
   API_MEMORY: size.prefault('512m'),
   API_DB_PASSWORD: password,
   REFRESHER_MEMORY: size.prefault('512m'),
+  RELAY_MEMORY: size.prefault('1g'),
   DB_PORT: port.prefault('5432'),
   PGBOUNCER_PORT: port.prefault('6432'),
   PGBOUNCER_TLS_PORT: port.prefault('6433'),
@@ -261,6 +292,7 @@ export const allVariables = {
   ...finderVariables,
   ...apiVariables,
   ...refresherVariables,
+  ...relayServerVariables,
   ...localVariables,
   ...initPathVariable,
   ...deploymentVariables,
@@ -317,12 +349,27 @@ export function publishProblem({
 }
 
 export function poolProblem(
-  prefix: 'MONITOR' | 'SYNCHRONIZER' | 'FINDER' | 'REFRESHER' | 'API',
+  prefix: 'MONITOR' | 'SYNCHRONIZER' | 'FINDER' | 'REFRESHER' | 'API' | 'RELAY',
   min: number | undefined,
   max: number | undefined,
 ): string | null {
   if (min === undefined || max === undefined || min <= max) return null;
   return `${prefix}_DB_MAX_POOL (${max}) must not be smaller than ${prefix}_DB_MIN_POOL (${min}).`;
+}
+
+/** What is wrong with the settings of authentication together, or null. */
+export function authProblem({
+  RELAY_AUTH: isOn,
+  RELAY_URL: url,
+  RELAY_READERS: readers = [],
+  RELAY_PUBKEY: keys = [],
+}: Given<typeof relayServerVariables>): string | null {
+  if (keys.length > 1) return 'RELAY_PUBKEY must be one public key.';
+  if (isOn && url === null)
+    return 'RELAY_AUTH needs RELAY_URL: clients sign the URL of the relay to which they authenticate.';
+  if (isOn === false && readers.length > 0)
+    return 'RELAY_READERS needs RELAY_AUTH: readers are known by their authentication.';
+  return null;
 }
 
 export function timeProblem(

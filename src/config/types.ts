@@ -178,4 +178,34 @@ export interface ApiConfig extends Omit<ServiceConfig, 'allowPrivateRelays'> {
   readonly statusServices: readonly string[];
 }
 
+export interface RelayConfig extends Omit<ServiceConfig, 'allowPrivateRelays'> {
+  readonly service: 'relay';
+  readonly health: HealthConfig;
+  /** Where clients connect. */
+  readonly listen: HealthConfig;
+  readonly maxConnections: number;
+  readonly maxConnectionsPerAddress: number;
+  /** Open subscriptions of one connection. */
+  readonly maxSubscriptions: number;
+  /** Events for one filter. */
+  readonly maxLimit: number;
+  /** Messages of one client (IP address) a minute; 0: not limited. */
+  readonly rateLimit: number;
+  /** Proxies whose `X-Forwarded-For` names the client; empty: none. */
+  readonly trustedProxies: readonly string[];
+  readonly information: RelayInformation;
+  /** The URL for which clients authenticate (NIP-42); null: they cannot. */
+  readonly authUrl: string | null;
+  /** Public keys of readers with larger limits. */
+  readonly readers: readonly string[];
+}
+
+/** What the relay says of itself (NIP-11). */
+export interface RelayInformation {
+  readonly name: string;
+  readonly description: string;
+  readonly contact: string | null;
+  readonly pubkey: string | null;
+}
+
 export type SynchronizerService = 'synchronizer' | 'priority-synchronizer';

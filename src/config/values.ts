@@ -302,6 +302,23 @@ export const addresses = plain.transform((text, ctx): string[] => {
   return given;
 });
 
+/** Public keys in hex, with white space or commas between them. */
+export const keyList = plain.transform((text, ctx): string[] => {
+  const given = listed(text).map((each) => each.toLowerCase());
+  for (const each of given)
+    if (!/^[0-9a-f]{64}$/.test(each))
+      refuse(ctx, `must hold public keys in hex, not ${quote(each)}.`);
+  return given;
+});
+
+/** A WebSocket URL, or nothing. */
+export const webSocketUrlOrNone = plain
+  .refine(
+    (text) => text === '' || (URL.canParse(text) && /^wss?:$/.test(new URL(text).protocol)),
+    'must be a WebSocket URL such as wss://relay.example.com.',
+  )
+  .transform((text) => text || null);
+
 /** `host:port`, with white space or commas between them. */
 export const hostPorts = plain.transform((text, ctx): string[] => {
   const given = listed(text);

@@ -68,7 +68,33 @@ export function eventConditions(
   return all.join(' and ');
 }
 
+/** The condition that events of a selection meet, for statements on `events` other than pages. */
+export function selectedWhere(selection: EventSelection): { text: string; values: unknown[] } {
+  const values = new Values();
+  return { text: conditions(values, selection, 'time', null), values: values.list };
+}
+
 const NEWEST_FIRST = 'order by created_at desc, id';
+
+/** From this number of authors or kinds on, a second is looked for first below which none of their events is on a page. */
+const MANY = 8;
+
+/**
+ * SQL: the condition that events are not older than the last of a page may be. Of each of many values the newest few are
+ * read; the last of the page that they make is a bound, and of each value only what is newer than that has to be merged.
+ */
+function notOlder(list: string, condition: string, limit: string, count: number): string {
+  return ` and created_at >= coalesce((
+      select min(created_at) from (
+          select e.created_at from (select distinct unnest(${list}) as value) v
+          cross join lateral (
+              select created_at from events where ${condition} order by created_at desc limit 2 * ${limit} / ${count} + 1
+          ) e
+          order by e.created_at desc limit ${limit}
+      ) s
+      having count(*) >= ${limit}
+  ), 0)`;
+}
 
 /** Whether the keys are found by one look-up, not by one for each of several authors or kinds. */
 export function isOneLookUp({ authors = [], kinds = [] }: EventSelection, path: AccessPath) {
@@ -92,11 +118,16 @@ export function keysOf(
   const where = eventConditions(values, selection, path, after) + ofDays;
   const newest = (condition: string) =>
     `select event_key, created_day, created_at, id from events where ${condition} ${NEWEST_FIRST} limit ${limit}`;
-  const each = (column: string, list: readonly unknown[], type: string) =>
-    list.length === 1
-      ? newest(`${column} = ${values.add(list[0])}::${type} and ${where}`)
-      : `select e.* from (select distinct unnest(${values.add(list)}::${type}[]) as value) v
-         cross join lateral (${newest(`${column} = v.value and ${where}`)}) e ${NEWEST_FIRST} limit ${limit}`;
+  const each = (column: string, list: readonly unknown[], type: string) => {
+    if (list.length === 1)
+      return newest(`${column} = ${values.add(list[0])}::${type} and ${where}`);
+    const wanted = `${values.add(list)}::${type}[]`;
+    const condition = `${column} = v.value and ${where}`;
+    const isMerged = list.length >= MANY && !days;
+    const bound = isMerged ? notOlder(wanted, condition, limit, list.length) : '';
+    return `select e.* from (select distinct unnest(${wanted}) as value) v
+         cross join lateral (${newest(condition + bound)}) e ${NEWEST_FIRST} limit ${limit}`;
+  };
   const { ids = [], authors = [], kinds = [] } = selection;
   switch (path) {
     case 'id': // events_id_index

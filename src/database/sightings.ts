@@ -205,7 +205,7 @@ export async function statementOfShown(
   };
 }
 
-/** Fresh keys of new events by id. Each event once: they are in the order of their ids. */
+/** Fresh keys of new events by their ids, in the order of the events, each of them once. */
 export function newKeys(events: readonly VerifiedEvent[]): Map<string, string> {
   const start = randomInt(2 ** 24);
   return new Map(

@@ -26,7 +26,7 @@ import { Progress } from './progress.ts';
 import { runServicesOnce, runServicesUntilStopped, type StartService } from './run-services.ts';
 import { ServiceProcess } from './service-process.ts';
 import { summaryOf } from './summary.ts';
-import { apiLine } from './usage.ts';
+import { apiLine, relayLine } from './usage.ts';
 
 /** The figures of the archive are read this often, in milliseconds. */
 const FIGURES_MS = 5000;
@@ -121,7 +121,7 @@ export class LocalStack {
   }
 
   async #runServices(env: Environment): Promise<number> {
-    const { initializer, monitor, api, initSqlPath } = loadAllConfigs(env);
+    const { initializer, monitor, api, relay, initSqlPath } = loadAllConfigs(env);
     const { once, stopping, out } = this.#options;
     const { signal } = stopping;
     if (monitor.databaseDiskPath !== undefined)
@@ -133,7 +133,7 @@ export class LocalStack {
     const freeBytes = async () => (isOurs ? freeBytesOf(this.#dataDir) : null);
     await migrateArchive(database, initializer.owner, this.#log, { signal, copy: { freeBytes } });
     const psql = this.#psqlCommand(initializer.database);
-    out.write(`\n${psql}\n${once ? '' : apiLine(api.health)}\n`);
+    out.write(`\n${psql}\n${once ? '' : apiLine(api.health) + relayLine(relay.listen)}\n`);
     this.#progress.begin();
     const watching = this.#watchArchive(initializer.database, signal);
     const start: StartService = (name, isOnce) =>

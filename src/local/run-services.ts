@@ -60,6 +60,9 @@ export async function runServicesUntilStopped(
       delayMs = Math.min(2 * delayMs, LONGEST_RESTART_DELAY_MS);
     }
   };
-  const names = ['monitor', 'synchronizer', 'priority-synchronizer', 'finder', 'refresher', 'api'];
+  const names = [
+    ...['monitor', 'synchronizer', 'priority-synchronizer', 'finder', 'refresher'],
+    ...['api', 'relay'],
+  ];
   return Math.max(...(await Promise.all(names.map(keepRunning))));
 }

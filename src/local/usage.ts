@@ -19,9 +19,18 @@ npm run import-python    copies a Python archive (docs/from-python.md)
 npm run demo             shows it with relays on this machine, without the internet
 `;
 
+/** Where clients of Nostr read the archive, as `npm start` prints it; nothing where any free port is taken. */
+export function relayLine({ host, port }: Pick<HealthConfig, 'host' | 'port'>): string {
+  return port === 0 ? '' : `Relay: ws://${reachedAt(host)}:${port}\n`;
+}
+
 /** Where the API describes itself, as `npm start` prints it; nothing where any free port is taken. */
 export function apiLine({ host, port }: Pick<HealthConfig, 'host' | 'port'>): string {
   if (port === 0) return '';
+  return `API: http://${reachedAt(host)}:${port}/docs\n`;
+}
+
+function reachedAt(host: string): string {
   const name = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-  return `API: http://${name.includes(':') ? `[${name}]` : name}:${port}/docs\n`;
+  return name.includes(':') ? `[${name}]` : name;
 }

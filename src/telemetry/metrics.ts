@@ -59,6 +59,14 @@ export interface Metrics {
   requestAnswered(route: string, status: number, seconds: number): void;
   /** Answers that are being streamed now. */
   streamsOpen(count: number): void;
+  /** Clients of the relay that are connected now, and their subscriptions. */
+  relayClients(clients: number, subscriptions: number): void;
+  /** A message of a client. @param type its first element, `INVALID` for what is none */
+  relayMessage(type: string): void;
+  /** Events that were sent to clients of the relay. */
+  relayEventsSent(count: number): void;
+  /** A client that was refused or disconnected, with a short stable word for why. */
+  relayClientEnded(reason: string): void;
   /** One attempt to publish an event that ended, with a short stable word for how. */
   eventPublished(outcome: string): void;
   /** Adds to figures that have no metric of their own. */
@@ -128,6 +136,7 @@ export function createMetrics(service: string, healthNames: HealthNames = {}): M
     figuresWaiting: figuresWaiting(gauge),
     requestAnswered: requestMetrics(registry),
     streamsOpen: (count) => streams.set(count),
+    ...relayMetrics(registry),
     eventPublished: (outcome) => all.published.inc({ outcome: publishLabel(outcome) }),
     count: (figures) => {
       for (const [name, by] of Object.entries(figures))
@@ -158,6 +167,34 @@ function requestMetrics(registry: Registry): Metrics['requestAnswered'] {
   return (route, status, duration) => {
     requests.inc({ route, status });
     seconds.observe({ route }, duration);
+  };
+}
+
+function relayMetrics(
+  registry: Registry,
+): Pick<Metrics, 'relayClients' | 'relayMessage' | 'relayEventsSent' | 'relayClientEnded'> {
+  const registers = [registry];
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name: `bigbrotr_relay_${name}`, help, registers });
+  const counter = (name: string, help: string, ...labelNames: string[]) =>
+    new Counter({ name: `bigbrotr_relay_${name}`, help, labelNames, registers });
+  const clients = gauge('clients', 'Clients that are connected to the relay.');
+  const subscriptions = gauge('subscriptions', 'Open subscriptions of clients of the relay.');
+  const messages = counter('messages_total', 'Messages of clients of the relay, by type.', 'type');
+  const sent = counter('events_sent_total', 'Events that were sent to clients of the relay.');
+  const ended = counter(
+    'clients_ended_total',
+    'Clients that the relay refused or disconnected, by reason.',
+    'reason',
+  );
+  return {
+    relayClients: (connected, open) => {
+      clients.set(connected);
+      subscriptions.set(open);
+    },
+    relayMessage: (type) => messages.inc({ type }),
+    relayEventsSent: (count) => sent.inc(count),
+    relayClientEnded: (reason) => ended.inc({ reason }),
   };
 }
 

@@ -114,7 +114,7 @@ export async function createArchive() {
       const withPgAdmin = await canHave(PGADMIN_IMAGE);
       if (!withPgAdmin)
         console.warn(`Left out: pgadmin, since ${PGADMIN_IMAGE} cannot be had here.`);
-      const names = [...services, 'relay', ...(withPgAdmin ? ['pgadmin'] : [])];
+      const names = [...services, 'test_relay', ...(withPgAdmin ? ['pgadmin'] : [])];
       await stack.up(['--build', ...names]);
       return { withPgAdmin };
     },

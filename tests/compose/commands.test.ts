@@ -129,7 +129,7 @@ describe.skipIf(missing !== null)('commands', () => {
     await expect(shell(part)).rejects.toThrow(/not restored, see above. Nothing was changed/);
     await shell(restore);
     expect(await asReader(counts)).toEqual(before); // the services change them again
-    await stack.up([...services, 'relay']);
+    await stack.up([...services, 'test_relay']);
     expect(await archived()).toEqual(wanted);
   }, 300_000);
 
@@ -139,7 +139,7 @@ describe.skipIf(missing !== null)('commands', () => {
     await expect(shell(restore)).rejects.toThrow(/services are working on the archive/);
     expect(await archived()).toEqual(wanted);
     expect(await shell(`${restore} --force`)).toMatch(/the archive is as the backup has it/);
-    await stack.up([...services, 'relay']);
+    await stack.up([...services, 'test_relay']);
     expect(await archived()).toEqual(wanted);
   }, 300_000);
 
@@ -173,7 +173,7 @@ describe.skipIf(missing !== null)('commands', () => {
     await stack.exec('postgres', 'psql', '-qU', 'postgres', '-c', DROP);
     await stack.redirect(script('restore.sh'), { input: 'bigbrotr.dump' });
     expect(await asReader(counts)).toEqual(before);
-    await stack.up([...services, 'relay']);
+    await stack.up([...services, 'test_relay']);
     const verify = ['node', 'dist/verify.js'];
     const read = await stack.compose(['run', '--rm', '--no-deps', 'initializer', ...verify]);
     expect(read).toMatch(/^[1-9]\d* events read back, 0 different/);
@@ -190,7 +190,7 @@ describe.skipIf(missing !== null)('commands', () => {
     for (const sql of [DROP, create]) await stack.compose([...psql, '-c', sql]);
     const asOwner = ['-d', 'bigbrotr', '-c', 'SET ROLE bigbrotr_owner', '-f', '-'];
     await stack.redirect([...psql, ...asOwner], { input: 'earlier.sql' });
-    await stack.up([...services, 'relay']);
+    await stack.up([...services, 'test_relay']);
     const migrated = await asReader('SELECT name FROM schema_migrations ORDER BY id DESC LIMIT 1');
     expect(migrated).toEqual([{ name: SCHEMA_VERSION }]);
     expect(await health()).toEqual(healthPorts.map(() => 200));

@@ -73,6 +73,8 @@ const portNames = [
   'FINDER_HEALTH_PORT',
   'API_PORT',
   'REFRESHER_HEALTH_PORT',
+  'RELAY_PORT',
+  'RELAY_HEALTH_PORT',
 ] as const;
 export type PortName = (typeof portNames)[number];
 

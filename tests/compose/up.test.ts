@@ -185,7 +185,7 @@ describe.skipIf(missing !== null)('docker compose up', () => {
   test('a second `up` changes nothing', async () => {
     const ids = () => stack.compose(['ps', '-q', 'postgres', 'pgbouncer', 'torproxy', ...services]);
     const before = await ids();
-    await stack.up([...services, 'relay']);
+    await stack.up([...services, 'test_relay']);
     expect(await ids()).toBe(before);
     expect(await health()).toEqual(healthPorts.map(() => 200));
     expect(await archived()).toEqual(wanted);

@@ -15,6 +15,7 @@ export type Entrypoint =
   | 'priority-synchronizer'
   | 'finder'
   | 'api'
+  | 'relay'
   | 'refresher'
   | 'explain'
   | 'status';
@@ -82,6 +83,8 @@ export class Stack {
       FINDER_REQUEST_TIMEOUT: '2',
       FINDER_HEALTH_PORT: '0',
       API_PORT: '0',
+      RELAY_PORT: '0',
+      RELAY_HEALTH_PORT: '0',
       REFRESHER_HEALTH_PORT: '0',
       RELAY_BLOCKLIST_PATH: join(folder, 'outside.txt'),
     };

@@ -51,7 +51,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   query: { files: /^serve\/query\//, sees: ['nostr', 'database'] },
   serve: {
     files: /^serve\/(?!query\/)/,
-    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime', 'query'],
+    sees: ['nostr', 'network', 'config', 'telemetry', 'database', 'runtime', 'nip77', 'query'],
   },
   dataset: {
     files: /^dataset\//,

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { forbiddenHost } from '../../../src/network/address.ts';
 import { parseSeedList } from '../../../src/network/seed-list.ts';
 import { networkOf, parseRelayUrl } from '../../../src/network/url.ts';
+import { parseClientMessage } from '../../../src/nostr/client-message.ts';
 import {
   createdAtOf,
   parseEvent,
@@ -296,5 +297,57 @@ describe('fuzzing parseNip11', () => {
         `{${list.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`,
     );
     fuzz('parseNip11, members', texts, 10_000, check);
+  });
+});
+
+describe('fuzzing parseClientMessage', () => {
+  const LIMITS = { maxFilters: 3, maxValues: 20 };
+  const MESSAGES = [
+    ['REQ', 'sub', { kinds: [1], authors: ['a'.repeat(64)], since: 1, until: 2, limit: 3 }],
+    ['REQ', 'sub', {}, { '#e': ['x', '\0', '\ud800'], '#t': [] }, { ids: [EVENTS[0]?.id] }],
+    ['COUNT', 'sub', { '#p': ['b'.repeat(64)] }],
+    ['EVENT', EVENTS[0]],
+    ['AUTH', EVENTS[1]],
+    ['CLOSE', 'sub'],
+    ['NEG-OPEN', 'sub', { kinds: [7] }, '6100'],
+    ['NEG-MSG', 'sub', '61'],
+    ['NEG-CLOSE', 'sub'],
+  ].map((message) => JSON.stringify(message));
+  const TYPES = /^(REQ|COUNT|CLOSE|EVENT|AUTH|NEG-OPEN|NEG-MSG|NEG-CLOSE|INVALID)$/;
+  const check = (text: string) => {
+    const message = parseClientMessage(text, LIMITS);
+    expect(message.type).toMatch(TYPES);
+    if (message.type === 'INVALID') {
+      expect(message.text).toMatch(/^(invalid|unsupported|blocked): /);
+      expect(isStorable(message.text)).toBe(true);
+      return false;
+    }
+    if ('subscription' in message) expect([...message.subscription].length).toBeGreaterThan(0);
+    if ('filters' in message) {
+      expect(message.filters.length).toBeLessThanOrEqual(LIMITS.maxFilters);
+      expect(isStorable(message.filters)).toBe(true);
+      for (const { ids = [], authors = [] } of message.filters)
+        for (const value of [...ids, ...authors]) expect(value).toMatch(/^[0-9a-f]{64}$/);
+    }
+    return true;
+  };
+
+  test('it gives a message or a refusal with its prefix', () => {
+    const filter = fc.dictionary(
+      fc.constantFrom('ids', 'kinds', 'since', 'limit', '#e', '#p', 'search', '__proto__', ''),
+      anyJson,
+    );
+    const arrays = fc
+      .tuple(fc.constantFrom('REQ', 'COUNT', 'NEG-OPEN', 'EVENT'), anyText, fc.array(filter))
+      .map(([verb, id, list]) => JSON.stringify([verb, id, ...list]));
+    const texts = fc.oneof(
+      mutated(MESSAGES),
+      arrays,
+      anyText,
+      anyJson.map((v) => JSON.stringify(v)),
+    );
+    fuzz('parseClientMessage', texts, 20_000, check);
+    for (const text of MESSAGES) expect(check(text)).toBe(true);
+    expect(check(`${'['.repeat(100_000)}`)).toBe(false);
   });
 });

@@ -22,6 +22,7 @@ import { hostsRows } from './row-hosts.ts';
 import { layoutRows } from './row-layout.ts';
 import { memoryRow } from './row-memory.ts';
 import { monitorRow } from './row-monitor.ts';
+import { relayRows } from './row-relay.ts';
 import { sightingRows } from './row-sightings.ts';
 import { sizeRows } from './row-size.ts';
 import { eventBytesRow, sightingBytesRow } from './row-storage.ts';
@@ -53,6 +54,7 @@ const MEASURES: readonly (readonly [readonly string[], Measure])[] = [
   [['figures', 'figures-day', 'figures-bytes', 'figures-views'], figuresRows],
   [['api', 'api-archiving', 'api-archiving-busy', 'api-memory'], apiRows],
   [['dataset', 'dataset-out', 'dataset-bytes', 'dataset-in'], datasetRows],
+  [['relay', 'relay-stream', 'relay-live', 'relay-crowd'], relayRows],
   [['take-over'], takeOverRow],
   [['growth', 'growth-sightings'], growthRows],
   [SIZE_ROWS, sizeRows],

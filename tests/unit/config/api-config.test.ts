@@ -25,6 +25,7 @@ describe('loadApiConfig', () => {
       '127.0.0.1:8082',
       '127.0.0.1:8083',
       '127.0.0.1:8086',
+      '127.0.0.1:8087',
     ]);
     const named = { POSTGRES_PASSWORD, API_STATUS_SERVICES: 'monitor:8081, finder:8084' };
     expect(loadApiConfig(named).statusServices).toEqual(['monitor:8081', 'finder:8084']);

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import {
@@ -11,7 +11,9 @@ import {
   keyVariables,
   monitorVariables,
   prioritySynchronizerVariables,
+  readerLoginVariables,
   refresherVariables,
+  relayServerVariables,
   relayVariables,
   synchronizerVariables,
   syncVariables,
@@ -75,6 +77,8 @@ const worker = 'synchronizer-worker';
 const keyServices = ['monitor', 'synchronizer', worker, 'priority_synchronizer'];
 const relayServices = [...keyServices, 'finder'];
 const nodeServices = ['initializer', ...relayServices, 'refresher'];
+/** Those that serve the archive, with a login that only reads. */
+const readers = ['api', 'relay'];
 const askingServices = ['explain', 'status', 'export', 'import'];
 const questionServices = [...askingServices, 'inspect'];
 const toolServices = ['check_env', 'check_ports', 'keygen', ...questionServices];
@@ -105,12 +109,13 @@ test('the documented services run, and nothing else', () => {
   expect(names.sort()).toEqual(
     [
       ...[...nodeServices, ...toolServices],
-      ...['api', 'pgadmin', 'pgbouncer', 'postgres', 'roles', 'torproxy'],
+      ...['api', 'relay', 'pgadmin', 'pgbouncer', 'postgres', 'roles', 'torproxy'],
     ].sort(),
   );
   expect(those(({ profiles }) => profiles !== undefined).sort()).toEqual(
-    ['check_ports', 'keygen', worker, ...questionServices].sort(),
+    ['check_ports', 'keygen', 'relay', worker, ...questionServices].sort(),
   );
+  expect(service('relay').profiles).toEqual(['relay']);
   expect(service(worker).profiles).toEqual(['workers']);
 });
 
@@ -178,7 +183,7 @@ describe('networks', () => {
     expect(compose.networks.database).toEqual({ internal: true });
     const tools = toolServices.filter((name) => name !== 'check_ports');
     expect(those(isOn('database')).sort()).toEqual(
-      [...nodeServices, ...tools, 'api', 'pgbouncer', 'postgres', 'roles'].sort(),
+      [...nodeServices, ...tools, ...readers, 'pgbouncer', 'postgres', 'roles'].sort(),
     );
   });
 
@@ -203,14 +208,14 @@ describe('networks', () => {
       driver_opts: { 'com.docker.network.bridge.enable_ip_masquerade': 'false' },
     });
     expect(those(isOn('operators')).sort()).toEqual(
-      ['api', 'pgadmin', 'pgbouncer', 'postgres', 'refresher'].sort(),
+      [...readers, 'pgadmin', 'pgbouncer', 'postgres', 'refresher'].sort(),
     );
   });
 
   test('the ports are the ones that the README names', () => {
     const ports = services.flatMap(([name, each]) =>
-      (each.ports ?? []).map((port) => [
-        name,
+      (each.ports ?? []).map((port, place) => [
+        place === 0 ? name : `health of ${name}`,
         port.replace(/^127\.0\.0\.1:\$\{\w+:-(\d+)\}.*/, '$1'),
       ]),
     );
@@ -223,6 +228,8 @@ describe('networks', () => {
       priority_synchronizer: '8083',
       finder: '8084',
       api: '8085',
+      relay: '7777',
+      'health of relay': '8087',
       refresher: '8086',
     });
   });
@@ -253,15 +260,18 @@ describe('order of start', () => {
     },
   );
 
-  test('api waits for the initializer and for PgBouncer, and reaches no relay', () => {
-    expect(service('api').depends_on).toEqual({
-      initializer: { condition: 'service_completed_successfully' },
-      pgbouncer: { condition: 'service_healthy' },
-    });
-    expect(service('api').networks).not.toContain('egress');
-  });
+  test.each(readers)(
+    '%s waits for the initializer and for PgBouncer, and reaches no relay',
+    (name) => {
+      expect(service(name).depends_on).toEqual({
+        initializer: { condition: 'service_completed_successfully' },
+        pgbouncer: { condition: 'service_healthy' },
+      });
+      expect(service(name).networks).not.toContain('egress');
+    },
+  );
 
-  test.each([...nodeServices, 'api', ...toolServices])(
+  test.each([...nodeServices, ...readers, ...toolServices])(
     '%s is run by node itself, so that SIGTERM arrives',
     (name) => {
       // What is written after the name of a service takes the place of its command, not of its entrypoint.
@@ -279,7 +289,7 @@ describe('secrets', () => {
     ['POSTGRES_OWNER_PASSWORD', ['initializer', 'postgres', 'roles']],
     ['POSTGRES_READER_PASSWORD', ['postgres', 'roles']],
     ['POSTGRES_PASSWORD', [...nodeServices, ...askingServices, 'postgres', 'roles']],
-    ['API_DB_PASSWORD', ['api', 'postgres', 'roles']],
+    ['API_DB_PASSWORD', [...readers, 'postgres', 'roles']],
     ['PGBOUNCER_ADMIN_PASSWORD', ['pgbouncer', 'postgres', 'roles']],
     ['PGADMIN_DEFAULT_PASSWORD', ['pgadmin']],
     ['SECRET_KEY', keyServices],
@@ -326,6 +336,7 @@ describe('variables', () => {
     POSTGRES_PASSWORD: _password,
     ...databaseOfApi
   } = databaseVariables;
+  const ofReader = { LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS, ...databaseOfApi };
   const wanted: Record<string, object> = {
     initializer: { ...commonVariables, ...databaseVariables, ...initializerVariables },
     monitor: { ...visitor, ...monitorVariables },
@@ -333,11 +344,12 @@ describe('variables', () => {
     [worker]: { ...sync, ...synchronizerVariables },
     priority_synchronizer: { ...sync, ...prioritySynchronizerVariables },
     finder: { ...commonVariables, ...databaseVariables, ...relayVariables, ...finderVariables },
-    api: { LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS, ...databaseOfApi, ...apiVariables },
+    api: { ...ofReader, ...apiVariables },
+    relay: { ...ofReader, HEALTH_HOST, ...readerLoginVariables, ...relayServerVariables },
     refresher: { ...commonVariables, ...databaseVariables, HEALTH_HOST, ...refresherVariables },
   };
 
-  test.each([...nodeServices, 'api'])(
+  test.each([...nodeServices, ...readers])(
     '%s is told all that src/config/load.ts asks for, and nothing else',
     (name) => {
       const given = Object.keys(service(name).environment ?? {}).filter(
@@ -357,7 +369,7 @@ describe('variables', () => {
     const published = services.flatMap(([, { ports = [] }]) =>
       ports.map((port) => /\$\{(\w+)/.exec(port)?.[1] as string),
     );
-    expect(published).toHaveLength(9);
+    expect(published).toHaveLength(11);
     // The port on this machine, not the fixed one inside the container.
     for (const name of published) expect(environment[name], name).toBeNull();
   });
@@ -368,33 +380,5 @@ describe('variables', () => {
     const example = read('env.example');
     expect([...asked].filter((name) => !(name in allVariables))).toEqual([]);
     expect([...asked].filter((name) => !new RegExp(`^${name}=`, 'm').test(example))).toEqual([]);
-  });
-});
-
-describe('Dockerfiles', () => {
-  const dockerfiles = readdirSync(projectFile('dockerfiles'))
-    .filter((name) => name.endsWith('.Dockerfile'))
-    .map((name) => `dockerfiles/${name}`);
-
-  test('all of them are used', () => {
-    const used = services.flatMap(([, each]) => (each.build ? [each.build.dockerfile] : []));
-    const ofCitus = 'dockerfiles/citus.Dockerfile'; // compose-citus.test.ts
-    expect([...new Set([...used, ofCitus])].sort()).toEqual(dockerfiles.sort());
-  });
-
-  test.each(dockerfiles)('%s has a known base image and does not end as root', (path) => {
-    const lines = read(path).split('\n');
-    const bases = lines
-      .filter((line) => line.startsWith('FROM '))
-      .map((line) => line.split(' ')[1]);
-    for (const base of bases) {
-      expect([
-        ...['node:24-trixie-slim', 'debian:trixie-slim', 'postgres:17', 'citusdata/citus:13.2.0'],
-      ]).toContain(base);
-    }
-    expect(lines.findLast((line) => line.startsWith('USER '))).toMatch(
-      /^USER (node|pgbouncer|debian-tor|postgres)$/,
-    );
-    expect(lines.join('\n')).not.toMatch(/#\s*syntax=/);
   });
 });

@@ -9,6 +9,7 @@ interface Service {
   readonly entrypoint?: readonly string[];
   readonly environment?: Readonly<Record<string, string | null>>;
   readonly ports?: readonly string[];
+  readonly profiles?: readonly string[];
   readonly volumes?: readonly { readonly target: string }[];
 }
 
@@ -18,8 +19,9 @@ const compose: { services: Record<string, Service> } = parse(
 );
 const { explain, status } = compose.services;
 
-test('status asks every service that has a health port', () => {
-  const published = Object.entries(compose.services).flatMap(([name, { ports = [] }]) =>
+test('status asks every service that has a health port and runs without a profile', () => {
+  const running = Object.entries(compose.services).filter(([, { profiles }]) => !profiles);
+  const published = running.flatMap(([name, { ports = [] }]) =>
     ports
       .map((port) => `${name}:${port.split(':').at(-1)}`)
       .filter((text) => /:808[1-9]$/.test(text)),

@@ -75,6 +75,8 @@ describe('loadHealthAddresses', () => {
       { host: '127.0.0.1', port: 0, portVariable: 'FINDER_HEALTH_PORT' },
       { host: '127.0.0.1', port: 8086, portVariable: 'REFRESHER_HEALTH_PORT' },
       { host: '127.0.0.1', port: 8085, portVariable: 'API_PORT' },
+      { host: '127.0.0.1', port: 8087, portVariable: 'RELAY_HEALTH_PORT' },
+      { host: '127.0.0.1', port: 7777, portVariable: 'RELAY_PORT' },
     ]);
   });
 
