@@ -76,7 +76,8 @@ const monitoredTest = test
     return { honest, forging };
   })
   .extend('running', async ({ stack, wire, tor, relays: { honest, forging }, runOnce }) => {
-    await stack.relays([honest.url, forging.url], [honest.url, forging.url]);
+    const dead = 'ws://127.0.0.1:9';
+    await stack.relays([honest.url, forging.url], [honest.url, forging.url, dead]);
     await symlink(stack.folder, join(stack.folder, 'disk'));
     Object.assign(stack.env, {
       ...{ POSTGRES_HOST: wire.host, POSTGRES_PORT: `${wire.port}` },
