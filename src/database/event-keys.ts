@@ -71,7 +71,7 @@ export function eventConditions(
 /** The condition that events of a selection meet, for statements on `events` other than pages. */
 export function selectedWhere(selection: EventSelection): { text: string; values: unknown[] } {
   const values = new Values();
-  return { text: conditions(values, selection, 'time', null), values: values.list };
+  return { text: eventConditions(values, selection, 'time', null), values: values.list };
 }
 
 const NEWEST_FIRST = 'order by created_at desc, id';
