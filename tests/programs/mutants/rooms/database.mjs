@@ -12,8 +12,9 @@ export default [
   {
     name: 'rows of a batch are inserted in any order',
     in: 'init.sql',
-    find: 'order by t.id on conflict (created_at, id, created_day)',
-    replace: 'order by random() on conflict (created_at, id, created_day)',
+    find: 'order by t.id on conflict (created_at, id, created_day) do nothing returning event_key loop added := added || key; end loop; new_events',
+    replace:
+      'order by random() on conflict (created_at, id, created_day) do nothing returning event_key loop added := added || key; end loop; new_events',
     tests: ['db:database/store-races'],
   },
   {

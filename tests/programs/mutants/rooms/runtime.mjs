@@ -1,8 +1,14 @@
 export default [
   {
     name: 'a free slot waits until everything that runs has ended',
-    find: 'const $free = this.#options.freeSlots();',
-    replace: 'const $free = this.#running.size > 0 ? 0 : this.#options.freeSlots();',
+    find: 'if (this.#options.freeSlots() <= 0) return;',
+    replace: 'if (this.#running.size > 0) return;',
+    tests: ['unit:runtime/due-loop'],
+  },
+  {
+    name: 'what a look-up has left is not taken by free slots',
+    find: 'this.#spare.length > 0 && nowMs >= this.#nextSpareMs',
+    replace: 'this.#spare.length < 0 && nowMs >= this.#nextSpareMs',
     tests: ['unit:runtime/due-loop'],
   },
   {
