@@ -60,7 +60,7 @@ class RelayRun implements ServiceRun {
       status: () => this.#life.status(),
       metrics: () => {
         metrics.relayClients(this.#server?.connections ?? 0, this.#live.size);
-        return metrics.text();
+        return this.#life.scrape();
       },
       onError: (err) => log.error({ err }, 'a health request failed'),
     });
