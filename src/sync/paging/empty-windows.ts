@@ -15,8 +15,8 @@ const LONG_WINDOW = DAY;
 const DISTANCES = [DAY, HOUR, 30 * DAY, 365 * DAY];
 /** Kinds of which most relays hold events. */
 const USUAL_KINDS = [Metadata, ShortTextNote, Contacts, Reaction, RelayList];
-/** A REQ with several filters is not longer than this: relays accept at least as much as a message. */
-const MAX_CHARS = 4096;
+/** Where several filters would be longer than this, one is sent: some relays accept messages of a few KB only. */
+const MAX_CHARS = 1024;
 /** Events requested with each filter. */
 const FEW = 5;
 /** Page sizes that are tried where a relay shows nothing in a larger page. */
