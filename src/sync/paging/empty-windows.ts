@@ -1,6 +1,7 @@
 import { Contacts, Metadata, Reaction, RelayList, ShortTextNote } from 'nostr-tools/kinds';
 import type { NostrEvent } from '../../nostr/event.ts';
 import type { ReqFilter } from '../../nostr/filter.ts';
+import { isClientRefusal, refusalOf } from '../../nostr/message.ts';
 import { isTransient } from '../../nostr/transient.ts';
 import type { Window } from '../../nostr/window.ts';
 import { hasEnd, type PageEnd } from '../../relay-client/page-end.ts';
@@ -14,6 +15,8 @@ const LONG_WINDOW = DAY;
 const DISTANCES = [DAY, HOUR, 30 * DAY, 365 * DAY];
 /** Kinds of which most relays hold events. */
 const USUAL_KINDS = [Metadata, ShortTextNote, Contacts, Reaction, RelayList];
+/** Where several filters would be longer than this, one is sent: some relays accept messages of a few KB only. */
+const MAX_CHARS = 1024;
 /** Events requested with each filter. */
 const FEW = 5;
 /** Page sizes that are tried where a relay shows nothing in a larger page. */
@@ -35,6 +38,14 @@ export type EmptyCheck =
   | { readonly type: 'shown'; readonly newest: number; readonly limit: number | null }
   | { readonly type: 'by kinds' }
   | { readonly type: 'unknown'; readonly end: PageEnd };
+
+interface Answer {
+  readonly end: PageEnd;
+  /** Whether it came to its end. */
+  readonly isWhole: boolean;
+  /** The newest second of the window at which a lasting event was shown; null when none was. */
+  readonly newest: number | null;
+}
 
 const EMPTY: EmptyCheck = { type: 'empty' };
 
@@ -63,12 +74,20 @@ export class EmptyWindows {
       .filter((until) => until >= window.since)
       .map((until) => this.#filter({ ...window, until }, FEW));
     const byKinds = mayNeedKinds ? [{ ...filter, kinds: USUAL_KINDS, limit: FEW }] : [];
-    let answer = await this.#ask([...byKinds, ...below], window);
     const [first] = below;
-    if (first && !answer.isWhole && answer.newest === null) answer = await this.#ask(first, window);
+    const filters = [...byKinds, ...below];
+    const isLong = JSON.stringify(filters).length > MAX_CHARS;
+    let answer = await this.#ask(isLong && first ? first : filters, window);
+    if (first && !isLong && this.#mayAskOne(answer)) answer = await this.#ask(first, window);
     if (answer.newest === null)
       return answer.isWhole ? EMPTY : { type: 'unknown', end: answer.end };
     return this.#locate(window, limit, answer.newest, mayNeedKinds);
+  }
+
+  /** Whether several filters in one REQ may have been too much. */
+  #mayAskOne({ end, isWhole, newest }: Answer): boolean {
+    if (isWhole || newest !== null) return false;
+    return end.type !== 'closed' || !isClientRefusal(refusalOf(end.text));
   }
 
   async #locate(
@@ -106,8 +125,7 @@ export class EmptyWindows {
     return { ...filter, ...(since > 0 && { since }), until, limit };
   }
 
-  /** @returns the newest second of the window at which a lasting event was shown; null when none was */
-  async #ask(filters: ReqFilter | readonly ReqFilter[], { since, until }: Window) {
+  async #ask(filters: ReqFilter | readonly ReqFilter[], { since, until }: Window): Promise<Answer> {
     const visit = this.#visit;
     if (!visit.session.connection.isOpen) await visit.reconnect();
     const now = visit.context.now();
@@ -118,6 +136,6 @@ export class EmptyWindows {
       return true;
     };
     const end = await visit.askOptional(filters, { add });
-    return { newest: newest as number | null, end, isWhole: hasEnd(end) };
+    return { newest, end, isWhole: hasEnd(end) };
   }
 }

@@ -222,7 +222,9 @@ class Reading {
     const { empty, proven } = verdict;
     const isPart = visit.context.filterId !== visit.wantedFilterId;
     if (empty === undefined || type !== 'eose' || isPart || !isWorthChecking(empty)) return verdict;
-    if (visit.proofs.distrusted) return verdict; // nothing is proven by it
+    // A relay that answers a few requests an hour would never be read to its end with more of them.
+    const isScarce = visit.terms.reason === 'rate_limited';
+    if (isScarce || visit.proofs.distrusted) return verdict;
     const check = await this.#emptyWindows.check(empty, pager.limit, pager.silent);
     if (check.type === 'empty') return verdict;
     if (check.type === 'shown') {
