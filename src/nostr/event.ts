@@ -105,15 +105,20 @@ export function createdAtOf(value: unknown): number | null {
 
 const DECIMAL = /^\d{1,12}(?:\.\d{1,9})?$/;
 
+/** The day of the first commit of Nostr, 2020-11-07 UTC, in Unix seconds. */
+const NOSTR_BEGAN = 1_604_707_200;
+
 /**
  * The second, rounded up, at which a relay places an event with a malformed `created_at`: a fraction, or a number in
- * quotes. Null when it is none of these. It shows how far a page reached; the event is refused.
+ * quotes, of a time since Nostr began. Null when it is none of these: `1.5` may stand anywhere on a page. It shows how far
+ * a page reached; the event is refused.
  */
 export function roughTimeOf(value: unknown): number | null {
   if (!isRecord(value) || !Object.hasOwn(value, 'created_at')) return null;
   const time = value.created_at;
   const number = typeof time === 'string' && DECIMAL.test(time) ? Number(time) : time;
-  return typeof number === 'number' ? integerUpTo(Math.ceil(number), MAX_CREATED_AT) : null;
+  if (typeof number !== 'number' || number < NOSTR_BEGAN) return null;
+  return integerUpTo(Math.ceil(number), MAX_CREATED_AT);
 }
 
 /**

@@ -196,11 +196,11 @@ export class BatchPreparation {
     const { verifier, recent, onInvalid } = this.#options;
     const slice = new TimeSlice();
     for (const event of events) {
-      if (this.#accepted.has(event.id)) continue;
       const held = archived.get(event.id);
       const verified =
         matchesVerified(event, recent.find(event).isVerified) ?? verifier.verify(event);
       if (!verified) onInvalid('bad_signature', event.id);
+      else if (this.#accepted.has(event.id)) continue; // another signature of it that is valid too
       else if (held === undefined) {
         this.#accepted.add(event.id);
         this.events.push(verified);

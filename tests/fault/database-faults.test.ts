@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { describe, expect, test as plainTest, vi } from 'vitest';
 import type { DatabaseConfig } from '../../src/config/load.ts';
-import { Bigbrotr, type Relay } from '../../src/database/bigbrotr.ts';
+import { type Batch, Bigbrotr, type Relay } from '../../src/database/bigbrotr.ts';
 import type { NostrEvent } from '../../src/nostr/event.ts';
 import { signedEvents } from '../fixtures/events.ts';
 import { startTcpProxy } from '../network/tcp-proxy.ts';
@@ -71,11 +71,22 @@ const EVENTS = signedEvents(100, { from: 0, to: 9999, authors: 2 });
 const slice = (number: number) =>
   EVENTS.filter(({ created_at: at }) => Math.floor(at / 1000) === 9 - number);
 
-function storeSlice(bigbrotr: Bigbrotr, relay: Relay, filterId: number, number: number) {
+/** @param parts what the batch has besides: with offences it is a transaction, else one statement */
+function storeSlice(
+  bigbrotr: Bigbrotr,
+  relay: Relay,
+  filterId: number,
+  number: number,
+  parts: Partial<Batch> = {},
+) {
   const since = (9 - number) * 1000;
   const proven = [{ since, until: since + 999 }];
-  return bigbrotr.store(batchOf({ relay, filterId, events: slice(number), proven }));
+  return bigbrotr.store(batchOf({ relay, filterId, events: slice(number), proven, ...parts }));
 }
+
+const OFFENDING: Partial<Batch> = {
+  offences: [{ reason: 'bad_signature', count: 1, example: null }],
+};
 
 describe('PostgreSQL crashes in the middle of a batch', () => {
   test('nothing of the batch is stored, and after its restart everything is, once', async ({
@@ -160,6 +171,22 @@ describe('a connection to PostgreSQL', () => {
     const { bigbrotr, relay, filterId } = await open();
     for (let number = 0; number < 10; number += 1) {
       proxy.swallowCommits(number === 3 || number === 6 ? 2 : 0);
+      await storeSlice(bigbrotr, relay, filterId, number, OFFENDING);
+    }
+    expect(proxy.swallowed).toBe(4);
+    expect(retried).toHaveLength(4);
+    await expectArchive(EVENTS, '{[0,10000)}');
+  });
+
+  test('that loses the answer to a batch in one statement: it is sent again, and stored once', async ({
+    open,
+    proxy,
+    retried,
+    expectArchive,
+  }) => {
+    const { bigbrotr, relay, filterId } = await open();
+    for (let number = 0; number < 10; number += 1) {
+      proxy.swallowAnswers(number === 3 || number === 6 ? 2 : 0, 'store_sighted(');
       await storeSlice(bigbrotr, relay, filterId, number);
     }
     expect(proxy.swallowed).toBe(4);
@@ -188,6 +215,7 @@ describe('a connection to PostgreSQL', () => {
         filterId,
         holes: [{ since: 5, until: 5, reason: 'dense', count: 500 }],
         events: EVENTS.slice(0, 5),
+        ...OFFENDING,
       }),
     );
     proxy.swallowCommits(1);
@@ -252,7 +280,7 @@ describe('a connection to PostgreSQL', () => {
   }) => {
     const { bigbrotr, relay, filterId } = await open({ commandTimeoutMs: 5000 });
     const gate = await closeGate(server.database, 'coverage');
-    const storing = storeSlice(bigbrotr, relay, filterId, 0);
+    const storing = storeSlice(bigbrotr, relay, filterId, 0, OFFENDING);
     await gate.waiting(1);
     proxy.stall();
     proxy.recover();

@@ -8,7 +8,7 @@ export interface TcpProxy {
   readonly port: number;
   /** Connections of clients so far. */
   readonly total: number;
-  /** Answers to COMMIT that were swallowed so far. */
+  /** Answers that were swallowed so far. */
   readonly swallowed: number;
   /** Answers to COMMIT that were held back so far. */
   readonly held: number;
@@ -23,6 +23,8 @@ export interface TcpProxy {
   recover(): void;
   /** The next COMMITs reach the server; their answers are lost with the connection. */
   swallowCommits(count: number): void;
+  /** The same for statements with this text, which are not in a transaction. */
+  swallowAnswers(count: number, text: string): void;
   /** The n-th COMMIT from now on reaches the server; its answer never comes, and the wire stays. */
   holdCommit(nth: number): void;
   /** Cuts this number of the next connections at once. */
@@ -54,6 +56,7 @@ class WireProxy implements TcpProxy {
   #stalled = false;
   #toRefuse = 0;
   #toSwallow = 0;
+  #swallowedText = COMMIT;
   #untilHeld = 0;
 
   constructor(server: Server, port: number, target: { host: string; port: number }) {
@@ -82,6 +85,12 @@ class WireProxy implements TcpProxy {
 
   swallowCommits(count: number): void {
     this.#toSwallow = count;
+    this.#swallowedText = COMMIT;
+  }
+
+  swallowAnswers(count: number, text: string): void {
+    this.#toSwallow = count;
+    this.#swallowedText = Buffer.from(text);
   }
 
   holdCommit(nth: number): void {
@@ -113,6 +122,7 @@ class WireProxy implements TcpProxy {
     }
     const wire = new Wire(client, connect(this.#target), {
       onClosed: () => this.#wires.delete(wire),
+      isSwallowed: (data) => data.includes(this.#swallowedText),
       swallows: () => this.#swallows(),
       holds: () => this.#holds(),
     });
@@ -138,9 +148,11 @@ class WireProxy implements TcpProxy {
 
 interface WireOptions {
   readonly onClosed: () => void;
-  /** Asked when a COMMIT was answered. */
+  /** Whether the answer to these bytes of the client may be swallowed. */
+  readonly isSwallowed: (data: Buffer) => boolean;
+  /** Asked when they were answered. */
   readonly swallows: () => boolean;
-  /** The same, for answers that are kept from a connection that stays. */
+  /** Asked when a COMMIT was answered: whether that is kept from a connection that stays. */
   readonly holds: () => boolean;
 }
 
@@ -149,21 +161,26 @@ class Wire {
   readonly #client: Socket;
   readonly #upstream: Socket;
 
-  constructor(client: Socket, upstream: Socket, { onClosed, swallows, holds }: WireOptions) {
+  constructor(
+    client: Socket,
+    upstream: Socket,
+    { onClosed, isSwallowed, swallows, holds }: WireOptions,
+  ) {
     this.#client = client;
     this.#upstream = upstream;
-    let committing = false;
+    let [committing, swallowing] = [false, false];
     client.on('data', (data) => {
       if (this.stalled) return;
       committing ||= data.includes(COMMIT);
+      swallowing ||= isSwallowed(data);
       upstream.write(data);
     });
     upstream.on('data', (data) => {
       if (this.stalled) return;
-      if (committing && swallows()) this.cut();
+      if (swallowing && swallows()) this.cut();
       else if (committing && holds()) this.stalled = true;
       else client.write(data);
-      committing = false;
+      [committing, swallowing] = [false, false];
     });
     for (const socket of [client, upstream]) {
       socket.on('error', () => {});
