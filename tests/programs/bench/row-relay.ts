@@ -103,7 +103,7 @@ async function questionsOf({ db }: Pipeline): Promise<Question[]> {
     `select tags #>> '{1,1}' as value from events tablesample bernoulli (20) limit 500`,
   );
   const times = await db.query<{ at: number }>(
-    `select created_at as at from events tablesample bernoulli (20) limit ${SAMPLED}`,
+    `select created_at::float8 as at from events tablesample bernoulli (20) limit ${SAMPLED}`,
   );
   const at = <T>(values: readonly T[], place: number) => values[place % values.length] as T;
   return [
@@ -228,7 +228,7 @@ async function liveRow({ size }: Bench, { db }: Pipeline, relay: RunningRelay): 
     await db.query(
       `with stored as (
            insert into events (event_key, created_at, kind, created_day, id, pubkey, sig, tags, tagvalues, content)
-           select event_key_floor(1000) + $1, 1000, 22, 0, sha256(int4send($1) || 'live'), sha256('live'), sha512('live'), '[]', '[]', ''
+           select event_key_floor(1000) + $1::bigint, 1000, 22, 0, sha256(int8send($1::bigint) || 'live'), sha256('live'), sha512('live'), '[]', '[]', ''
            returning event_key
        )
        insert into journal (event_keys, days) select array_agg(event_key), '{0}' from stored`,
