@@ -200,7 +200,8 @@ export class BatchPreparation {
       const verified =
         matchesVerified(event, recent.find(event).isVerified) ?? verifier.verify(event);
       if (!verified) onInvalid('bad_signature', event.id);
-      else if (this.#accepted.has(event.id)) continue; // another signature of it that is valid too
+      else if (this.#accepted.has(event.id))
+        continue; // another signature of it that is valid too
       else if (held === undefined) {
         this.#accepted.add(event.id);
         this.events.push(verified);
